@@ -1,0 +1,403 @@
+//! Ground: everything that can go wrong, and how it is told to a person. Plain data and text; knows
+//! nothing of how processes run.
+//!
+//! Rules: each message is one line; the quoted command and the quoted stderr are cut at a sane
+//! length; neither the environment nor what was fed to a descriptor is ever shown.
+
+use std::ffi::OsStr;
+use std::process::ExitStatus;
+use std::{fmt, io};
+
+use crate::output::Output;
+
+/// Why a call did not give its value.
+///
+/// Every error after the start carries what was collected until then: see [`Error::output`].
+/// The text is one line, made to be shown to a person:
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// let error = reaped::read("sh", ["-c", "echo no such branch >&2; exit 4"]).await.unwrap_err();
+/// assert_eq!(error.to_string(), "`sh -c 'echo no such branch >&2; exit 4'` exited with code 4: no such branch");
+/// assert_eq!(error.output().unwrap().status.code(), Some(4));
+/// # });
+/// ```
+///
+/// A missing program can be told apart from one that failed:
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use reaped::{Error, SpawnReason};
+/// match reaped::read("no-such-program", [""; 0]).await {
+///     Err(Error::Spawn { reason: SpawnReason::ProgramNotFound, .. }) => println!("please install it"),
+///     other => panic!("{other:?}"),
+/// }
+/// # });
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The program could not be started; nothing runs.
+    #[error("cannot start {details}")]
+    Spawn {
+        /// What stood in the way.
+        reason: SpawnReason,
+        /// What the system said.
+        source: io::Error,
+        /// The command, and what was wrong with it.
+        details: Details,
+    },
+    /// The command can never be started as it is; nothing was tried.
+    #[error("invalid command {details}")]
+    Invalid {
+        /// What is wrong with it.
+        reason: InvalidReason,
+        /// The command, and where in it the fault lies.
+        details: Details,
+    },
+    /// The program ran and exited with a code other than 0, or was killed by a signal.
+    #[error("{0}")]
+    Failed(Details),
+    /// The program wrote to stderr, and [`Command::fail_on_stderr`](crate::Command::fail_on_stderr) forbade it.
+    #[error("{0}")]
+    UnexpectedStderr(Details),
+    /// What the program wrote to stdout is not UTF-8; the bytes are in [`Error::output`].
+    #[error("{0}")]
+    NotUtf8(Details),
+    /// Moving bytes from or to the running child failed, and the child was killed for it.
+    #[error("{details}")]
+    Io {
+        /// What the system or the reader said.
+        source: io::Error,
+        /// The command, and what was collected.
+        details: Details,
+    },
+    /// Somebody else reaped the child (a stray `waitpid(-1)`, or `SIGCHLD` is ignored), so nobody
+    /// knows how it ended.
+    #[error("{0}")]
+    StatusLost(Details),
+}
+
+/// What stood in the way of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SpawnReason {
+    /// No such program, neither at its path nor in any folder of `PATH`.
+    ProgramNotFound,
+    /// There is a file, but it is a directory, lacks the permission, or has no known format.
+    NotExecutable,
+    /// The working directory is missing, is no directory, or may not be entered.
+    WorkingDirectory,
+    /// The program is there, but the interpreter that its first line (or its ELF header) names is not.
+    InterpreterMissing,
+    /// Arguments and environment are longer than the system allows (`E2BIG`, execve(2)).
+    ArgumentsTooLong,
+    /// This process or the whole system has no file descriptor left (`EMFILE`, `ENFILE`).
+    OutOfDescriptors,
+    /// This user or the whole system has no process left (`EAGAIN`, fork(2)).
+    OutOfProcesses,
+    /// Anything else; the system's own words are in the message and in the error's source.
+    Other,
+}
+
+/// What is wrong with a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum InvalidReason {
+    /// The program's name is empty.
+    EmptyProgram,
+    /// A NUL byte in the program, an argument, the environment or the working directory: the system
+    /// would cut the text there.
+    Nul,
+    /// An environment variable's name is empty or contains `=`.
+    EnvironmentName,
+    /// A descriptor number that is negative, above the limit of open files, or not open in the parent
+    /// where it was to be inherited.
+    Descriptor,
+    /// Two settings contradict each other.
+    Conflict,
+    /// The reader given to `Stdio::reader` was used up by an earlier run of the same command.
+    ReaderUsed,
+}
+
+/// The command that an error is about, what the system said, and what was collected.
+pub struct Details(Box<Inner>);
+
+struct Inner {
+    command: String,
+    /// What follows the command in the message, without the separator.
+    text: String,
+    output: Option<Output>,
+}
+
+impl Error {
+    /// What was collected before the error, with the exit status where it is known.
+    ///
+    /// `None` for a command that never started.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let error = reaped::run("sh", ["-c", "exit 3"]).await.unwrap_err();
+    /// assert_eq!(error.output().unwrap().status.code(), Some(3));
+    /// # });
+    /// ```
+    pub fn output(&self) -> Option<&Output> {
+        self.details().0.output.as_ref()
+    }
+
+    /// [`output`](Self::output), taken out without a copy.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let error = reaped::read("printf", [r"\377"]).await.unwrap_err();
+    /// assert_eq!(error.into_output().unwrap().stdout, [0xff]);
+    /// # });
+    /// ```
+    pub fn into_output(self) -> Option<Output> {
+        self.into_details().0.output
+    }
+
+    /// The command as the message quotes it.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let error = reaped::run("no-such-program", ["a b"]).await.unwrap_err();
+    /// assert_eq!(error.command(), "no-such-program 'a b'");
+    /// # });
+    /// ```
+    pub fn command(&self) -> &str {
+        &self.details().0.command
+    }
+
+    fn details(&self) -> &Details {
+        match self {
+            Error::Spawn { details, .. }
+            | Error::Invalid { details, .. }
+            | Error::Io { details, .. }
+            | Error::Failed(details)
+            | Error::UnexpectedStderr(details)
+            | Error::NotUtf8(details)
+            | Error::StatusLost(details) => details,
+        }
+    }
+
+    fn into_details(self) -> Details {
+        match self {
+            Error::Spawn { details, .. }
+            | Error::Invalid { details, .. }
+            | Error::Io { details, .. }
+            | Error::Failed(details)
+            | Error::UnexpectedStderr(details)
+            | Error::NotUtf8(details)
+            | Error::StatusLost(details) => details,
+        }
+    }
+
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            Error::Spawn { reason, source, .. } => match reason {
+                SpawnReason::ProgramNotFound | SpawnReason::InterpreterMissing => io::ErrorKind::NotFound,
+                SpawnReason::NotExecutable => io::ErrorKind::PermissionDenied,
+                SpawnReason::ArgumentsTooLong => io::ErrorKind::ArgumentListTooLong,
+                _ => source.kind(),
+            },
+            Error::Invalid { .. } => io::ErrorKind::InvalidInput,
+            Error::NotUtf8(_) => io::ErrorKind::InvalidData,
+            Error::Io { source, .. } => source.kind(),
+            Error::Failed(_) | Error::UnexpectedStderr(_) | Error::StatusLost(_) => io::ErrorKind::Other,
+        }
+    }
+}
+
+/// With the fitting kind, so that `?` works in functions that return [`io::Result`]; the error
+/// itself stays inside ([`io::Error::into_inner`]).
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        io::Error::new(error.kind(), error)
+    }
+}
+
+/// Why a child was not started, before the command's text is known.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) reason: Reason,
+    /// What to tell after the command.
+    pub(crate) text: String,
+}
+
+#[derive(Debug)]
+pub(crate) enum Reason {
+    Spawn(SpawnReason, io::Error),
+    Invalid(InvalidReason),
+}
+
+impl Refusal {
+    pub(crate) fn invalid(reason: InvalidReason, text: impl Into<String>) -> Self {
+        Refusal { reason: Reason::Invalid(reason), text: text.into() }
+    }
+
+    pub(crate) fn spawn(reason: SpawnReason, text: impl Into<String>, source: io::Error) -> Self {
+        Refusal { reason: Reason::Spawn(reason, source), text: text.into() }
+    }
+
+    /// A failure whose meaning lies in its number alone.
+    pub(crate) fn os(error: io::Error) -> Self {
+        #[cfg(unix)]
+        {
+            let (reason, what) = match error.raw_os_error() {
+                Some(libc::EMFILE | libc::ENFILE) => {
+                    (SpawnReason::OutOfDescriptors, "no file descriptor left")
+                }
+                Some(libc::EAGAIN) => (SpawnReason::OutOfProcesses, "no process left"),
+                Some(libc::E2BIG) => (
+                    SpawnReason::ArgumentsTooLong,
+                    "arguments and environment are longer than the system allows",
+                ),
+                _ => return Refusal::spawn(SpawnReason::Other, error.to_string(), error),
+            };
+            Refusal::spawn(reason, what, error)
+        }
+        #[cfg(not(unix))]
+        Refusal::spawn(SpawnReason::Other, error.to_string(), error)
+    }
+
+    pub(crate) fn into_error(self, command: String) -> Error {
+        let details = Details(Box::new(Inner { command, text: self.text, output: None }));
+        match self.reason {
+            Reason::Spawn(reason, source) => Error::Spawn { reason, source, details },
+            Reason::Invalid(reason) => Error::Invalid { reason, details },
+        }
+    }
+}
+
+impl Details {
+    /// Of a child that ran: how it ended, then the end of its stderr.
+    pub(crate) fn ended(output: Output) -> Self {
+        let mut text = describe(output.status);
+        push_tail(&mut text, &output.stderr);
+        Details::of(output, text)
+    }
+
+    /// Of a child that ran, with a text of its own.
+    pub(crate) fn of(output: Output, text: String) -> Self {
+        Details(Box::new(Inner { command: output.command.clone(), text, output: Some(output) }))
+    }
+}
+
+/// The message behind "cannot start", "invalid command", or alone: `` `command` what happened``.
+impl fmt::Display for Details {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let separator = if self.0.output.is_some() { "" } else { ":" };
+        write!(f, "`{}`{separator} {}", self.0.command, self.0.text)
+    }
+}
+
+impl fmt::Debug for Details {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Details");
+        debug.field("command", &self.0.command).field("text", &self.0.text);
+        if let Some(output) = &self.0.output {
+            debug.field("output", output);
+        }
+        debug.finish()
+    }
+}
+
+/// `exited with code 3`, `was killed by SIGTERM (signal 15)`.
+pub(crate) fn describe(status: ExitStatus) -> String {
+    if let Some(code) = status.code() {
+        return format!("exited with code {code}");
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::ExitStatusExt;
+        if let Some(signal) = status.signal() {
+            let core = if status.core_dumped() { ", core dumped" } else { "" };
+            return match crate::signal::name(signal) {
+                Some(name) => format!("was killed by {name} (signal {signal}{core})"),
+                None => format!("was killed by signal {signal}{core}"),
+            };
+        }
+    }
+    "ended in a way that is not known".to_owned()
+}
+
+/// Appends `: ` and the last lines of stderr, on one line.
+pub(crate) fn push_tail(text: &mut String, stderr: &[u8]) {
+    const LINES: usize = 3;
+    const MOST: usize = 300;
+    // Bound the work first: a line can be as long as all memory.
+    let end = &stderr[stderr.len().saturating_sub(4 * MOST)..];
+    let end = String::from_utf8_lossy(end);
+    let mut lines: Vec<&str> =
+        end.lines().rev().map(str::trim).filter(|l| !l.is_empty()).take(LINES).collect();
+    lines.reverse();
+    let tail = one_line(&lines.join("; "));
+    if tail.is_empty() {
+        return;
+    }
+    text.push_str(": ");
+    match tail.char_indices().rev().nth(MOST - 1) {
+        Some((cut, _)) if cut > 0 => {
+            text.push('…');
+            text.push_str(&tail[cut..]);
+        }
+        _ => text.push_str(&tail),
+    }
+}
+
+/// Control characters would break the line or play with the reader's terminal.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// A command as a person would type it, cut at a sane length.
+pub(crate) fn quote<'a>(program: &'a OsStr, args: impl IntoIterator<Item = &'a OsStr>) -> String {
+    const MOST: usize = 160;
+    let mut line = String::new();
+    for word in std::iter::once(program).chain(args) {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        push_quoted(&mut line, word, MOST);
+        if let Some((cut, _)) = line.char_indices().nth(MOST) {
+            line.truncate(cut);
+            line.push('…');
+            break;
+        }
+    }
+    line
+}
+
+/// One word in the way a POSIX shell would read it back; `most` bounds the work, not the quoting.
+fn push_quoted(line: &mut String, word: &OsStr, most: usize) {
+    let bytes = word.as_encoded_bytes();
+    // Four bytes make a character at the most, so this loses nothing that would be shown.
+    let word = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * (most + 1))]);
+    let plain = |c: char| c.is_alphanumeric() || "_-./=:,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        line.push_str(&word);
+    } else if word.chars().any(char::is_control) {
+        line.push_str("$'");
+        for c in word.chars() {
+            if c == '\'' || c == '\\' || c.is_control() {
+                line.extend(c.escape_default());
+            } else {
+                line.push(c);
+            }
+        }
+        line.push('\'');
+    } else {
+        line.push('\'');
+        line.push_str(&word.replace('\'', r"'\''"));
+        line.push('\'');
+    }
+}

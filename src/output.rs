@@ -1,0 +1,178 @@
+//! Ground: what a child left behind. Plain data; knows nothing of how it was collected.
+
+use std::fmt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use crate::error::{Details, Error};
+
+/// What a child process left behind: its exit status and everything that was captured.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// let output = reaped::output("sh", ["-c", "echo out; echo err >&2; exit 3"]).await?;
+/// assert_eq!(output.status.code(), Some(3));
+/// assert_eq!(output.stdout, b"out\n");
+/// assert_eq!(output.stderr, b"err\n");
+/// # Ok::<(), reaped::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Output {
+    /// How the process ended.
+    ///
+    /// In the output that an [`Error::StatusLost`] carries it is neither a code nor a signal, and
+    /// not a success.
+    pub status: ExitStatus,
+    /// Every byte of descriptor 1 that was captured; empty where it was connected elsewhere.
+    pub stdout: Vec<u8>,
+    /// Every byte of descriptor 2 that was captured; empty where it was connected elsewhere.
+    pub stderr: Vec<u8>,
+    /// The captured descriptors beside 1 and 2, by number.
+    pub(crate) extra: Vec<(i32, Vec<u8>)>,
+    /// Whether 1 and 2 were captured, so that `fd(1)` can tell "nothing" from "not captured".
+    pub(crate) captured: [bool; 2],
+    pub(crate) elapsed: Duration,
+    pub(crate) usage: Option<Usage>,
+    /// The command as a person may see it; for messages only.
+    pub(crate) command: String,
+}
+
+impl Output {
+    /// What the child wrote to descriptor `n`, or `None` where `n` was not captured.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use reaped::{Command, Stdio};
+    /// let output = Command::new("sh")
+    ///     .args(["-c", "echo three >&3"])
+    ///     .fd(3, Stdio::output())
+    ///     .output()
+    ///     .await?;
+    /// assert_eq!(output.fd(3), Some(&b"three\n"[..]));
+    /// assert_eq!(output.fd(4), None);
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn fd(&self, n: i32) -> Option<&[u8]> {
+        match n {
+            1 => self.captured[0].then_some(&self.stdout[..]),
+            2 => self.captured[1].then_some(&self.stderr[..]),
+            _ => self.extra.iter().find(|(fd, _)| *fd == n).map(|(_, bytes)| &bytes[..]),
+        }
+    }
+
+    /// [`fd`](Self::fd), taking the bytes out without a copy.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let output = reaped::output("echo", ["hi"]).await?;
+    /// assert_eq!(output.into_fd(1), Some(b"hi\n".to_vec()));
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn into_fd(self, n: i32) -> Option<Vec<u8>> {
+        match n {
+            1 => self.captured[0].then_some(self.stdout),
+            2 => self.captured[1].then_some(self.stderr),
+            _ => self.extra.into_iter().find(|(fd, _)| *fd == n).map(|(_, bytes)| bytes),
+        }
+    }
+
+    /// The time from the start of the process until it had ended: reaped, and every pipe closed.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let output = reaped::output("true", [""; 0]).await?;
+    /// println!("took {:?}", output.elapsed());
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// The processor time and memory that the child used, where the system told it.
+    ///
+    /// # Platform
+    /// Linux with pidfd (5.4 and later); `None` elsewhere, and where `uid`, `gid`, `groups` or
+    /// `umask` were set. The figures are those of `getrusage(2)` for the child and the descendants
+    /// that it waited for.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let output = reaped::output("true", [""; 0]).await?;
+    /// if let Some(usage) = output.usage() {
+    ///     println!("{:?} in user mode, {} bytes at most", usage.user, usage.peak_memory);
+    /// }
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// This output if the program exited with code 0, else [`Error::Failed`] with this output in it.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] for any other code, and for a death by signal.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let error = reaped::output("false", [""; 0]).await?.check().unwrap_err();
+    /// assert_eq!(error.to_string(), "`false` exited with code 1");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn check(self) -> Result<Output, Error> {
+        if self.status.success() { Ok(self) } else { Err(Error::Failed(Details::ended(self))) }
+    }
+
+    /// stdout as text, without its last line end.
+    pub(crate) fn into_text(mut self) -> Result<String, Error> {
+        match String::from_utf8(std::mem::take(&mut self.stdout)) {
+            Ok(mut text) => {
+                if text.ends_with('\n') {
+                    text.truncate(text.len() - if text.ends_with("\r\n") { 2 } else { 1 });
+                }
+                Ok(text)
+            }
+            Err(error) => {
+                let place = error.utf8_error().valid_up_to();
+                self.stdout = error.into_bytes();
+                let text = format!("wrote to stdout what is not UTF-8, from byte {place} on");
+                Err(Error::NotUtf8(Details::of(self, text)))
+            }
+        }
+    }
+}
+
+/// The processor time and memory that a child used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Processor time spent in the program itself.
+    pub user: Duration,
+    /// Processor time that the kernel spent for it.
+    pub system: Duration,
+    /// The most memory that was resident at one moment, in bytes.
+    pub peak_memory: u64,
+}
+
+/// The first bytes of each stream, so that a failed assertion stays readable.
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Output");
+        debug.field("status", &self.status);
+        debug.field("stdout", &Excerpt(&self.stdout)).field("stderr", &Excerpt(&self.stderr));
+        for (fd, bytes) in &self.extra {
+            debug.field(&format!("fd{fd}"), &Excerpt(bytes));
+        }
+        debug.field("elapsed", &self.elapsed).finish_non_exhaustive()
+    }
+}
+
+struct Excerpt<'a>(&'a [u8]);
+
+impl fmt::Debug for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST: usize = 200;
+        let shown = &self.0[..self.0.len().min(MOST)];
+        write!(f, "\"{}\"", shown.escape_ascii())?;
+        if shown.len() < self.0.len() { write!(f, "… ({} bytes)", self.0.len()) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,169 @@
+//! Noun: the future that owns a child and runs it to its end.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitStatus;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use crate::error::{Details, Error, describe, push_tail};
+use crate::output::Output;
+use crate::protocol::{Ending, Exit};
+use crate::transport::Transport;
+
+/// A future that owns a running child process and resolves once the child has **ended**: it was reaped,
+/// *and* every pipe to it is closed, so nothing that it wrote is missing.
+///
+/// The child was started when the promise was made. What it writes is read, and what it reads is fed,
+/// while the promise is polled; a child that nobody awaits blocks once its pipes are full. Any executor
+/// will do, and the promise may move from one to another between polls.
+///
+/// A child that could not be started resolves to an `Err`; the call itself never fails.
+///
+/// # Cancellation
+/// Dropping the promise sends SIGKILL to the child and has it reaped in the background: no orphan, no
+/// zombie. Its descendants live on. [`Command::kill_on_drop`](crate::Command::kill_on_drop) lets the child
+/// run on instead.
+///
+/// A descendant that inherited a pipe holds it open, and so holds the promise back, even after the child
+/// itself has exited.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// let promise = reaped::read("echo", ["hi"]); // runs already
+/// assert_eq!(promise.await?, "hi");
+/// # Ok::<(), reaped::Error>(()) }).unwrap();
+/// ```
+#[must_use = "dropping a promise kills its child; await it"]
+pub struct Promise<T> {
+    state: State,
+    conclude: fn(Output) -> Result<T, Error>,
+}
+
+enum State {
+    Running(Box<Call>),
+    Refused(Error),
+    Resolved,
+}
+
+impl<T> Promise<T> {
+    pub(crate) fn new(call: Call, conclude: fn(Output) -> Result<T, Error>) -> Self {
+        Promise { state: State::Running(Box::new(call)), conclude }
+    }
+
+    pub(crate) fn refused(error: Error) -> Self {
+        // Never called: there is no output.
+        Promise {
+            state: State::Refused(error),
+            conclude: |output| Err(Error::Failed(Details::ended(output))),
+        }
+    }
+
+    /// The child's process id; `None` where it did not start, and once it was reaped, since the system
+    /// may then use the number again.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let promise = reaped::run("true", [""; 0]);
+    /// assert!(promise.pid().is_some());
+    /// # promise.await.unwrap();
+    /// assert!(reaped::run("no-such-program", [""; 0]).pid().is_none());
+    /// # });
+    /// ```
+    pub fn pid(&self) -> Option<u32> {
+        match &self.state {
+            State::Running(call) => call.transport.pid(),
+            State::Refused(_) | State::Resolved => None,
+        }
+    }
+}
+
+impl<T> Future for Promise<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let State::Running(call) = &mut self.state {
+            ready!(call.transport.poll_end(cx));
+        }
+        Poll::Ready(match std::mem::replace(&mut self.state, State::Resolved) {
+            State::Running(call) => call.conclude().and_then(self.conclude),
+            State::Refused(error) => Err(error),
+            State::Resolved => panic!("a promise was polled after it had resolved"),
+        })
+    }
+}
+
+impl<T> fmt::Debug for Promise<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Promise");
+        match &self.state {
+            State::Running(call) => debug.field("command", &call.command).field("pid", &self.pid()),
+            State::Refused(error) => debug.field("error", error),
+            State::Resolved => debug.field("resolved", &true),
+        };
+        debug.finish_non_exhaustive()
+    }
+}
+
+/// One run of a command, and what to make of its end.
+pub(crate) struct Call {
+    transport: Transport,
+    command: String,
+    fail_on_stderr: bool,
+}
+
+impl Call {
+    pub(crate) fn new(transport: Transport, command: String, fail_on_stderr: bool) -> Self {
+        Call { transport, command, fail_on_stderr }
+    }
+
+    /// What every verb has in common; the child has ended.
+    fn conclude(self) -> Result<Output, Error> {
+        let (ending, elapsed) = self.transport.into_ending();
+        let Ending { exit, fault, collected } = ending;
+        let output = collect(exit, collected, elapsed, self.command);
+        if let Some(fault) = fault {
+            let text = format!("failed on descriptor {}: {}", fault.fd, fault.error);
+            return Err(Error::Io { source: fault.error, details: Details::of(output, text) });
+        }
+        if exit == Exit::Lost {
+            let text = "ended, but somebody else took its exit status".to_owned();
+            return Err(Error::StatusLost(Details::of(output, text)));
+        }
+        if self.fail_on_stderr && !output.stderr.is_empty() {
+            let mut text = format!("wrote to stderr and {}", describe(output.status));
+            push_tail(&mut text, &output.stderr);
+            return Err(Error::UnexpectedStderr(Details::of(output, text)));
+        }
+        Ok(output)
+    }
+}
+
+fn collect(exit: Exit, collected: Vec<(i32, Vec<u8>)>, elapsed: Duration, command: String) -> Output {
+    let (status, usage) = match exit {
+        Exit::Reaped(status, usage) => (status, usage),
+        Exit::Lost => (unknown_status(), None),
+    };
+    let (stdout, stderr) = (Vec::new(), Vec::new());
+    let mut output =
+        Output { status, stdout, stderr, extra: Vec::new(), captured: [false; 2], elapsed, usage, command };
+    for (fd, bytes) in collected {
+        match fd {
+            1 => (output.stdout, output.captured[0]) = (bytes, true),
+            2 => (output.stderr, output.captured[1]) = (bytes, true),
+            _ => output.extra.push((fd, bytes)),
+        }
+    }
+    output
+}
+
+/// Neither a code nor a signal, and not a success.
+fn unknown_status() -> ExitStatus {
+    // On Unix "continued", which is not asked for and so never seen otherwise (wait(2)); on Windows the
+    // status is never lost.
+    #[cfg(unix)]
+    return std::os::unix::process::ExitStatusExt::from_raw(0xffff);
+    #[cfg(windows)]
+    return std::os::windows::process::ExitStatusExt::from_raw(u32::MAX);
+}

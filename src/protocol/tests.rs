@@ -1,0 +1,162 @@
+//! The rules under every order of facts. Starts no process, so it runs under Miri too.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A fact that a transport can tell, for any channel that is still open.
+#[derive(Clone, Debug)]
+enum Fact {
+    Data(Slot, Vec<u8>),
+    Closed(Slot),
+    Failed(Slot),
+    Exited,
+}
+
+const CHANNELS: usize = 4;
+const FDS: [i32; CHANNELS] = [0, 1, 2, 7];
+
+fn out<const N: usize>(fds: [i32; N]) -> Protocol {
+    Protocol::new(fds.map(|fd| (fd, Direction::Out)))
+}
+
+fn fact() -> impl Strategy<Value = Fact> {
+    let slot = 0..CHANNELS;
+    prop_oneof![
+        6 => (slot.clone(), proptest::collection::vec(any::<u8>(), 0..20)).prop_map(|(s, b)| Fact::Data(s, b)),
+        3 => slot.clone().prop_map(Fact::Closed),
+        1 => slot.prop_map(Fact::Failed),
+        2 => Just(Fact::Exited),
+    ]
+}
+
+fn lost() -> Exit {
+    Exit::Lost
+}
+
+/// A second bookkeeper, as plain as can be, that the layer is compared with.
+#[derive(Default)]
+struct Model {
+    closed: [bool; CHANNELS],
+    collected: [Vec<u8>; CHANNELS],
+    exited: bool,
+    first_fault: Option<i32>,
+    kills: usize,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 32 } else { 4096 }, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_interleaving_keeps_the_rules(facts in proptest::collection::vec(fact(), 0..60)) {
+        let mut protocol = out(FDS);
+        let mut model = Model::default();
+        for fact in facts {
+            // A transport never tells these twice; the layer need not bear it.
+            match fact {
+                Fact::Data(slot, bytes) if !model.closed[slot] => {
+                    protocol.buffer(slot).extend_from_slice(&bytes);
+                    model.collected[slot].extend_from_slice(&bytes);
+                }
+                Fact::Closed(slot) if !model.closed[slot] => {
+                    protocol.closed(slot);
+                    model.closed[slot] = true;
+                }
+                Fact::Failed(slot) if !model.closed[slot] => {
+                    protocol.failed(slot, io::Error::from(io::ErrorKind::BrokenPipe));
+                    model.closed[slot] = true;
+                    model.first_fault.get_or_insert(FDS[slot]);
+                }
+                Fact::Exited if !model.exited => {
+                    protocol.exited(lost());
+                    model.exited = true;
+                }
+                _ => continue,
+            }
+            let all_closed = model.closed.iter().all(|closed| *closed);
+            prop_assert_eq!(protocol.all_closed(), all_closed);
+            match protocol.next() {
+                Next::Ended => {
+                    prop_assert!(model.exited && all_closed, "ended without exit and end of file");
+                    break;
+                }
+                Next::Kill => {
+                    prop_assert!(model.first_fault.is_some() && !model.exited);
+                    model.kills += 1;
+                    prop_assert_eq!(model.kills, 1, "killed twice");
+                }
+                Next::Drain => {
+                    prop_assert!(model.first_fault.is_some() && model.exited && !all_closed);
+                    protocol.drained();
+                    prop_assert_eq!(protocol.next(), Next::Ended, "waited for descendants after a fault");
+                    break;
+                }
+                Next::Wait => {
+                    prop_assert!(!model.exited || !all_closed, "waited for an ended child");
+                    prop_assert!(model.first_fault.is_none() || (model.kills == 1 && !model.exited));
+                }
+            }
+        }
+        let ending = protocol.into_ending();
+        prop_assert_eq!(ending.fault.map(|fault| fault.fd), model.first_fault);
+        for (slot, (fd, bytes)) in ending.collected.iter().enumerate() {
+            prop_assert_eq!(*fd, FDS[slot]);
+            prop_assert_eq!(bytes, &model.collected[slot]);
+        }
+    }
+}
+
+#[test]
+fn exit_before_end_of_file_waits_for_the_pipe() {
+    let mut protocol = out([1]);
+    protocol.exited(lost());
+    assert_eq!(protocol.next(), Next::Wait);
+    protocol.buffer(0).extend_from_slice(b"late");
+    assert_eq!(protocol.next(), Next::Wait);
+    protocol.closed(0);
+    assert_eq!(protocol.next(), Next::Ended);
+    assert_eq!(protocol.into_ending().collected, [(1, b"late".to_vec())]);
+}
+
+#[test]
+fn end_of_file_before_exit_waits_for_the_exit() {
+    let mut protocol = out([1, 2]);
+    protocol.closed(0);
+    protocol.closed(1);
+    assert_eq!(protocol.next(), Next::Wait);
+    protocol.exited(lost());
+    assert_eq!(protocol.next(), Next::Ended);
+}
+
+#[test]
+fn without_pipes_the_exit_is_the_end() {
+    let mut protocol = Protocol::new([]);
+    assert_eq!(protocol.next(), Next::Wait);
+    protocol.exited(lost());
+    assert_eq!(protocol.next(), Next::Ended);
+}
+
+#[test]
+fn an_open_feed_holds_back_the_end() {
+    let mut protocol = Protocol::new([(0, Direction::In)]);
+    protocol.exited(lost());
+    assert_eq!(protocol.next(), Next::Wait, "a descendant still takes the input");
+    protocol.closed(0);
+    assert_eq!(protocol.next(), Next::Ended);
+}
+
+#[test]
+fn a_fault_kills_then_takes_what_is_there() {
+    let mut protocol = Protocol::new([(0, Direction::In), (1, Direction::Out)]);
+    protocol.failed(0, io::Error::other("reader"));
+    assert_eq!(protocol.next(), Next::Kill);
+    assert_eq!(protocol.next(), Next::Wait);
+    protocol.buffer(1).extend_from_slice(b"kept");
+    protocol.exited(lost());
+    assert_eq!(protocol.next(), Next::Drain);
+    protocol.drained();
+    assert_eq!(protocol.next(), Next::Ended);
+    let ending = protocol.into_ending();
+    assert_eq!(ending.fault.expect("the fault").fd, 0);
+    assert_eq!(ending.collected, [(1, b"kept".to_vec())]);
+}

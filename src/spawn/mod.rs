@@ -1,0 +1,217 @@
+//! From a plan to a started child and the parent's ends of its pipes.
+//!
+//! Refuses to know what flows through the pipes, and when a child counts as ended.
+//!
+//! Two engines hand up the same thing, a [`Child`]:
+//! - *native* (Linux with pidfd and glibc 2.34 or later): `posix_spawn`, which shares the parent's
+//!   memory until the program runs, so the parent's size does not matter.
+//! - *portable* (async-process): everywhere else, and for what `posix_spawn` cannot say.
+//!
+//! Rule: every descriptor that is needed is open before a child exists; what fails after that kills
+//! and reaps the child before the error is told.
+
+#[cfg(unix)]
+mod fds;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod native;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod orphan;
+#[cfg(unix)]
+mod portable;
+#[cfg(unix)]
+mod program;
+#[cfg(unix)]
+mod raw;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::error::{InvalidReason, Refusal};
+use crate::protocol::Exit;
+
+#[cfg(unix)]
+pub(crate) use raw::write_quietly;
+#[cfg(unix)]
+pub(crate) use unix::Pipe;
+#[cfg(windows)]
+pub(crate) use windows::Pipe;
+
+/// All that is needed to start one child.
+#[derive(Debug)]
+pub(crate) struct Launch<'a> {
+    pub(crate) program: &'a OsStr,
+    pub(crate) arg0: Option<&'a OsStr>,
+    pub(crate) args: &'a [OsString],
+    /// The whole environment of the child.
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// Where to look for a program without a slash.
+    pub(crate) path: Option<OsString>,
+    pub(crate) cwd: Option<&'a Path>,
+    /// Sorted by number, each number once. What is not listed is closed, unless `inherit_fds`.
+    pub(crate) ends: Vec<(i32, End<'a>)>,
+    pub(crate) inherit_fds: bool,
+    #[cfg(unix)]
+    pub(crate) identity: &'a Identity,
+    pub(crate) kill_on_drop: bool,
+}
+
+/// The child's side of one descriptor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End<'a> {
+    Closed,
+    Inherit,
+    Null,
+    #[cfg(unix)]
+    Open(&'a std::os::fd::OwnedFd),
+    #[cfg(windows)]
+    Open(&'a std::fs::File),
+    /// A pipe that the child writes.
+    Output,
+    /// A pipe that the child reads.
+    Input,
+    SameAs(i32),
+    #[cfg(windows)]
+    #[doc(hidden)]
+    _Lifetime(std::marker::PhantomData<&'a ()>),
+}
+
+/// Who the child is; what `posix_spawn` cannot say.
+#[cfg(unix)]
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Identity {
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) groups: Option<Vec<u32>>,
+    pub(crate) umask: Option<u32>,
+}
+
+#[cfg(unix)]
+impl Identity {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    fn is_parents(&self) -> bool {
+        self.uid.is_none() && self.gid.is_none() && self.groups.is_none() && self.umask.is_none()
+    }
+}
+
+/// A child that was just started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) child: Child,
+    /// The parent's ends, in the order of `Launch::ends`.
+    pub(crate) pipes: Vec<(i32, Pipe)>,
+}
+
+/// Starts a child.
+pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Started, Refusal> {
+    if launch.program.is_empty() {
+        return Err(Refusal::invalid(InvalidReason::EmptyProgram, "the program has no name"));
+    }
+    #[cfg(unix)]
+    let (engine, pipes) = unix::spawn(launch)?;
+    #[cfg(windows)]
+    let (engine, pipes) = windows::spawn(launch)?;
+    let child =
+        Child { engine: Arc::new(engine), exited: false, look: false, kill_on_drop: launch.kill_on_drop };
+    Ok(Started { child, pipes })
+}
+
+/// One started child. Dropping it kills the child, unless told otherwise, and has it reaped in the
+/// background in any case.
+#[derive(Debug)]
+pub(crate) struct Child {
+    engine: Arc<Engine>,
+    exited: bool,
+    /// The exit is likely to have happened: ask for it before waiting to be told.
+    look: bool,
+    kill_on_drop: bool,
+}
+
+#[derive(Debug)]
+enum Engine {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    Native(native::Native),
+    #[cfg(unix)]
+    Portable(portable::Portable),
+    /// Started, but somebody else reaped it before it could be watched.
+    #[cfg(unix)]
+    Lost,
+    #[cfg(windows)]
+    Windows(windows::Handle),
+}
+
+impl Child {
+    /// The process id; `None` once the child was reaped, since the system may use the number again.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match &*self.engine {
+            _ if self.exited => None,
+            #[cfg(all(target_os = "linux", target_env = "gnu"))]
+            Engine::Native(child) => Some(child.pid()),
+            #[cfg(unix)]
+            Engine::Portable(child) => Some(child.pid()),
+            #[cfg(unix)]
+            Engine::Lost => None,
+            #[cfg(windows)]
+            Engine::Windows(child) => Some(child.pid()),
+        }
+    }
+
+    /// The exit is likely to have happened.
+    pub(crate) fn look(&mut self) {
+        self.look = true;
+    }
+
+    /// Reaps the child once it has exited. Not to be called again after `Ready`.
+    pub(crate) fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Exit> {
+        let exit = match &*self.engine {
+            #[cfg(all(target_os = "linux", target_env = "gnu"))]
+            Engine::Native(child) => child.poll_exit(&mut self.look, cx),
+            #[cfg(unix)]
+            Engine::Portable(child) => child.poll_exit(cx),
+            #[cfg(unix)]
+            Engine::Lost => Poll::Ready(Exit::Lost),
+            #[cfg(windows)]
+            Engine::Windows(child) => child.poll_exit(cx),
+        };
+        self.exited |= exit.is_ready();
+        exit
+    }
+
+    /// Kills the child; nothing happens to one that was reaped.
+    pub(crate) fn kill(&self) {
+        // The only errors are "no such process" and "not permitted" (a child that changed its user):
+        // in both nothing can be done.
+        let _: io::Result<()> = match &*self.engine {
+            #[cfg(all(target_os = "linux", target_env = "gnu"))]
+            Engine::Native(child) => child.kill(),
+            #[cfg(unix)]
+            Engine::Portable(child) => child.kill(),
+            #[cfg(unix)]
+            Engine::Lost => Ok(()),
+            #[cfg(windows)]
+            Engine::Windows(child) => child.kill(),
+        };
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.exited {
+            return;
+        }
+        if self.kill_on_drop {
+            self.kill();
+        }
+        // The portable engines have async-process reap what is dropped.
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        if let Engine::Native(_) = &*self.engine {
+            orphan::adopt(self.engine.clone());
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! The native engine: `posix_spawn` with file actions, and a pidfd to wait and signal through. The
+//! crate's unsafe code lives here.
+//!
+//! glibc's `posix_spawn` is `clone(CLONE_VM | CLONE_VFORK)`: the child borrows the parent's memory
+//! until the program runs, so a parent of many gigabytes starts a child as fast as a small one.
+//!
+//! Rules: a pid is used only while the child is known not to be reaped; the status is taken under the
+//! same lock that signals are sent under.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::ptr;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_io::Async;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+
+use super::fds::Action;
+use super::unix::{Image, Wiring, retry_busy};
+use super::{Engine, program};
+use crate::error::Refusal;
+use crate::output::Usage;
+use crate::protocol::Exit;
+
+/// A child of this engine.
+#[derive(Debug)]
+pub(super) struct Native {
+    pid: Pid,
+    pidfd: Async<OwnedFd>,
+    /// Held while the status is taken and while a signal is sent, so that neither sees the other half
+    /// done.
+    reaped: Mutex<bool>,
+}
+
+/// Whether this kernel, sandbox and C library have all that is needed. Asked once.
+pub(super) fn available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| !cfg!(reaped_portable) && extensions().is_some() && pidfd_works())
+}
+
+/// Whether a pidfd can be made (Linux 5.3) and waited on (Linux 5.4), and no sandbox forbids it.
+fn pidfd_works() -> bool {
+    match pidfd_open(getpid(), PidfdFlags::empty()) {
+        // Nobody is their own child: ECHILD says that the call is understood, EINVAL that it is not.
+        Ok(pidfd) => matches!(wait(&pidfd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT), Err(Errno::CHILD)),
+        Err(_) => false,
+    }
+}
+
+/// File actions that POSIX.1-2017 lacks. Looked up when the program runs, so that a program built
+/// here still starts on an older C library and uses the other engine there.
+struct Extensions {
+    /// glibc 2.29.
+    add_chdir: AddChdir,
+    /// glibc 2.34.
+    add_close_from: AddCloseFrom,
+}
+
+type AddChdir = unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, *const c_char) -> c_int;
+type AddCloseFrom = unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, c_int) -> c_int;
+
+fn extensions() -> Option<&'static Extensions> {
+    static EXTENSIONS: OnceLock<Option<Extensions>> = OnceLock::new();
+    EXTENSIONS
+        .get_or_init(|| {
+            let chdir = symbol(c"posix_spawn_file_actions_addchdir_np")?;
+            let close_from = symbol(c"posix_spawn_file_actions_addclosefrom_np")?;
+            Some(Extensions {
+                // SAFETY: the symbol of this name has this signature (spawn.h of glibc).
+                add_chdir: unsafe { mem::transmute::<ptr::NonNull<c_void>, AddChdir>(chdir) },
+                // SAFETY: as above.
+                add_close_from: unsafe { mem::transmute::<ptr::NonNull<c_void>, AddCloseFrom>(close_from) },
+            })
+        })
+        .as_ref()
+}
+
+fn symbol(name: &CStr) -> Option<ptr::NonNull<c_void>> {
+    // SAFETY: the name ends with NUL; looking up a symbol runs no code of it.
+    ptr::NonNull::new(unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) })
+}
+
+/// Starts a child and watches it.
+pub(super) fn spawn(image: &Image, wiring: Wiring) -> Result<Engine, Refusal> {
+    let actions = FileActions::new(image, &wiring.actions()).map_err(Refusal::os)?;
+    let attributes = Attributes::new().map_err(Refusal::os)?;
+    // The pidfd needs a number once the child exists. The child's ends of pipes free theirs just then;
+    // where there are none, this one does.
+    let placeholder = if wiring.frees_numbers() {
+        None
+    } else {
+        Some(pidfd_open(getpid(), PidfdFlags::empty()).map_err(|errno| Refusal::os(errno.into()))?)
+    };
+    let pid = start(image, &actions, &attributes)?;
+    drop(placeholder);
+    drop(wiring);
+    watch(pid)
+}
+
+/// Tries the candidates in turn, and a busy program a few times.
+fn start(image: &Image, actions: &FileActions, attributes: &Attributes) -> Result<Pid, Refusal> {
+    let mut first_denied = None;
+    let mut errno = libc::ENOENT;
+    for (path, _) in &image.candidates {
+        errno = match retry_busy(|| posix_spawn(path, image, actions, attributes)) {
+            Ok(pid) => return Ok(pid),
+            Err(errno) => errno,
+        };
+        if errno == libc::EACCES {
+            first_denied.get_or_insert(errno);
+        }
+        if !program::try_next(errno) {
+            break;
+        }
+    }
+    Err(image.diagnose(first_denied.unwrap_or(errno)))
+}
+
+fn posix_spawn(
+    path: &CStr,
+    image: &Image,
+    actions: &FileActions,
+    attributes: &Attributes,
+) -> Result<Pid, c_int> {
+    let mut pid = 0;
+    // SAFETY: actions and attributes are initialised; argv and envp are arrays of C strings that end
+    // with a null pointer and live in `image`. posix_spawn does not write to them, whatever the `mut`
+    // in its old prototype says (POSIX.1-2017, posix_spawn).
+    let failed = unsafe {
+        libc::posix_spawn(
+            &mut pid,
+            path.as_ptr(),
+            &actions.0,
+            &attributes.0,
+            image.argv.as_ptr().cast(),
+            image.envp.as_ptr().cast(),
+        )
+    };
+    match Pid::from_raw(pid) {
+        Some(pid) if failed == 0 => Ok(pid),
+        _ => Err(failed),
+    }
+}
+
+/// From here on the child exists: a failure kills and reaps it before it is told.
+fn watch(pid: Pid) -> Result<Engine, Refusal> {
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        // Somebody else reaped it before we looked, or SIGCHLD is ignored.
+        Err(Errno::SRCH) => return Ok(Engine::Lost),
+        Err(errno) => return Err(abandon(pid, errno.into())),
+    };
+    // Were it reaped and its number given away in between, the pidfd would be a stranger's.
+    if wait(&pidfd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) == Err(Errno::CHILD) {
+        return Ok(Engine::Lost);
+    }
+    match Async::new_nonblocking(pidfd) {
+        Ok(pidfd) => Ok(Engine::Native(Native { pid, pidfd, reaped: Mutex::new(false) })),
+        Err(error) => Err(abandon(pid, error)),
+    }
+}
+
+/// Kills and reaps a child that cannot be watched.
+fn abandon(pid: Pid, error: io::Error) -> Refusal {
+    // The number is the child's own still: nobody but us reaps it (or else it is gone, and killing a
+    // number that was given away within these microseconds is what every pid-based library risks).
+    let _: Result<(), Errno> = rustix::process::kill_process(pid, Signal::KILL);
+    while let Err(Errno::INTR) = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()) {}
+    Refusal::os(error)
+}
+
+impl Native {
+    pub(super) fn pid(&self) -> u32 {
+        self.pid.as_raw_pid().unsigned_abs()
+    }
+
+    /// Reaps the child once it has exited. `look` is set while a look is likely to find the exit.
+    pub(super) fn poll_exit(&self, look: &mut bool, cx: &mut Context<'_>) -> Poll<Exit> {
+        loop {
+            if mem::take(look) {
+                if let Some(exit) = self.reap() {
+                    return Poll::Ready(exit);
+                }
+            }
+            // An error here means that the reactor is out of order. The pidfd itself still works, so
+            // look, and have the task polled again.
+            if ready!(self.pidfd.poll_readable(cx)).is_err() {
+                match self.reap() {
+                    Some(exit) => return Poll::Ready(exit),
+                    None => cx.waker().wake_by_ref(),
+                }
+                return Poll::Pending;
+            }
+            *look = true;
+        }
+    }
+
+    /// Takes the status if there is one.
+    fn reap(&self) -> Option<Exit> {
+        let mut reaped = self.reaped.lock().unwrap_or_else(PoisonError::into_inner);
+        let exit = match wait(self.pidfd.get_ref(), libc::WEXITED | libc::WNOHANG) {
+            Ok(None) => return None,
+            Ok(Some((status, usage))) => Exit::Reaped(status, Some(usage)),
+            Err(_) => Exit::Lost,
+        };
+        *reaped = true;
+        Some(exit)
+    }
+
+    /// SIGKILL, unless the child was reaped.
+    pub(super) fn kill(&self) -> io::Result<()> {
+        let reaped = self.reaped.lock().unwrap_or_else(PoisonError::into_inner);
+        if *reaped {
+            return Ok(());
+        }
+        Ok(pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL)?)
+    }
+}
+
+/// waitid(2) on a pidfd, with resource use: the system call has a fifth argument for it that no
+/// wrapper shows.
+fn wait(pidfd: &OwnedFd, options: c_int) -> Result<Option<(ExitStatus, Usage)>, Errno> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: a live descriptor, and room for both answers. Elsewhere than on 64 bits the kernel's
+    // rusage may not be the C library's, so none is asked for.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_waitid,
+            libc::P_PIDFD,
+            pidfd.as_raw_fd(),
+            info.as_mut_ptr(),
+            options,
+            if cfg!(target_pointer_width = "64") { usage.as_mut_ptr() } else { ptr::null_mut() },
+        )
+    };
+    if done < 0 {
+        return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL));
+    }
+    // SAFETY: all-zero bytes are a valid siginfo, and so is what the kernel wrote.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: likewise.
+    let usage = unsafe { usage.assume_init() };
+    // SAFETY: waitid fills in the fields of SIGCHLD, and leaves the zero where no child has exited.
+    if unsafe { info.si_pid() } == 0 {
+        return Ok(None);
+    }
+    // SAFETY: as above.
+    let value = unsafe { info.si_status() };
+    // The layout of a wait status, wait(2): a code in the second byte, a signal in the first, 0x80 for
+    // a core dump.
+    let status = ExitStatus::from_raw(match info.si_code {
+        libc::CLD_EXITED => (value & 0xff) << 8,
+        libc::CLD_DUMPED => value | 0x80,
+        _ => value,
+    });
+    Ok(Some((status, to_usage(&usage))))
+}
+
+fn to_usage(usage: &libc::rusage) -> Usage {
+    let time = |t: libc::timeval| {
+        Duration::from_secs(t.tv_sec.unsigned_abs()) + Duration::from_micros(t.tv_usec.unsigned_abs())
+    };
+    Usage {
+        user: time(usage.ru_utime),
+        system: time(usage.ru_stime),
+        // Linux counts it in KiB, getrusage(2).
+        peak_memory: usage.ru_maxrss.unsigned_abs() * 1024,
+    }
+}
+
+/// Owns initialised file actions.
+struct FileActions(libc::posix_spawn_file_actions_t);
+
+impl FileActions {
+    fn new(image: &Image, plan: &[Action]) -> io::Result<Self> {
+        let mut raw = MaybeUninit::uninit();
+        // SAFETY: initialises what it is given.
+        check(unsafe { libc::posix_spawn_file_actions_init(raw.as_mut_ptr()) })?;
+        // SAFETY: initialised just above. glibc's value may be moved: it holds a pointer to the heap.
+        let mut actions = FileActions(unsafe { raw.assume_init() });
+        let extensions = extensions().ok_or(io::ErrorKind::Unsupported)?;
+        // Descriptors first: a directory that is entered is no matter to them, and the other way round.
+        for action in plan {
+            check(match *action {
+                // SAFETY: initialised actions.
+                Action::Dup2 { from, to } => unsafe {
+                    libc::posix_spawn_file_actions_adddup2(&mut actions.0, from, to)
+                },
+                // SAFETY: initialised actions.
+                Action::Close(fd) => unsafe { libc::posix_spawn_file_actions_addclose(&mut actions.0, fd) },
+                // SAFETY: initialised actions, and the function of that name.
+                Action::CloseFrom(fd) => unsafe { (extensions.add_close_from)(&mut actions.0, fd) },
+            })?;
+        }
+        if let Some((cwd, _)) = &image.cwd {
+            // SAFETY: initialised actions, and a C string, which is copied.
+            check(unsafe { (extensions.add_chdir)(&mut actions.0, cwd.as_ptr()) })?;
+        }
+        Ok(actions)
+    }
+}
+
+impl Drop for FileActions {
+    fn drop(&mut self) {
+        // SAFETY: initialised, and not used again.
+        unsafe { libc::posix_spawn_file_actions_destroy(&mut self.0) };
+    }
+}
+
+/// Owns initialised attributes: no signal blocked, none ignored.
+///
+/// Rust ignores SIGPIPE, threads block signals, and hosts ignore SIGCHLD or SIGHUP; a program that
+/// inherits that behaves in ways that nobody who wrote it has seen.
+struct Attributes(libc::posix_spawnattr_t);
+
+impl Attributes {
+    fn new() -> io::Result<Self> {
+        let mut raw = MaybeUninit::uninit();
+        // SAFETY: initialises what it is given.
+        check(unsafe { libc::posix_spawnattr_init(raw.as_mut_ptr()) })?;
+        // SAFETY: initialised just above; plain data in glibc.
+        let mut attributes = Attributes(unsafe { raw.assume_init() });
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: initialises the set.
+        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+        // SAFETY: initialised attributes and set.
+        check(unsafe { libc::posix_spawnattr_setsigmask(&mut attributes.0, set.as_ptr()) })?;
+        // SAFETY: initialises the set.
+        unsafe { libc::sigfillset(set.as_mut_ptr()) };
+        // SAFETY: initialised attributes and set. glibc shrugs at SIGKILL and SIGSTOP in it.
+        check(unsafe { libc::posix_spawnattr_setsigdefault(&mut attributes.0, set.as_ptr()) })?;
+        let flags = (libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF) as i16;
+        // SAFETY: initialised attributes.
+        check(unsafe { libc::posix_spawnattr_setflags(&mut attributes.0, flags) })?;
+        Ok(attributes)
+    }
+}
+
+impl Drop for Attributes {
+    fn drop(&mut self) {
+        // SAFETY: initialised, and not used again.
+        unsafe { libc::posix_spawnattr_destroy(&mut self.0) };
+    }
+}
+
+/// These functions return the error number.
+fn check(errno: c_int) -> io::Result<()> {
+    if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) }
+}

@@ -1,0 +1,404 @@
+//! The portable engine: async-process starts, waits and reaps; a `pre_exec` closure does what std and
+//! async-process cannot say: the descriptors, the order of directory and identity, the signals.
+//!
+//! The closure executes the program itself and never returns. std keeps a descriptor of its own in the
+//! new process, to report a failed exec through; whatever number that has, our plan may overwrite it,
+//! and std then takes a missing program for a start. So failures are reported through a pipe of ours,
+//! which is part of the plan, and std's is left to be closed. The report also tells the pid, so that a
+//! child is known even where async-process fails after it was made.
+#![allow(unsafe_code)]
+
+use std::ffi::c_int;
+use std::fs::File;
+use std::future::Future;
+use std::io::{self, Read};
+use std::os::fd::RawFd;
+use std::os::unix::process::CommandExt;
+use std::pin::Pin;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::{fmt, ptr};
+
+use super::fds::Action;
+use super::unix::{Image, Wiring, pipe, retry_busy};
+use super::{Engine, Identity, program};
+use crate::error::{Refusal, SpawnReason};
+use crate::protocol::Exit;
+
+/// A child of this engine.
+pub(super) struct Portable {
+    pid: u32,
+    /// Emptied when the status was taken. Held while it is taken and while a signal is sent:
+    /// async-process reaps a live child only when it is asked for the status.
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    status: Pin<Box<dyn Future<Output = io::Result<ExitStatus>> + Send>>,
+    /// Dropped after `status`; then async-process reaps it in the background.
+    _child: async_process::Child,
+}
+
+impl fmt::Debug for Portable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Portable").field("pid", &self.pid).finish_non_exhaustive()
+    }
+}
+
+impl Portable {
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(super) fn poll_exit(&self, cx: &mut Context<'_>) -> Poll<Exit> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(child) = &mut *running else { return Poll::Ready(Exit::Lost) };
+        let exit = match ready!(child.status.as_mut().poll(cx)) {
+            Ok(status) => Exit::Reaped(status, None),
+            // ECHILD: somebody else reaped it.
+            Err(_) => Exit::Lost,
+        };
+        *running = None;
+        Poll::Ready(exit)
+    }
+
+    /// SIGKILL, unless the child was reaped.
+    pub(super) fn kill(&self) -> io::Result<()> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.is_none() {
+            return Ok(());
+        }
+        // SAFETY: no memory is involved; the pid is the child's, since it was not reaped.
+        match unsafe { libc::kill(self.pid as libc::pid_t, libc::SIGKILL) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// Starts a child.
+pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Result<Engine, Refusal> {
+    let (report, childs_report) = pipe()?;
+    let target = wiring.add(childs_report)?;
+    let source = wiring.wanted.iter().find(|w| w.0 == target).map_or(target, |w| w.1);
+    let new_process = Arc::new(NewProcess {
+        actions: wiring.actions(),
+        report: source,
+        highest_open: highest_open(),
+        image,
+        identity: identity.clone(),
+    });
+
+    let mut command = std::process::Command::new(&new_process.image.candidates[0].1);
+    let childs = new_process.clone();
+    // SAFETY: the closure makes system calls on memory that was prepared before the fork; it neither
+    // allocates nor locks.
+    unsafe { command.pre_exec(move || childs.run()) };
+    let mut command = async_process::Command::from(command);
+    // This conversion forgets what was set before it.
+    command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    let spawned = command.spawn();
+    // The report ends when nobody holds its other end: we let go here, the child when it executes.
+    drop(wiring);
+    let mut told = Vec::new();
+    let read = File::from(report).read_to_end(&mut told);
+
+    let word = |place: usize| {
+        let bytes = told.get(4 * place..4 * place + 4)?;
+        Some(c_int::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    match (spawned, word(0)) {
+        (Ok(mut child), _) => match (word(1), word(2), read) {
+            (Some(step), Some(errno), _) => {
+                // On its way out; where it is not out yet, async-process reaps it in the background.
+                let _: io::Result<Option<ExitStatus>> = child.try_status();
+                Err(new_process.explain(step, errno))
+            }
+            (_, _, Err(error)) => {
+                let _: io::Result<()> = child.kill();
+                Err(Refusal::os(error))
+            }
+            _ => Ok(Engine::Portable(Portable {
+                pid: child.id(),
+                running: Mutex::new(Some(Running { status: Box::pin(child.status()), _child: child })),
+            })),
+        },
+        // The child was made, but async-process could not watch it and has forgotten it.
+        (Err(error), Some(pid)) => {
+            let lost = abandon(pid);
+            match (word(1), word(2)) {
+                (Some(step), Some(errno)) => Err(new_process.explain(step, errno)),
+                _ if lost => Ok(Engine::Lost),
+                _ => Err(Refusal::os(error)),
+            }
+        }
+        (Err(error), None) => Err(Refusal::os(error)),
+    }
+}
+
+/// Kills and reaps a child; whether somebody else had reaped it before.
+fn abandon(pid: c_int) -> bool {
+    // SAFETY: no memory is involved. The pid is the child's: nobody of ours has reaped it.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+    loop {
+        // SAFETY: a null status asks for none.
+        if unsafe { libc::waitpid(pid, ptr::null_mut(), 0) } >= 0 {
+            return false;
+        }
+        match errno() {
+            libc::EINTR => {}
+            errno => return errno == libc::ECHILD,
+        }
+    }
+}
+
+/// What the forked process needs to become the program. Made before the fork; only read after it.
+struct NewProcess {
+    image: Image,
+    identity: Identity,
+    actions: Vec<Action>,
+    /// Where the report's descriptor is before the actions.
+    report: RawFd,
+    /// No descriptor above this one is open, where the system has no call that closes all.
+    highest_open: RawFd,
+}
+
+// SAFETY: the pointers in `image` point into heap memory that it owns and never changes.
+unsafe impl Send for NewProcess {}
+// SAFETY: as above.
+unsafe impl Sync for NewProcess {}
+
+/// Where it failed. The numbers travel through the report.
+mod step {
+    pub(super) const DESCRIPTORS: i32 = 1;
+    pub(super) const WORKING_DIRECTORY: i32 = 2;
+    pub(super) const GROUPS: i32 = 3;
+    pub(super) const GROUP: i32 = 4;
+    pub(super) const USER: i32 = 5;
+    pub(super) const EXECUTE: i32 = 6;
+}
+
+/// Step and error number.
+type Failure = (c_int, c_int);
+
+impl NewProcess {
+    /// Runs in the new process, in place of what std would do next. Returns never: the program runs,
+    /// or the report says why it does not.
+    ///
+    /// Only calls that signal-safety(7) lists, and no allocation: another thread of the parent may have
+    /// held any lock at the moment of the fork.
+    fn run(&self) -> io::Result<()> {
+        let mut report = self.report;
+        // SAFETY: no memory is involved.
+        let pid = unsafe { libc::getpid() };
+        tell(report, &[pid]);
+        let (step, errno) = self.become_program(&mut report);
+        tell(report, &[step, errno]);
+        // SAFETY: ends this process at once, as a forked copy must: nothing of the parent's is run.
+        unsafe { libc::_exit(127) }
+    }
+
+    /// The order matters: the directory is entered with the parent's rights, the groups are given up
+    /// while there is still a right to do so, the user comes last, and the program runs with nothing.
+    fn become_program(&self, report: &mut RawFd) -> Failure {
+        if let Err(errno) = self.wire(report) {
+            return (step::DESCRIPTORS, errno);
+        }
+        if let Some((cwd, _)) = &self.image.cwd {
+            // SAFETY: a C string.
+            if let Err(errno) = check(unsafe { libc::chdir(cwd.as_ptr()) }) {
+                return (step::WORKING_DIRECTORY, errno);
+            }
+        }
+        if let Some(umask) = self.identity.umask {
+            // SAFETY: no memory is involved; it cannot fail.
+            unsafe { libc::umask(umask as libc::mode_t) };
+        }
+        if let Err(failure) = self.give_up_privileges() {
+            return failure;
+        }
+        reset_signals();
+        (step::EXECUTE, self.execute())
+    }
+
+    /// Does the descriptor plan, following the report's descriptor through it.
+    fn wire(&self, report: &mut RawFd) -> Result<(), c_int> {
+        for action in &self.actions {
+            match *action {
+                Action::Dup2 { from, to } => {
+                    if from == to {
+                        set_close_on_exec(to, false)?;
+                    } else {
+                        // SAFETY: no memory is involved.
+                        check(unsafe { libc::dup2(from, to) })?;
+                    }
+                    if from == *report {
+                        *report = to;
+                    }
+                }
+                Action::Close(fd) => {
+                    // SAFETY: nothing in this process uses the number any more.
+                    unsafe { libc::close(fd) };
+                }
+                Action::CloseFrom(fd) => close_from(fd, self.highest_open),
+            }
+        }
+        set_close_on_exec(*report, true)
+    }
+
+    fn give_up_privileges(&self) -> Result<(), Failure> {
+        let Identity { uid, gid, groups, .. } = &self.identity;
+        // SAFETY: no memory is involved.
+        let privileged = unsafe { libc::geteuid() } == 0;
+        if let Some(groups) = groups {
+            // SAFETY: a pointer to as many groups as are told. Which integer counts them differs.
+            check(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) })
+                .map_err(|e| (step::GROUPS, e))?;
+        } else if privileged && (uid.is_some() || gid.is_some()) {
+            // SAFETY: none are told, so none are read.
+            check(unsafe { libc::setgroups(0, ptr::null()) }).map_err(|e| (step::GROUPS, e))?;
+        }
+        if let Some(gid) = *gid {
+            // SAFETY: no memory is involved.
+            check(unsafe { libc::setgid(gid) }).map_err(|e| (step::GROUP, e))?;
+        }
+        if let Some(uid) = *uid {
+            // SAFETY: no memory is involved.
+            check(unsafe { libc::setuid(uid) }).map_err(|e| (step::USER, e))?;
+            // A process that can become root again has given up nothing.
+            // SAFETY: no memory is involved.
+            if privileged && uid != 0 && unsafe { libc::setuid(0) } == 0 {
+                return Err((step::USER, libc::EPERM));
+            }
+        }
+        Ok(())
+    }
+
+    /// As execvp(3), but never a shell for a file that has no known format. Returns only on failure.
+    fn execute(&self) -> c_int {
+        let mut denied = false;
+        let mut last = libc::ENOENT;
+        for (path, _) in &self.image.candidates {
+            let tried = retry_busy::<()>(|| {
+                // SAFETY: C strings, and arrays of them that end with a null pointer.
+                unsafe { libc::execve(path.as_ptr(), self.image.argv.as_ptr(), self.image.envp.as_ptr()) };
+                Err(errno())
+            });
+            last = tried.err().unwrap_or(last);
+            denied |= last == libc::EACCES;
+            if !program::try_next(last) {
+                return last;
+            }
+        }
+        if denied { libc::EACCES } else { last }
+    }
+
+    /// In the parent: what a report means.
+    fn explain(&self, step: c_int, errno: c_int) -> Refusal {
+        let error = io::Error::from_raw_os_error(errno);
+        let what = match step {
+            step::EXECUTE => return self.image.diagnose(errno),
+            step::WORKING_DIRECTORY => {
+                let cwd = self.image.cwd.as_ref().map(|(_, path)| path.clone()).unwrap_or_default();
+                return program::working_directory(error, &cwd);
+            }
+            step::GROUPS => "cannot set the supplementary groups",
+            step::GROUP => "cannot become the group",
+            step::USER => "cannot become the user",
+            _ => "cannot set up its descriptors",
+        };
+        Refusal::spawn(SpawnReason::Other, format!("{what}: {error}"), error)
+    }
+}
+
+/// Writes words to the report. Twelve bytes always fit into an empty pipe.
+fn tell(report: RawFd, words: &[c_int]) {
+    // SAFETY: the bytes of the words.
+    unsafe { libc::write(report, words.as_ptr().cast(), size_of_val(words)) };
+}
+
+fn set_close_on_exec(fd: RawFd, on: bool) -> Result<(), c_int> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, if on { libc::FD_CLOEXEC } else { 0 }) })
+}
+
+/// No signal ignored, none handled, none blocked. See the native engine for why.
+fn reset_signals() {
+    // No system has numbers above these; the gaps, SIGKILL and SIGSTOP are refused, which is fine.
+    for signal in 1..=128 {
+        // SAFETY: the default action runs no code of ours.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: initialises the set.
+    unsafe { libc::sigemptyset(none.as_mut_ptr()) };
+    // SAFETY: an initialised set; the old mask is not asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut()) };
+}
+
+#[cfg(target_os = "linux")]
+fn close_from(least: RawFd, _highest: RawFd) {
+    // SAFETY: nothing in this process uses the numbers any more.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, least, libc::c_uint::MAX, 0) };
+    // Linux 5.9 has the call; some sandboxes do not.
+    if done != 0 {
+        close_listed(least);
+    }
+}
+
+/// Closes what the kernel lists as open. The table of a forked process holds still: it has one thread.
+#[cfg(target_os = "linux")]
+fn close_listed(least: RawFd) {
+    use rustix::fs::{Mode, OFlags, RawDir, open};
+    use std::os::fd::AsRawFd;
+    let Ok(list) =
+        open(c"/proc/self/fd", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    else {
+        return;
+    };
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+    let mut entries = RawDir::new(&list, &mut buffer);
+    while let Some(Ok(entry)) = entries.next() {
+        let number = entry.file_name().to_bytes().iter().try_fold(0, |number: RawFd, digit| {
+            digit.is_ascii_digit().then(|| number * 10 + RawFd::from(digit - b'0'))
+        });
+        if let Some(fd) = number.filter(|fd| *fd >= least && *fd != list.as_raw_fd()) {
+            // SAFETY: nothing in this process uses the number any more.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
+#[cfg(target_os = "freebsd")]
+fn close_from(least: RawFd, _highest: RawFd) {
+    // SAFETY: nothing in this process uses the numbers any more.
+    unsafe { libc::closefrom(least) };
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+fn close_from(least: RawFd, highest: RawFd) {
+    for fd in least..=highest {
+        // SAFETY: nothing in this process uses the number any more.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// The highest open descriptor, and some more for what other threads open until the fork; for systems
+/// without a call that closes all from a number on. Never a loop over all that are possible.
+fn highest_open() -> RawFd {
+    if cfg!(any(target_os = "linux", target_os = "freebsd")) {
+        return 0;
+    }
+    let listed = std::fs::read_dir("/dev/fd").into_iter().flatten().flatten();
+    let highest = listed.filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok()).max();
+    highest.unwrap_or(1024).saturating_add(64)
+}
+
+fn check(result: c_int) -> Result<(), c_int> {
+    if result == -1 { Err(errno()) } else { Ok(()) }
+}
+
+fn errno() -> c_int {
+    io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}

@@ -1,0 +1,75 @@
+//! The few lines that both Unix engines need and that no safe wrapper has.
+#![allow(unsafe_code)]
+
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::ptr;
+
+use rustix::io::Errno;
+
+/// A number of the caller's choice, to ask about it or to copy it.
+pub(super) fn borrow(number: RawFd) -> BorrowedFd<'static> {
+    assert!(number >= 0, "negative numbers are refused before");
+    // SAFETY: -1 is excluded. The number need not be open: it is only given to `fcntl`, which then says
+    // EBADF; and the callers hold what they name for as long as the borrow is used.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// `write(2)` that never raises SIGPIPE, whatever the host made of that signal.
+///
+/// Rust programs ignore SIGPIPE, and then this is a plain write; a host in another language may have
+/// left it deadly. Then it is blocked in this thread for the call, and taken off the pending signals
+/// where the call raised it (a SIGPIPE is sent to the writing thread).
+pub(crate) fn write_quietly(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    if !sigpipe_is_deadly() {
+        return rustix::io::write(fd, bytes);
+    }
+    let Some((only_pipe, before)) = block_sigpipe() else { return rustix::io::write(fd, bytes) };
+    let written = rustix::io::write(fd, bytes);
+    if written == Err(Errno::PIPE) {
+        take_pending(&only_pipe);
+    }
+    // SAFETY: `before` is a mask that the system filled in.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut()) };
+    written
+}
+
+fn sigpipe_is_deadly() -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: a null new action only asks; `action` has room for the answer.
+    let asked = unsafe { libc::sigaction(libc::SIGPIPE, ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: all-zero bytes are a valid `sigaction`, and so is what the system wrote.
+    let action = unsafe { action.assume_init() };
+    asked == 0 && action.sa_sigaction == libc::SIG_DFL
+}
+
+/// Blocks SIGPIPE in this thread: the set of SIGPIPE alone, and the mask from before. `None` where it
+/// was blocked or pending already, and is the host's affair.
+fn block_sigpipe() -> Option<(libc::sigset_t, libc::sigset_t)> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `sigemptyset` initialises the set that it is given.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: initialised just above.
+    let mut set = unsafe { set.assume_init() };
+    // SAFETY: a valid set and a valid signal.
+    unsafe { libc::sigaddset(&mut set, libc::SIGPIPE) };
+    let mut before = set;
+    // SAFETY: both sets are valid, and differ.
+    let blocked = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, &mut before) };
+    // SAFETY: the system filled `before` in.
+    let was_blocked = unsafe { libc::sigismember(&before, libc::SIGPIPE) } == 1;
+    (blocked == 0 && !was_blocked).then_some((set, before))
+}
+
+/// Takes a SIGPIPE off this thread's pending signals, if there is one.
+fn take_pending(only_pipe: &libc::sigset_t) {
+    let mut pending = *only_pipe;
+    // SAFETY: `pending` is a valid set for the system to fill in.
+    unsafe { libc::sigpending(&mut pending) };
+    // SAFETY: the system filled it in.
+    if unsafe { libc::sigismember(&pending, libc::SIGPIPE) } == 1 {
+        let mut signal = 0;
+        // SAFETY: a valid set; the signal is pending, so this does not wait.
+        unsafe { libc::sigwait(only_pipe, &mut signal) };
+    }
+}

@@ -1,0 +1,309 @@
+//! What both Unix engines share: texts for the kernel, the child's descriptors, the choice of engine.
+
+use std::ffi::{CString, OsStr, c_char, c_int};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::{Resource, getrlimit};
+
+use super::fds::{self, Others};
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use super::native;
+use super::raw::borrow;
+use super::{End, Engine, Launch, portable, program};
+use crate::error::{InvalidReason, Refusal};
+
+/// The parent's end of a pipe: non-blocking, close-on-exec.
+pub(crate) type Pipe = OwnedFd;
+
+pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Engine, Vec<(i32, Pipe)>), Refusal> {
+    let image = Image::new(launch)?;
+    let mut wiring = Wiring::new(launch)?;
+    let pipes = std::mem::take(&mut wiring.pipes);
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    if native::available() && launch.identity.is_parents() {
+        return Ok((native::spawn(&image, wiring)?, pipes));
+    }
+    Ok((portable::spawn(image, wiring, launch.identity)?, pipes))
+}
+
+/// What the child becomes, in the form that the kernel takes.
+#[derive(Debug)]
+pub(super) struct Image {
+    pub(super) argv: CStrings,
+    pub(super) envp: CStrings,
+    /// Never empty.
+    pub(super) candidates: Vec<(CString, PathBuf)>,
+    pub(super) cwd: Option<(CString, PathBuf)>,
+}
+
+impl Image {
+    fn new(launch: &Launch<'_>) -> Result<Self, Refusal> {
+        let program = c_string(launch.program, || "the program's name".into())?;
+        let argv0 = match launch.arg0 {
+            Some(arg0) => c_string(arg0, || "argument 0".into())?,
+            None => program,
+        };
+        let mut argv = vec![argv0];
+        for (place, arg) in (1..).zip(launch.args) {
+            argv.push(c_string(arg, || format!("argument {place}"))?);
+        }
+        let mut envp = Vec::with_capacity(launch.env.len());
+        for (name, value) in &launch.env {
+            let mut text = name.as_bytes().to_vec();
+            text.push(b'=');
+            text.extend_from_slice(value.as_bytes());
+            // The value may be a secret; the name tells enough.
+            envp.push(c_string(OsStr::from_bytes(&text), || "an environment variable".into())?);
+        }
+        let cwd = match launch.cwd {
+            Some(cwd) => {
+                Some((c_string(cwd.as_os_str(), || "the working directory".into())?, cwd.to_owned()))
+            }
+            None => None,
+        };
+        let candidates = program::candidates(launch.program, launch.path.as_deref(), launch.cwd)?
+            .into_iter()
+            .map(|path| Ok((c_string(path.as_os_str(), || "PATH".into())?, path)))
+            .collect::<Result<_, Refusal>>()?;
+        Ok(Image { argv: CStrings::new(argv), envp: CStrings::new(envp), candidates, cwd })
+    }
+
+    /// Why none of the candidates could be executed.
+    pub(super) fn diagnose(&self, errno: i32) -> Refusal {
+        let cwd = self.cwd.as_ref().map(|(_, path)| &**path);
+        program::diagnose(io::Error::from_raw_os_error(errno), &self.candidates[0].1, cwd)
+    }
+}
+
+fn c_string(text: &OsStr, what: impl FnOnce() -> String) -> Result<CString, Refusal> {
+    CString::new(text.as_bytes())
+        .map_err(|_| Refusal::invalid(InvalidReason::Nul, format!("{} contains a NUL byte", what())))
+}
+
+/// Strings for `argv` or `envp`, with the array of pointers that execve(2) takes.
+#[derive(Debug)]
+pub(super) struct CStrings {
+    /// Own what `pointers` points to, and are never changed.
+    _strings: Vec<CString>,
+    /// Ends with a null pointer.
+    pointers: Vec<*const c_char>,
+}
+
+impl CStrings {
+    fn new(strings: Vec<CString>) -> Self {
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
+        CStrings { _strings: strings, pointers }
+    }
+
+    pub(super) fn as_ptr(&self) -> *const *const c_char {
+        self.pointers.as_ptr()
+    }
+}
+
+/// The descriptors of one start: what the child gets, and the parent's ends.
+#[derive(Debug)]
+pub(super) struct Wiring {
+    /// Target and source, sorted by target. The sources are not to be overwritten by the plan.
+    pub(super) wanted: Vec<(RawFd, RawFd)>,
+    /// To be closed in the child though others are inherited.
+    pub(super) closed: Vec<RawFd>,
+    pub(super) others: Others,
+    /// Non-blocking ends for the parent.
+    pipes: Vec<(i32, Pipe)>,
+    /// Keeps sources open until the child has them: the child's ends of pipes, the null device,
+    /// moved copies.
+    keep: Vec<OwnedFd>,
+}
+
+impl Wiring {
+    fn new(launch: &Launch<'_>) -> Result<Self, Refusal> {
+        let others = if launch.inherit_fds { Others::Inherit } else { Others::Close };
+        let mut wiring =
+            Wiring { wanted: Vec::new(), closed: Vec::new(), others, pipes: Vec::new(), keep: Vec::new() };
+        if let Some((highest, _)) = launch.ends.last() {
+            check_limit(*highest)?;
+        }
+        let mut shared = Vec::new();
+        for (target, end) in &launch.ends {
+            let source = match end {
+                End::Closed => None,
+                End::Inherit => inherited(*target)?,
+                End::Null => {
+                    Some(wiring.keep(open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()))?)
+                }
+                End::Open(fd) => Some(fd.as_raw_fd()),
+                End::Output => {
+                    let (ours, childs) = pipe()?;
+                    Some(wiring.pipe(*target, ours, childs)?)
+                }
+                End::Input => {
+                    let (childs, ours) = pipe()?;
+                    Some(wiring.pipe(*target, ours, childs)?)
+                }
+                End::SameAs(n) => {
+                    shared.push((*target, *n));
+                    continue;
+                }
+            };
+            match source {
+                Some(source) => wiring.wanted.push((*target, source)),
+                None => wiring.closed.push(*target),
+            }
+        }
+        wiring.share(shared)?;
+        wiring.wanted.sort_unstable();
+        wiring.move_sources()?;
+        Ok(wiring)
+    }
+
+    /// Gives each `same_as` the source of what it names, through any chain.
+    fn share(&mut self, mut shared: Vec<(i32, i32)>) -> Result<(), Refusal> {
+        while !shared.is_empty() {
+            let before = shared.len();
+            shared.retain(|(target, n)| match self.wanted.iter().find(|(fd, _)| fd == n) {
+                Some(&(_, source)) => {
+                    self.wanted.push((*target, source));
+                    false
+                }
+                None => true,
+            });
+            if shared.len() == before {
+                let (target, n) = shared[0];
+                let text =
+                    format!("descriptor {target} is to be the same as {n}, which is not open in the child");
+                return Err(Refusal::invalid(InvalidReason::Conflict, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves every source that sits where the plan would overwrite it.
+    fn move_sources(&mut self) -> Result<(), Refusal> {
+        let targets: Vec<RawFd> =
+            self.wanted.iter().map(|w| w.0).chain(self.closed.iter().copied()).collect();
+        let count = self.wanted.len();
+        for place in 0..self.wanted.len() {
+            let (target, source) = self.wanted[place];
+            if fds::must_move(self.others, &targets, count, place, target, source) {
+                self.wanted[place].1 = self.move_away(&targets, count, source)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn move_away(&mut self, targets: &[RawFd], count: usize, source: RawFd) -> Result<RawFd, Refusal> {
+        let mut least = if self.others == Others::Close { count as RawFd } else { 0 };
+        // Copies that landed on a forbidden number are closed only when a good one is found.
+        let mut misses = Vec::new();
+        loop {
+            let copy = fcntl_dupfd_cloexec(borrow(source), least).map_err(os)?;
+            if fds::may_live_at(self.others, targets, count, copy.as_raw_fd()) {
+                let number = copy.as_raw_fd();
+                self.keep.push(copy);
+                return Ok(number);
+            }
+            least = copy.as_raw_fd() + 1;
+            misses.push(copy);
+        }
+    }
+
+    /// Adds one more descriptor for the child, on the lowest number that nothing else has.
+    pub(super) fn add(&mut self, fd: OwnedFd) -> Result<RawFd, Refusal> {
+        let taken = |n: &RawFd| self.wanted.iter().any(|w| w.0 == *n) || self.closed.contains(n);
+        let target = (3..).find(|n| !taken(n)).unwrap_or(RawFd::MAX);
+        let place = self.wanted.partition_point(|w| w.0 < target);
+        self.wanted.insert(place, (target, fd.as_raw_fd()));
+        self.keep.push(fd);
+        // What stood in its own place may have been pushed out of it.
+        self.move_sources()?;
+        Ok(target)
+    }
+
+    /// Whether closing this frees a descriptor number in the parent.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    pub(super) fn frees_numbers(&self) -> bool {
+        !self.keep.is_empty()
+    }
+
+    pub(super) fn actions(&self) -> Vec<fds::Action> {
+        fds::actions(self.others, &self.wanted, &self.closed)
+    }
+
+    fn keep(&mut self, fd: Result<OwnedFd, Errno>) -> Result<RawFd, Refusal> {
+        let fd = fd.map_err(os)?;
+        let number = fd.as_raw_fd();
+        self.keep.push(fd);
+        Ok(number)
+    }
+
+    fn pipe(&mut self, target: i32, ours: OwnedFd, childs: OwnedFd) -> Result<RawFd, Refusal> {
+        let flags = fcntl_getfl(&ours).map_err(os)?;
+        fcntl_setfl(&ours, flags | OFlags::NONBLOCK).map_err(os)?;
+        self.pipes.push((target, ours));
+        self.keep(Ok(childs))
+    }
+}
+
+/// The parent's own descriptor of that number, where it is open.
+fn inherited(target: RawFd) -> Result<Option<RawFd>, Refusal> {
+    match rustix::io::fcntl_getfd(borrow(target)) {
+        Ok(_) => Ok(Some(target)),
+        // As std: a parent without a stdin has children without one.
+        Err(_) if target <= 2 => Ok(None),
+        Err(_) => {
+            let text = format!("descriptor {target} is to be inherited, but is not open");
+            Err(Refusal::invalid(InvalidReason::Descriptor, text))
+        }
+    }
+}
+
+fn check_limit(highest: RawFd) -> Result<(), Refusal> {
+    if highest <= 2 {
+        return Ok(());
+    }
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if highest as u64 >= limit => {
+            let text = format!("descriptor {highest} is above the limit of open files ({limit})");
+            Err(Refusal::invalid(InvalidReason::Descriptor, text))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A pipe, reading end first, close-on-exec from birth.
+pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), Refusal> {
+    #[cfg(not(target_vendor = "apple"))]
+    let ends = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+    // No pipe2(2) there: a fork in another thread at this very moment inherits the ends.
+    #[cfg(target_vendor = "apple")]
+    let ends = rustix::pipe::pipe().and_then(|(reader, writer)| {
+        rustix::io::fcntl_setfd(&reader, rustix::io::FdFlags::CLOEXEC)?;
+        rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::CLOEXEC)?;
+        Ok((reader, writer))
+    });
+    ends.map_err(os)
+}
+
+fn os(errno: Errno) -> Refusal {
+    Refusal::os(errno.into())
+}
+
+/// A program that was just written is "busy" (ETXTBSY) while a fork in another thread still holds the
+/// descriptor that it was written through. That lasts until that fork's exec, so a few tries suffice:
+/// seven, 127 ms of waiting in all.
+pub(super) fn retry_busy<T>(mut attempt: impl FnMut() -> Result<T, c_int>) -> Result<T, c_int> {
+    for exponent in 0..7 {
+        match attempt() {
+            Err(libc::ETXTBSY) => thread::sleep(Duration::from_millis(1 << exponent)),
+            result => return result,
+        }
+    }
+    attempt()
+}

@@ -1,0 +1,318 @@
+//! Ground: what one descriptor of a child is to be connected to. Plain data; opens nothing, except
+//! that a descriptor which the caller lends is duplicated at once.
+
+use std::fmt;
+use std::fs::File;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+#[cfg(unix)]
+use std::os::fd::{AsFd, OwnedFd};
+
+use futures::io::AsyncRead;
+use zeroize::Zeroizing;
+
+/// What one descriptor of a child is connected to.
+///
+/// | constructor | the child's end | in Twisted's `childFDs` |
+/// | --- | --- | --- |
+/// | [`inherit`](Self::inherit) | the parent's descriptor of the same number | the same integer |
+/// | [`null`](Self::null) | the null device | |
+/// | [`parent_fd`](Self::parent_fd), `From<OwnedFd>`, `From<File>`, … | that open file | an integer |
+/// | [`output`](Self::output) | a pipe out of the child, captured | `"r"` |
+/// | [`bytes`](Self::bytes), [`secret`](Self::secret) | a pipe with these bytes, then end of file | `"w"`, write, close |
+/// | [`reader`](Self::reader) | a pipe fed from an `AsyncRead` | `registerProducer` |
+/// | [`same_as`](Self::same_as) | the same open file as another of its descriptors | `errortoo` |
+/// | [`piped`](Self::piped) | [`output`](Self::output), for all but stdin | |
+/// | [`closed`](Self::closed) | nothing | an absent key |
+///
+/// A `Stdio` stays in its `Command` and serves every run of it; only a [`reader`](Self::reader) is
+/// used up by the first.
+///
+/// A child that does not read its input is no error: the feed ends quietly when the child closes its
+/// end (`EPIPE`).
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use reaped::{Command, Stdio};
+/// let upper = Command::new("tr").args(["a-z", "A-Z"]).stdin(Stdio::bytes("shout")).read().await?;
+/// assert_eq!(upper, "SHOUT");
+/// # Ok::<(), reaped::Error>(()) }).unwrap();
+/// ```
+pub struct Stdio(pub(crate) Kind);
+
+pub(crate) enum Kind {
+    Inherit,
+    Null,
+    Closed,
+    /// A pipe out of the child.
+    Output,
+    /// `Output`, or on stdin what std does there: a pipe that nobody feeds.
+    Piped,
+    #[cfg(unix)]
+    Open(Arc<OwnedFd>),
+    #[cfg(windows)]
+    Open(File),
+    /// Lending failed; told when the command is run, since constructors do not fail.
+    Broken(std::io::Error),
+    Bytes(Feed),
+    Reader(ReaderSlot),
+    SameAs(i32),
+}
+
+/// Bytes to feed into a child. Shared, so that many runs feed from one buffer without a copy.
+#[derive(Clone)]
+pub(crate) enum Feed {
+    Plain(Arc<Vec<u8>>),
+    /// Wiped when the last run that feeds it and its command are gone.
+    Secret(Arc<Zeroizing<Vec<u8>>>),
+}
+
+impl Feed {
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        match self {
+            Feed::Plain(bytes) => bytes,
+            Feed::Secret(bytes) => bytes,
+        }
+    }
+}
+
+pub(crate) type BoxReader = Pin<Box<dyn AsyncRead + Send>>;
+
+/// Emptied by the first run.
+pub(crate) type ReaderSlot = Arc<Mutex<Option<BoxReader>>>;
+
+impl Stdio {
+    /// The parent's descriptor of the same number, as a shell would do.
+    ///
+    /// A standard descriptor (0, 1, 2) that the parent itself has closed stays closed in the child;
+    /// any other that is not open is [`InvalidReason::Descriptor`](crate::InvalidReason::Descriptor).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::{Command, Stdio};
+    /// Command::new("true").stdout(Stdio::inherit()).output().await?;
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn inherit() -> Self {
+        Stdio(Kind::Inherit)
+    }
+
+    /// The null device, open for reading and writing: end of file for who reads, a sink for who writes.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::{Command, Stdio};
+    /// assert_eq!(Command::new("cat").stdin(Stdio::null()).read().await?, "");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn null() -> Self {
+        Stdio(Kind::Null)
+    }
+
+    /// Closed in the child.
+    ///
+    /// Few programs expect this of 0, 1 or 2: the next file that they open gets that number. Prefer
+    /// [`null`](Self::null).
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use reaped::{Command, Stdio};
+    /// let output = Command::new("cat").stdin(Stdio::closed()).output().await?;
+    /// assert!(!output.status.success());
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn closed() -> Self {
+        Stdio(Kind::Closed)
+    }
+
+    /// A pipe out of the child; what it writes is captured, on any descriptor.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use reaped::{Command, Stdio};
+    /// let output = Command::new("sh").args(["-c", "echo five >&5"]).fd(5, Stdio::output()).output().await?;
+    /// assert_eq!(output.fd(5), Some(&b"five\n"[..]));
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn output() -> Self {
+        Stdio(Kind::Output)
+    }
+
+    /// std's word for a pipe: captured, as with [`output`](Self::output).
+    ///
+    /// On stdin it is a pipe that is closed at once, as std's `output` does it: the child reads end of
+    /// file.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::{Command, Stdio};
+    /// let output = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).output().await?;
+    /// assert_eq!(output.stdout, b"");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn piped() -> Self {
+        Stdio(Kind::Piped)
+    }
+
+    /// A pipe into the child that carries these bytes and then end of file.
+    ///
+    /// The bytes are fed while output is read, so no size deadlocks. A `Vec` or `String` is moved in,
+    /// not copied, and serves every run of the command.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::{Command, Stdio};
+    /// let count = Command::new("wc").arg("-c").stdin(Stdio::bytes(vec![b'x'; 1 << 20])).read().await?;
+    /// assert_eq!(count.trim(), "1048576");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn bytes(bytes: impl Into<Vec<u8>>) -> Self {
+        Stdio(Kind::Bytes(Feed::Plain(Arc::new(bytes.into()))))
+    }
+
+    /// [`bytes`](Self::bytes) for a password: wiped from memory after use, and never shown by `Debug`
+    /// or an error.
+    ///
+    /// It is wiped when the command and every run of it that still feeds are gone. A `Vec` or `String`
+    /// is moved in, so that this is the only copy; of a `&str` the caller keeps the original. What is
+    /// in the kernel's pipe buffer or in the child is out of reach.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use reaped::{Command, Stdio};
+    /// let mut command = Command::new("sh");
+    /// command.args(["-c", "read -r password <&3; echo ${#password}"]).fd(3, Stdio::secret(String::from("hunter2")));
+    /// assert!(!format!("{command:?}").contains("hunter2"));
+    /// assert_eq!(command.read().await?, "7");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn secret(secret: impl Into<Vec<u8>>) -> Self {
+        Stdio(Kind::Bytes(Feed::Secret(Arc::new(Zeroizing::new(secret.into())))))
+    }
+
+    /// A pipe into the child that streams `reader` to its end, no faster than the child takes it.
+    ///
+    /// The reader serves one run; a second run of the same command is
+    /// [`InvalidReason::ReaderUsed`](crate::InvalidReason::ReaderUsed). Where the reader fails, the child
+    /// is killed, since it would take the shortened input for the whole, and the call fails with
+    /// [`Error::Io`](crate::Error::Io). Where the child closes its end first, the reader is dropped.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use futures::io::AsyncReadExt;
+    /// use reaped::{Command, Stdio};
+    /// let endless = futures::io::repeat(b'y').take(100_000);
+    /// let count = Command::new("wc").arg("-c").stdin(Stdio::reader(endless)).read().await?;
+    /// assert_eq!(count.trim(), "100000");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn reader(reader: impl AsyncRead + Send + 'static) -> Self {
+        Stdio(Kind::Reader(Arc::new(Mutex::new(Some(Box::pin(reader))))))
+    }
+
+    /// The same open file as the child's descriptor `n`, so that the order of writes is kept.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::{Command, Stdio};
+    /// let both = Command::new("sh")
+    ///     .args(["-c", "echo one; echo two >&2; echo three"])
+    ///     .stderr(Stdio::same_as(1))
+    ///     .read()
+    ///     .await?;
+    /// assert_eq!(both, "one\ntwo\nthree");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// A circle of `same_as`, or an `n` that the child does not have, is
+    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict) when the command is run.
+    pub fn same_as(n: i32) -> Self {
+        Stdio(Kind::SameAs(n))
+    }
+
+    /// An open descriptor of the parent, which keeps it: it is duplicated at once, and the duplicate is
+    /// closed with the command.
+    ///
+    /// The child shares the open file description (open(2)): offset and flags are common to both.
+    ///
+    /// # Errors
+    /// Where the duplicate cannot be made, running the command fails with
+    /// [`SpawnReason::OutOfDescriptors`](crate::SpawnReason::OutOfDescriptors).
+    ///
+    /// # Platform
+    /// Unix.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::{Command, Stdio};
+    /// let file = std::fs::File::open("/dev/null")?;
+    /// assert_eq!(Command::new("cat").stdin(Stdio::parent_fd(&file)).read().await?, "");
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    #[cfg(unix)]
+    pub fn parent_fd(fd: impl AsFd) -> Self {
+        Stdio(match fd.as_fd().try_clone_to_owned() {
+            Ok(fd) => Kind::Open(Arc::new(fd)),
+            Err(error) => Kind::Broken(error),
+        })
+    }
+}
+
+/// Given, not lent: closed when the command is dropped, and not before.
+#[cfg(unix)]
+impl From<OwnedFd> for Stdio {
+    fn from(fd: OwnedFd) -> Self {
+        Stdio(Kind::Open(Arc::new(fd)))
+    }
+}
+
+macro_rules! from_std {
+    ($($(#[$attribute:meta])* $type:ty),*) => {$(
+        $(#[$attribute])*
+        #[cfg(unix)]
+        impl From<$type> for Stdio {
+            fn from(given: $type) -> Self {
+                OwnedFd::from(given).into()
+            }
+        }
+        $(#[$attribute])*
+        #[cfg(windows)]
+        impl From<$type> for Stdio {
+            fn from(given: $type) -> Self {
+                Stdio(Kind::Open(File::from(std::os::windows::io::OwnedHandle::from(given))))
+            }
+        }
+    )*};
+}
+
+from_std! {
+    /// Given, not lent: closed when the command is dropped, and not before.
+    File,
+    /// Reads on from a child of std's; closed when the command is dropped.
+    std::process::ChildStdout,
+    /// Reads on from a child of std's; closed when the command is dropped.
+    std::process::ChildStderr,
+    /// Writes on to a child of std's; closed when the command is dropped.
+    std::process::ChildStdin
+}
+
+/// What it is, never what is fed.
+impl fmt::Debug for Stdio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Inherit => f.write_str("Inherit"),
+            Kind::Null => f.write_str("Null"),
+            Kind::Closed => f.write_str("Closed"),
+            Kind::Output => f.write_str("Output"),
+            Kind::Piped => f.write_str("Piped"),
+            Kind::Open(file) => f.debug_tuple("Open").field(file).finish(),
+            Kind::Broken(error) => f.debug_tuple("Broken").field(error).finish(),
+            Kind::Bytes(Feed::Plain(bytes)) => write!(f, "Bytes({} bytes)", bytes.len()),
+            Kind::Bytes(Feed::Secret(_)) => f.write_str("Secret"),
+            Kind::Reader(_) => f.write_str("Reader"),
+            Kind::SameAs(n) => write!(f, "SameAs({n})"),
+        }
+    }
+}
