@@ -153,6 +153,14 @@ pub struct Usage {
     pub peak_memory: u64,
 }
 
+/// How the child ended, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Reaped(ExitStatus, Option<Usage>),
+    /// Somebody else took the status.
+    Lost,
+}
+
 /// The first bytes of each stream, so that a failed assertion stays readable.
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::error::{Details, Error, describe, push_tail};
-use crate::output::Output;
-use crate::protocol::{Ending, Exit};
+use crate::output::{Exit, Output};
+use crate::protocol::Ending;
 use crate::transport::Transport;
 
 /// A future that owns a running child process and resolves once the child has **ended**: it was reaped,

@@ -14,9 +14,8 @@
 mod tests;
 
 use std::io;
-use std::process::ExitStatus;
 
-use crate::output::Usage;
+use crate::output::Exit;
 
 /// What is known of one child.
 #[derive(Debug)]
@@ -45,14 +44,6 @@ pub(crate) enum Direction {
     In,
     /// Out of the child: collected.
     Out,
-}
-
-/// How the child ended, as far as that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
-    Reaped(ExitStatus, Option<Usage>),
-    /// Somebody else took the status.
-    Lost,
 }
 
 /// What went wrong while the child ran.

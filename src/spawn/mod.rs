@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::error::{InvalidReason, Refusal};
-use crate::protocol::Exit;
+use crate::output::Exit;
 
 #[cfg(unix)]
 pub(crate) use raw::write_quietly;

@@ -27,8 +27,7 @@ use super::fds::Action;
 use super::unix::{Image, Wiring, retry_busy};
 use super::{Engine, program};
 use crate::error::Refusal;
-use crate::output::Usage;
-use crate::protocol::Exit;
+use crate::output::{Exit, Usage};
 
 /// A child of this engine.
 #[derive(Debug)]

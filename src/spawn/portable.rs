@@ -24,7 +24,7 @@ use super::fds::Action;
 use super::unix::{Image, Wiring, pipe, retry_busy};
 use super::{Engine, Identity, program};
 use crate::error::{Refusal, SpawnReason};
-use crate::protocol::Exit;
+use crate::output::Exit;
 
 /// A child of this engine.
 pub(super) struct Portable {

@@ -1,0 +1,104 @@
+//! How a child can end, told apart in the output, in the code and in the message; and what it starts with.
+
+use std::os::unix::process::ExitStatusExt;
+
+use reaped::{Error, Stdio};
+
+use super::support::{alone, everywhere, helper, sh};
+
+#[test]
+fn codes_and_signals_are_told_apart() {
+    everywhere(|| async {
+        for code in [0, 1, 255] {
+            let step = format!("exit:{code}");
+            let output = helper(&[&step]).output().await.expect("a value");
+            assert_eq!((output.status.code(), output.status.signal()), (Some(code), None));
+            assert_eq!(helper(&[&step]).exit_code().await.expect("a code"), code);
+            if code != 0 {
+                let error = helper(&[&step]).hide_args(true).run().await.expect_err("failed").to_string();
+                assert!(error.ends_with(&format!("exited with code {code}")), "{error}");
+            }
+        }
+        for (signal, name) in [(15, "SIGTERM"), (9, "SIGKILL"), (11, "SIGSEGV")] {
+            let step = format!("raise:{signal}");
+            let output = helper(&[&step]).output().await.expect("a value");
+            assert_eq!((output.status.code(), output.status.signal()), (None, Some(signal)));
+            assert!(!output.status.success());
+            let error = helper(&[&step]).exit_code().await.expect_err("no code");
+            assert!(matches!(error, Error::Failed(_)));
+            assert!(error.to_string().contains(&format!("was killed by {name} (signal {signal}")), "{error}");
+        }
+    });
+}
+
+#[test]
+fn fail_on_stderr() {
+    everywhere(|| async {
+        assert_eq!(sh("echo fine").fail_on_stderr(true).read().await.expect("silent"), "fine");
+        let error = sh("echo out; echo oops >&2").fail_on_stderr(true).read().await.expect_err("not silent");
+        assert!(matches!(error, Error::UnexpectedStderr(_)));
+        let output = error.output().expect("it ran");
+        assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"oops\n"[..]));
+        assert!(output.status.success());
+        // Verbs that would not look at stderr do so then.
+        let error =
+            sh("echo oops >&2; exit 2").fail_on_stderr(true).exit_code().await.expect_err("not silent");
+        assert!(matches!(error, Error::UnexpectedStderr(_)));
+        assert_eq!(sh("exit 2").fail_on_stderr(true).exit_code().await.expect("silent"), 2);
+    });
+}
+
+/// What the kernel says of a new child: no signal blocked, none ignored.
+#[test]
+fn signals_start_afresh() {
+    alone("endings::signals_start_afresh", || {
+        let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+        unsafe { libc::sigaddset(&mut set, libc::SIGTERM) };
+        unsafe { libc::sigaddset(&mut set, libc::SIGUSR1) };
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
+        for signal in [libc::SIGPIPE, libc::SIGHUP, libc::SIGINT, libc::SIGRTMAX()] {
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
+        let told = futures::executor::block_on(helper(&["signals"]).read()).expect("runs");
+        assert_eq!(told, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000");
+        // And so a polite signal works.
+        let promise = sh("kill -TERM $$; sleep 100").output();
+        let output = futures::executor::block_on(promise).expect("a value");
+        assert_eq!(output.status.signal(), Some(libc::SIGTERM));
+    });
+}
+
+#[test]
+fn usage_and_elapsed() {
+    let output =
+        futures::executor::block_on(sh("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done").output())
+            .expect("runs");
+    assert!(output.elapsed() > std::time::Duration::ZERO);
+    if cfg!(not(reaped_portable)) && cfg!(all(target_os = "linux", target_env = "gnu")) {
+        let usage = output.usage().expect("the native engine knows");
+        assert!(usage.user + usage.system > std::time::Duration::ZERO);
+        assert!(usage.user + usage.system <= output.elapsed() * 4);
+        assert!((100_000..1_000_000_000).contains(&usage.peak_memory), "{} bytes", usage.peak_memory);
+    } else {
+        assert_eq!(output.usage(), None);
+    }
+}
+
+/// A descendant that holds stdout holds back the end; its bytes are not lost.
+#[test]
+fn the_end_waits_for_a_descendant_that_holds_a_pipe() {
+    everywhere(|| async {
+        let output = sh("(sleep 0.3; echo late) & echo early").output().await.expect("a value");
+        assert_eq!(output.stdout, b"early\nlate\n");
+    });
+}
+
+/// Both pipes closed long before the exit: the promise still waits for the exit.
+#[test]
+fn the_end_waits_for_the_exit() {
+    everywhere(|| async {
+        let output =
+            sh("exec >&- 2>&-; sleep 0.2; exit 6").stdin(Stdio::null()).output().await.expect("a value");
+        assert_eq!(output.status.code(), Some(6));
+    });
+}

@@ -1,0 +1,194 @@
+//! Environment, `PATH`, working directory, identity: as std documents them.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use reaped::{Command, Error, SpawnReason};
+
+use super::support::sh;
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    futures::executor::block_on(future)
+}
+
+/// A program that says its name, in `dir/name`.
+fn script(dir: &Path, name: &str) {
+    std::fs::create_dir_all(dir).expect("a folder");
+    let path = dir.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\necho {} \"$@\"\n", path.display())).expect("written");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("executable");
+}
+
+#[test]
+fn set_removed_cleared() {
+    let mut command = Command::new("env");
+    command.env_clear().env("B", "2").env("A", "1").env("C", "3").env_remove("C").envs([("D", "4")]);
+    assert_eq!(block_on(command.read()).expect("runs"), "A=1\nB=2\nD=4");
+    // Cleared after it was set.
+    assert_eq!(block_on(Command::new("env").env("A", "1").env_clear().read()).expect("runs"), "");
+    let inherited = block_on(sh("echo $HOME/$A").env("A", "a").read()).expect("runs");
+    assert_eq!(inherited, format!("{}/a", std::env::var("HOME").unwrap_or_default()));
+    assert_eq!(block_on(sh("echo ${HOME-none}").env_remove("HOME").read()).expect("runs"), "none");
+    let odd = block_on(sh("printf %s \"$A\"").env("A", "\n =x").read()).expect("runs");
+    assert_eq!(odd, "\n =x");
+}
+
+#[test]
+fn a_bare_name_is_searched_in_the_childs_path_if_set() {
+    let dir = tempfile::tempdir().expect("a folder");
+    script(&dir.path().join("one"), "tool");
+    script(&dir.path().join("two"), "tool");
+    let path = |folders: &[&str]| {
+        let folders: Vec<String> = folders.iter().map(|f| dir.path().join(f).display().to_string()).collect();
+        folders.join(":")
+    };
+    let said = |name: &str| dir.path().join(name).join("tool").display().to_string();
+    let run = |path: String| block_on(Command::new("tool").env("PATH", path).read());
+    assert_eq!(run(path(&["one", "two"])).expect("runs").trim_end(), said("one"));
+    assert_eq!(run(path(&["missing", "two", "one"])).expect("runs").trim_end(), said("two"));
+    // What cannot be executed is passed over, as execvp(3) does.
+    std::fs::create_dir(dir.path().join("folder")).expect("made");
+    std::fs::create_dir(dir.path().join("folder/tool")).expect("made");
+    std::fs::create_dir(dir.path().join("plain")).expect("made");
+    std::fs::write(dir.path().join("plain/tool"), "no program").expect("written");
+    assert_eq!(run(path(&["folder", "plain", "one"])).expect("runs").trim_end(), said("one"));
+    let error = run(path(&["folder", "plain"])).expect_err("none can be executed");
+    assert!(matches!(error, Error::Spawn { reason: SpawnReason::NotExecutable, .. }), "{error}");
+    let error = run(path(&["missing"])).expect_err("there is none");
+    assert!(matches!(error, Error::Spawn { reason: SpawnReason::ProgramNotFound, .. }), "{error}");
+    // A child's PATH without the usual folders: found nowhere else.
+    let error = block_on(Command::new("ls").env("PATH", path(&["one"])).read()).expect_err("not there");
+    assert!(matches!(error, Error::Spawn { reason: SpawnReason::ProgramNotFound, .. }), "{error}");
+}
+
+#[test]
+fn a_cleared_environment_still_finds_a_bare_name() {
+    assert_eq!(block_on(Command::new("echo").arg("x").env_clear().read()).expect("found"), "x");
+    assert_eq!(block_on(Command::new("echo").arg("x").env_remove("PATH").read()).expect("found"), "x");
+}
+
+/// An empty `PATH` entry, and a relative one, count from the child's working directory.
+#[test]
+fn relative_programs_count_from_the_working_directory() {
+    let dir = tempfile::tempdir().expect("a folder");
+    script(dir.path(), "here");
+    script(&dir.path().join("sub"), "there");
+    let said = |name: &str| dir.path().join(name).display().to_string();
+    let run = |program: &str, path: &str| {
+        let said = block_on(Command::new(program).current_dir(dir.path()).env("PATH", path).read());
+        said.map(|text| text.trim_end().to_owned())
+    };
+    assert_eq!(run("./here", "/nowhere").expect("runs"), said("here"));
+    assert_eq!(run("sub/there", "/nowhere").expect("runs"), said("sub/there"));
+    assert_eq!(run("here", "").expect("runs"), said("here"));
+    assert_eq!(run("here", "/nowhere:").expect("runs"), said("here"));
+    assert_eq!(run("there", "sub").expect("runs"), said("sub/there"));
+    let error = run("there", "").expect_err("not in the folder itself");
+    assert!(matches!(error, Error::Spawn { reason: SpawnReason::ProgramNotFound, .. }), "{error}");
+}
+
+#[test]
+fn a_std_command_is_read_back() {
+    let mut std = std::process::Command::new("sh");
+    std.args(["-c", "echo $A ${HOME-none}; pwd"]).env("A", "1").env_remove("HOME").current_dir("/");
+    let mut command = Command::from(std);
+    assert_eq!(command.get_program(), "sh");
+    assert_eq!(command.get_args().count(), 2);
+    assert_eq!(command.get_current_dir(), Some(Path::new("/")));
+    assert_eq!(block_on(command.read()).expect("runs"), "1 none\n/");
+}
+
+#[test]
+fn arg0_is_what_the_program_sees() {
+    assert_eq!(block_on(sh("echo $0").arg0("other").read()).expect("runs"), "other");
+    // The program is still the one that was named.
+    let error = block_on(Command::new("no-such-program").arg0("sh").run()).expect_err("missing");
+    assert!(matches!(error, Error::Spawn { reason: SpawnReason::ProgramNotFound, .. }));
+}
+
+#[test]
+fn umask_is_the_childs_alone() {
+    let own = || block_on(sh("umask").read()).expect("runs");
+    let before = own();
+    assert_eq!(block_on(sh("umask").umask(0o077).read()).expect("runs"), "0077");
+    assert_eq!(own(), before);
+}
+
+#[test]
+fn identity_is_given_up_in_the_right_order() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: not root");
+        return;
+    }
+    // A folder that only root may enter: the working directory is entered first.
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o700)).expect("ours alone");
+    let status = |command: &mut Command| {
+        let text = block_on(command.read()).expect("runs");
+        let field = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name)).expect("the field");
+            line.split_once(':').expect("a value").1.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        (field("Uid"), field("Gid"), field("Groups"), field("CapEff"), field("CapPrm"))
+    };
+    let none = "0000000000000000".to_owned();
+    let mut command = Command::new("cat");
+    command.arg("/proc/self/status").current_dir(dir.path()).uid(65534).gid(65533);
+    let four = |n: u32| [n.to_string(), n.to_string(), n.to_string(), n.to_string()].join(" ");
+    assert_eq!(status(&mut command), (four(65534), four(65533), String::new(), none.clone(), none.clone()));
+    command.groups(&[7, 8]);
+    assert_eq!(status(&mut command), (four(65534), four(65533), "7 8".into(), none.clone(), none));
+    // It cannot come back, and cannot enter the folder by name.
+    let path = dir.path().display();
+    let mut back = sh(&format!("cd {path} 2>/dev/null && echo entered; test -r {path} && echo read; true"));
+    assert_eq!(block_on(back.uid(65534).gid(65534).read()).expect("runs"), "");
+}
+
+#[test]
+fn a_failed_step_runs_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: not root");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let mark = dir.path().join("mark");
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).expect("for all");
+    // -1 means "unchanged" to setuid(2), which refuses it: a child that ran would be root.
+    for set in [
+        (|c: &mut Command| drop(c.uid(u32::MAX))) as fn(&mut Command),
+        |c| drop(c.gid(u32::MAX)),
+        |c| drop(c.gid(1).uid(u32::MAX)),
+    ] {
+        let mut command = Command::new("touch");
+        command.arg(&mark);
+        set(&mut command);
+        let error = block_on(command.run()).expect_err("impossible");
+        assert!(matches!(error, Error::Spawn { reason: SpawnReason::Other, .. }), "{error}");
+        assert!(error.to_string().contains("cannot become the"), "{error}");
+        assert!(!mark.exists());
+    }
+    // As an ordinary user, in a process of its own: nothing can be taken.
+    let exe = std::env::current_exe().expect("this binary");
+    let copy = dir.path().join("it");
+    std::fs::copy(exe, &copy).expect("a copy that others may run");
+    let mut again = Command::new(&copy);
+    again.args(["environment::without_privileges", "--exact", "--nocapture"]).env("REAPED_TEST_USER", "1");
+    let said = block_on(again.uid(65534).gid(65534).current_dir("/").output()).expect("runs");
+    assert!(said.status.success() && String::from_utf8_lossy(&said.stdout).contains("1 passed"), "{said:?}");
+}
+
+#[test]
+fn without_privileges() {
+    if std::env::var_os("REAPED_TEST_USER").is_none() {
+        return;
+    }
+    for set in
+        [(|c: &mut Command| drop(c.uid(0))) as fn(&mut Command), |c| drop(c.gid(0)), |c| drop(c.groups(&[0]))]
+    {
+        let mut command = Command::new("true");
+        set(&mut command);
+        let error = block_on(command.run()).expect_err("not permitted");
+        assert!(matches!(error, Error::Spawn { reason: SpawnReason::Other, .. }), "{error}");
+    }
+    block_on(Command::new("true").uid(65534).gid(65534).run()).expect("to be who one is, is permitted");
+}

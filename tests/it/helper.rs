@@ -1,0 +1,116 @@
+//! The scripted program that the tests run: this same test binary, which becomes it before the tests'
+//! `main` when its first argument says so. Each further argument is one step:
+//!
+//! | step | what it does |
+//! | --- | --- |
+//! | `out:N`, `err:N`, `fill:FD:N` | writes N bytes to stdout, stderr, FD |
+//! | `say:FD:TEXT` | writes the text and a line end to FD |
+//! | `copy:FROM:TO` | copies FD FROM to FD TO until end of file |
+//! | `close:FD` | closes it |
+//! | `fds` | lists its open descriptors, one a line |
+//! | `signals` | tells its blocked and ignored signals, as the kernel shows them |
+//! | `sleep:MS` | sleeps |
+//! | `raise:N` | sends itself a signal |
+//! | `exit:N` | exits |
+
+#[cfg(unix)]
+use std::os::fd::{FromRawFd, OwnedFd};
+
+#[ctor::ctor(unsafe)]
+fn become_helper() {
+    let mut args = std::env::args().skip(1);
+    if args.next().as_deref() == Some("--helper") {
+        #[cfg(unix)]
+        args.for_each(|step| take(&step));
+        std::process::exit(0);
+    }
+}
+
+#[cfg(unix)]
+fn take(step: &str) {
+    let mut words = step.splitn(3, ':');
+    let verb = words.next().expect("a verb");
+    let first = words.next().unwrap_or_default();
+    let second = words.next().unwrap_or_default();
+    let number = |text: &str| text.parse::<usize>().expect("a number");
+    match verb {
+        "out" => fill(1, number(first)),
+        "err" => fill(2, number(first)),
+        "fill" => fill(number(first) as i32, number(second)),
+        "say" => write_all(number(first) as i32, format!("{second}\n").as_bytes()),
+        "copy" => {
+            let mut buffer = vec![0; 65536];
+            while let Ok(count @ 1..) = rustix::io::read(fd(number(first) as i32), &mut buffer) {
+                write_all(number(second) as i32, &buffer[..count]);
+            }
+        }
+        "close" => drop(unsafe { OwnedFd::from_raw_fd(number(first) as i32) }),
+        "fds" => {
+            for fd in open_descriptors() {
+                write_all(1, format!("{fd}\n").as_bytes());
+            }
+        }
+        "signals" => {
+            let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
+            for line in status.lines().filter(|l| l.starts_with("SigBlk") || l.starts_with("SigIgn")) {
+                write_all(1, format!("{line}\n").as_bytes());
+            }
+        }
+        "sleep" => std::thread::sleep(std::time::Duration::from_millis(number(first) as u64)),
+        "raise" => {
+            unsafe { libc::raise(number(first) as i32) };
+        }
+        "exit" => std::process::exit(number(first) as i32),
+        _ => panic!("no such step: {step}"),
+    }
+}
+
+/// The descriptors of this process, without the one that lists them.
+#[cfg(unix)]
+pub fn open_descriptors() -> Vec<i32> {
+    let listed: Vec<i32> = std::fs::read_dir("/proc/self/fd")
+        .expect("procfs")
+        .map(|entry| {
+            entry.expect("an entry").file_name().to_str().expect("a number").parse().expect("a number")
+        })
+        .collect();
+    let open = |fd: &i32| unsafe { libc::fcntl(*fd, libc::F_GETFD) } != -1;
+    let mut fds: Vec<i32> = listed.into_iter().filter(open).collect();
+    fds.sort_unstable();
+    fds
+}
+
+/// A pattern that shows a lost, doubled or swapped byte.
+pub fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|place| (place % 251) as u8).collect()
+}
+
+#[cfg(unix)]
+fn fill(to: i32, length: usize) {
+    let chunk = pattern(251 * 256);
+    let mut left = length;
+    while left > 0 {
+        let count = left.min(chunk.len());
+        write_all(to, &chunk[..count]);
+        left -= count;
+    }
+}
+
+#[cfg(unix)]
+fn write_all(to: i32, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match rustix::io::write(fd(to), bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => {
+                eprintln!("helper: descriptor {to}: {error}");
+                std::process::exit(99);
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+fn fd(number: i32) -> std::os::fd::BorrowedFd<'static> {
+    unsafe { std::os::fd::BorrowedFd::borrow_raw(number) }
+}

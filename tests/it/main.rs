@@ -1,0 +1,28 @@
+//! Everything that needs a real process: one binary, so that it links once.
+//!
+//! Run it a second time with `RUSTFLAGS="--cfg reaped_portable"` for the other engine.
+#![allow(missing_docs, unreachable_pub)]
+// Hosts with odd signals and odd descriptors are made with raw system calls, in processes of their own.
+#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
+
+mod calls;
+mod helper;
+mod house;
+mod support;
+
+#[cfg(unix)]
+mod bulk;
+#[cfg(unix)]
+mod drops;
+#[cfg(unix)]
+mod endings;
+#[cfg(unix)]
+mod environment;
+#[cfg(unix)]
+mod errors;
+#[cfg(unix)]
+mod plans;
+#[cfg(unix)]
+mod stdio;
+#[cfg(target_os = "linux")]
+mod strangers;
