@@ -150,6 +150,10 @@ pub struct Usage {
     /// Processor time that the kernel spent for it.
     pub system: Duration,
     /// The most memory that was resident at one moment, in bytes.
+    ///
+    /// Linux counts from before the `exec`, when parent and child still share their memory: a child that
+    /// needs less than what the parent had resident when it started shows the parent's figure
+    /// (`ru_maxrss` in getrusage(2)).
     pub peak_memory: u64,
 }
 

@@ -39,7 +39,7 @@ fn a_thousand_times_at_every_moment() {
             for round in 0..1000 {
                 match round % 4 {
                     // Right away.
-                    0 => drop(sh("sleep 1000").stdin(Stdio::bytes(vec![0; 1 << 20])).output()),
+                    0 => drop(sh("exec sleep 1000").stdin(Stdio::bytes(vec![0; 1 << 20])).output()),
                     // In the middle of output and input.
                     1 => poll_and_drop(helper(&["out:10000000"]).output(), round % 7 + 1).await,
                     2 => {
@@ -67,9 +67,9 @@ fn a_thousand_times_at_every_moment() {
 fn on_every_executor() {
     alone("drops::on_every_executor", || {
         everywhere(|| async {
-            drop(sh("sleep 1000").output());
-            poll_and_drop(sh("echo x; sleep 1000").output(), 3).await;
-            poll_and_drop(sh("sleep 1000").run(), 1).await;
+            drop(sh("exec sleep 1000").output());
+            poll_and_drop(sh("echo x; exec sleep 1000").output(), 3).await;
+            poll_and_drop(sh("exec sleep 1000").run(), 1).await;
         });
         no_children();
     });
@@ -79,7 +79,7 @@ fn on_every_executor() {
 #[test]
 fn after_the_executor_is_gone() {
     alone("drops::after_the_executor_is_gone", || {
-        let mut promise = sh("sleep 1000").output();
+        let mut promise = sh("exec sleep 1000").output();
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(futures::future::poll_fn(|cx| {
             assert!(Pin::new(&mut promise).poll(cx).is_pending());

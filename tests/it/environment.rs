@@ -155,9 +155,9 @@ fn a_failed_step_runs_nothing() {
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).expect("for all");
     // -1 means "unchanged" to setuid(2), which refuses it: a child that ran would be root.
     for set in [
-        (|c: &mut Command| drop(c.uid(u32::MAX))) as fn(&mut Command),
-        |c| drop(c.gid(u32::MAX)),
-        |c| drop(c.gid(1).uid(u32::MAX)),
+        (|c: &mut Command| c.uid(u32::MAX)) as fn(&mut Command) -> &mut Command,
+        |c| c.gid(u32::MAX),
+        |c| c.gid(1).uid(u32::MAX),
     ] {
         let mut command = Command::new("touch");
         command.arg(&mark);
@@ -183,7 +183,7 @@ fn without_privileges() {
         return;
     }
     for set in
-        [(|c: &mut Command| drop(c.uid(0))) as fn(&mut Command), |c| drop(c.gid(0)), |c| drop(c.groups(&[0]))]
+        [(|c: &mut Command| c.uid(0)) as fn(&mut Command) -> &mut Command, |c| c.gid(0), |c| c.groups(&[0])]
     {
         let mut command = Command::new("true");
         set(&mut command);

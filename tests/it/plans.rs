@@ -17,6 +17,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 fn place(number: i32, name: &str) -> OwnedFd {
     let mut file = tempfile::tempfile().expect("a file");
     writeln!(file, "{name}").expect("written");
+    // The file itself may have got that number.
+    let file = rustix::io::fcntl_dupfd_cloexec(file, 400).expect("a number");
     // SAFETY: in a process of its own, where the caller keeps track of the numbers.
     assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), number) }, number);
     unsafe { OwnedFd::from_raw_fd(number) }

@@ -202,6 +202,12 @@ fn inherit_takes_the_same_number() {
 fn inherit_fds_gives_what_is_not_close_on_exec() {
     alone("stdio::inherit_fds_gives_what_is_not_close_on_exec", || {
         let open = file_with("open");
+        // What this test was started with.
+        for number in 3..1000 {
+            if number != open.as_raw_fd() {
+                unsafe { libc::close(number) };
+            }
+        }
         for number in [50, 51] {
             assert_eq!(unsafe { libc::dup2(open.as_raw_fd(), number) }, number);
         }

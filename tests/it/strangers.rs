@@ -27,7 +27,7 @@ fn sigchld_ignored() {
             // What never started is told as ever.
             let error = Command::new("no-such-program").run().await.expect_err("missing");
             assert!(matches!(error, Error::Spawn { .. }), "{error}");
-            drop(sh("sleep 1000").output());
+            drop(sh("exec sleep 1000").output());
         });
         no_children();
     });
@@ -64,7 +64,7 @@ fn a_stranger_reaps_everything() {
                     }
                 }
                 if round % 10 == 0 {
-                    drop(sh("sleep 1000").output());
+                    drop(sh("exec sleep 1000").output());
                 }
             }
         });
