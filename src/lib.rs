@@ -2,10 +2,72 @@
 //!
 //! ```
 //! # futures::executor::block_on(async {
-//! let head = reaped::read("git", ["--version"]).await?;
-//! # assert!(head.starts_with("git version"));
+//! let version = reaped::read("git", ["--version"]).await?;
+//! # assert!(version.starts_with("git version"));
 //! # Ok::<(), reaped::Error>(()) }).unwrap();
 //! ```
+//!
+//! The program starts at the call. The future, a [`Promise`], resolves once the process has **ended**: it
+//! was reaped, and every pipe to it is closed, so nothing that it wrote is missing. Any executor will do:
+//! smol, async-std, tokio, or a bare `block_on`.
+//!
+//! # Which call do I want?
+//!
+//! | I want | call | a failing program is |
+//! | --- | --- | --- |
+//! | to run it, as at a prompt | [`run`] | an error |
+//! | what it prints, as text | [`read`] | an error |
+//! | what it prints, every byte | [`read_bytes`] | an error |
+//! | its exit code | [`exit_code`] | a value |
+//! | status, stdout and stderr | [`output`] | a value |
+//! | anything else set before | [`Command`], which has the same verbs | as above |
+//!
+//! # Feeding, and other descriptors
+//!
+//! [`Stdio`] says what a descriptor of the child is connected to. What is fed is fed while output is read, so
+//! no size deadlocks.
+//!
+//! ```
+//! # #[cfg(unix)] futures::executor::block_on(async {
+//! use reaped::{Command, Stdio};
+//! let output = Command::new("sh")
+//!     .args(["-c", "cat; cat <&3 >&4"])
+//!     .stdin(Stdio::bytes("in"))
+//!     .fd(3, Stdio::secret(String::from("hunter2")))
+//!     .fd(4, Stdio::output())
+//!     .output()
+//!     .await?;
+//! assert_eq!((&output.stdout[..], output.fd(4)), (&b"in"[..], Some(&b"hunter2"[..])));
+//! # Ok::<(), reaped::Error>(()) }).unwrap();
+//! ```
+//!
+//! # When it fails
+//!
+//! An [`Error`] reads as one line that a person can act on, and carries what was collected until then.
+//!
+//! ```
+//! # futures::executor::block_on(async {
+//! let error = reaped::read("sh", ["-c", "echo half; echo 'disk full' >&2; exit 1"]).await.unwrap_err();
+//! assert!(error.to_string().ends_with("exited with code 1: disk full"));
+//! assert_eq!(error.output().unwrap().stdout, b"half\n");
+//! # });
+//! ```
+//!
+//! # What happens when I drop it?
+//!
+//! Dropping a promise sends SIGKILL to the child and has it reaped in the background: no orphan, no zombie,
+//! no thread that stays for it. Its descendants live on.
+//!
+//! # How it works
+//!
+//! On Linux (with pidfd and glibc 2.34) a child is started by `posix_spawn`, which shares the parent's memory
+//! until the program runs; nothing is ever forked, so the parent's size does not matter. Elsewhere, and for
+//! [`uid`](Command::uid), [`gid`](Command::gid), [`groups`](Command::groups) and [`umask`](Command::umask),
+//! async-process starts it. Pipes and the exit are watched by async-io's reactor, one thread for the whole
+//! program, started at the first call; async-process adds one of its own where it is used. No signal handler is
+//! installed on the first way; async-process may install one for SIGCHLD.
+//!
+//! The child starts with no signal blocked or ignored, and gets exactly the descriptors that were named.
 
 mod calls;
 mod command;
@@ -26,3 +88,8 @@ pub use output::{Output, Usage};
 pub use promise::Promise;
 pub use std::process::ExitStatus;
 pub use stdio::Stdio;
+
+/// The README's examples run too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -142,8 +142,8 @@ fn out_of_descriptors() {
         let free: Vec<i32> = (0..).filter(|n| before.iter().all(|(fd, _)| fd != n)).take(40).collect();
         let (mut refused, mut ran) = (0, 0);
         // From "not one" to "enough": each single allocation is the one that fails.
-        for spare in 0..40 {
-            let current = Some(free[spare] as u64);
+        for (spare, first_refused) in free.iter().enumerate() {
+            let current = Some(*first_refused as u64);
             let lower = rustix::process::Rlimit { current, ..limit };
             rustix::process::setrlimit(rustix::process::Resource::Nofile, lower).expect("lowered");
             let mut command = sh("cat; cat <&3 >&4");

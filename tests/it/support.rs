@@ -102,7 +102,7 @@ pub fn warm_up() {
     for _ in 0..2 {
         futures::executor::block_on(sh("cat; exit 0").stdin(reaped::Stdio::bytes("x")).output())
             .expect("sh runs");
-        drop(sh("sleep 100").output());
+        drop(sh("exec sleep 100").output());
     }
     no_children();
 }
