@@ -1,22 +1,19 @@
-//! Noun: the builder. Holds what was set, resolves it against a verb's defaults, and starts the child.
+//! Noun: the builder. Holds what was set; each verb resolves it and starts a child.
+
+mod start;
+mod verbs;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
-use std::sync::{Arc, PoisonError};
 
-use crate::error::{Error, InvalidReason, Refusal, quote};
-use crate::output::Output;
-use crate::promise::{Call, Promise};
+use crate::error::quote;
 #[cfg(unix)]
 use crate::spawn::Identity;
-use crate::spawn::{End, Launch};
-use crate::stdio::{Feed, Kind, Stdio};
-use crate::transport::{Source, Transport};
+use crate::stdio::Stdio;
 
-/// What to run, and how: std's builder, with verbs that return [`Promise`]s.
+/// What to run, and how: std's builder, with verbs that return [`Promise`](crate::Promise)s.
 ///
 /// Replacing [`std::process::Command`] is a change of the `use` line and an `.await`. A command can be
 /// run again, and several runs may be alive at once.
@@ -60,14 +57,6 @@ struct Setting {
     stdio: Stdio,
     /// Set by `stdin`, `stdout` or `stderr`, and not by `fd`.
     by_name: bool,
-}
-
-/// What a verb does with a standard descriptor that the user did not set.
-#[derive(Clone, Copy)]
-enum Unset {
-    Inherit,
-    Null,
-    Capture,
 }
 
 impl Command {
@@ -240,7 +229,7 @@ impl Command {
     /// What the child's descriptor `n` is connected to; Twisted's `childFDs`.
     ///
     /// The last setting of a number counts, but one number set both by its name
-    /// ([`stdin`](Self::stdin), …) and here is [`InvalidReason::Conflict`].
+    /// ([`stdin`](Self::stdin), …) and here is [`InvalidReason::Conflict`](crate::InvalidReason::Conflict).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -256,7 +245,7 @@ impl Command {
     /// ```
     ///
     /// # Errors
-    /// Running the command is [`InvalidReason::Descriptor`] for a negative number and for one that the
+    /// Running the command is [`InvalidReason::Descriptor`](crate::InvalidReason::Descriptor) for a negative number and for one that the
     /// limit of open files (`RLIMIT_NOFILE`, getrlimit(2)) does not allow.
     ///
     /// # Platform
@@ -293,7 +282,7 @@ impl Command {
         self
     }
 
-    /// Whether any byte on stderr fails the call with [`Error::UnexpectedStderr`]; `false` at first.
+    /// Whether any byte on stderr fails the call with [`Error::UnexpectedStderr`](crate::Error::UnexpectedStderr); `false` at first.
     ///
     /// This is what Twisted's `getProcessOutput` does. The program runs to its end first, so that the
     /// error carries all it had to say; its exit status does not matter then. A verb that would not
@@ -309,7 +298,7 @@ impl Command {
     ///
     /// # Errors
     /// Where stderr was set to something that is not captured, running the command is
-    /// [`InvalidReason::Conflict`].
+    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict).
     pub fn fail_on_stderr(&mut self, fail: bool) -> &mut Self {
         self.fail_on_stderr = fail;
         self
@@ -471,249 +460,11 @@ impl Command {
     }
 }
 
-/// The verbs: each starts the child at once and returns a promise of its end. What was set on the
-/// command wins over a verb's defaults.
 impl Command {
-    /// Runs to the end and expects success; stdin, stdout and stderr are the parent's.
-    ///
-    /// # Cancellation
-    /// As of every verb: dropping the promise kills and reaps the child, see [`Promise`].
-    ///
-    /// # Errors
-    /// As of every verb: [`Error::Invalid`], [`Error::Spawn`], [`Error::Io`], [`Error::StatusLost`], and
-    /// [`Error::UnexpectedStderr`] where asked for. Of this one also [`Error::Failed`].
-    ///
-    /// ```
-    /// # futures::executor::block_on(async {
-    /// reaped::Command::new("true").run().await?;
-    /// # Ok::<(), reaped::Error>(()) }).unwrap();
-    /// ```
-    pub fn run(&mut self) -> Promise<()> {
-        self.promise([Unset::Inherit; 3], |output| output.check().map(drop))
-    }
-
-    /// What the program wrote to stdout, as text without its last line end; stdin is the null device.
-    ///
-    /// # Cancellation
-    /// Dropping the promise kills and reaps the child, see [`Promise`].
-    ///
-    /// # Errors
-    /// As of [`run`](Self::run), and [`Error::NotUtf8`].
-    ///
-    /// ```
-    /// # futures::executor::block_on(async {
-    /// assert_eq!(reaped::Command::new("echo").arg("hi").read().await?, "hi");
-    /// # Ok::<(), reaped::Error>(()) }).unwrap();
-    /// ```
-    pub fn read(&mut self) -> Promise<String> {
-        self.promise([Unset::Null, Unset::Capture, Unset::Capture], |output| output.check()?.into_text())
-    }
-
-    /// What the program wrote to stdout, every byte; stdin is the null device.
-    ///
-    /// # Cancellation
-    /// Dropping the promise kills and reaps the child, see [`Promise`].
-    ///
-    /// # Errors
-    /// As of [`run`](Self::run).
-    ///
-    /// ```
-    /// # futures::executor::block_on(async {
-    /// assert_eq!(reaped::Command::new("printf").arg(r"\0\n").read_bytes().await?, b"\0\n");
-    /// # Ok::<(), reaped::Error>(()) }).unwrap();
-    /// ```
-    #[doc(alias = "getProcessOutput")]
-    pub fn read_bytes(&mut self) -> Promise<Vec<u8>> {
-        self.promise([Unset::Null, Unset::Capture, Unset::Capture], |output| Ok(output.check()?.stdout))
-    }
-
-    /// The exit code, whatever it is; stdin, stdout and stderr are the null device.
-    ///
-    /// # Cancellation
-    /// Dropping the promise kills and reaps the child, see [`Promise`].
-    ///
-    /// # Errors
-    /// As of [`run`](Self::run); [`Error::Failed`] only for a death by signal, which has no code.
-    ///
-    /// ```
-    /// # futures::executor::block_on(async {
-    /// assert_eq!(reaped::Command::new("false").exit_code().await?, 1);
-    /// # Ok::<(), reaped::Error>(()) }).unwrap();
-    /// ```
-    #[doc(alias = "getProcessValue")]
-    pub fn exit_code(&mut self) -> Promise<i32> {
-        self.promise([Unset::Null; 3], |output| match output.status.code() {
-            Some(code) => Ok(code),
-            None => output.check().map(|_| 0),
-        })
-    }
-
-    /// How the program ended, whatever that is; stdin, stdout and stderr are the parent's, as in std.
-    ///
-    /// # Cancellation
-    /// Dropping the promise kills and reaps the child, see [`Promise`].
-    ///
-    /// # Errors
-    /// As of [`run`](Self::run), but never [`Error::Failed`].
-    ///
-    /// ```
-    /// # futures::executor::block_on(async {
-    /// assert!(reaped::Command::new("true").status().await?.success());
-    /// # Ok::<(), reaped::Error>(()) }).unwrap();
-    /// ```
-    pub fn status(&mut self) -> Promise<ExitStatus> {
-        self.promise([Unset::Inherit; 3], |output| Ok(output.status))
-    }
-
-    /// Status, stdout, stderr and every other captured descriptor; stdin is the null device.
-    ///
-    /// # Cancellation
-    /// Dropping the promise kills and reaps the child, see [`Promise`].
-    ///
-    /// # Errors
-    /// As of [`run`](Self::run), but never [`Error::Failed`]: see [`Output::check`].
-    ///
-    /// ```
-    /// # futures::executor::block_on(async {
-    /// let output = reaped::Command::new("sh").args(["-c", "echo hi; exit 3"]).output().await?;
-    /// assert_eq!((output.status.code(), &output.stdout[..]), (Some(3), &b"hi\n"[..]));
-    /// # Ok::<(), reaped::Error>(()) }).unwrap();
-    /// ```
-    #[doc(alias = "getProcessOutputAndValue")]
-    pub fn output(&mut self) -> Promise<Output> {
-        self.promise([Unset::Null, Unset::Capture, Unset::Capture], Ok)
-    }
-
-    fn promise<T>(&self, defaults: [Unset; 3], conclude: fn(Output) -> Result<T, Error>) -> Promise<T> {
-        let command = self.text();
-        match self.start(defaults) {
-            Ok(transport) => Promise::new(Call::new(transport, command, self.fail_on_stderr), conclude),
-            Err(refusal) => Promise::refused(refusal.into_error(command)),
-        }
-    }
-
-    fn start(&self, defaults: [Unset; 3]) -> Result<Transport, Refusal> {
-        if let Some(n) = self.set_twice {
-            let text = format!("descriptor {n} was set both by name and by fd({n}, …)");
-            return Err(Refusal::invalid(InvalidReason::Conflict, text));
-        }
-        let mut wiring = Wiring::default();
-        for (n, default) in (0..).zip(defaults) {
-            if !self.stdio.contains_key(&n) {
-                wiring.ends.push((
-                    n,
-                    match default {
-                        Unset::Capture => End::Output,
-                        // Without a look at stderr, nothing would be known of it.
-                        _ if n == 2 && self.fail_on_stderr => End::Output,
-                        Unset::Inherit => End::Inherit,
-                        Unset::Null => End::Null,
-                    },
-                ));
-            }
-        }
-        for (n, setting) in &self.stdio {
-            wiring.add(*n, &setting.stdio.0)?;
-        }
-        wiring.ends.sort_unstable_by_key(|(n, _)| *n);
-        let stderr = wiring.ends.iter().find(|(n, _)| *n == 2);
-        if self.fail_on_stderr && !matches!(stderr, Some((_, End::Output))) {
-            let text = "fail_on_stderr needs a stderr that is captured";
-            return Err(Refusal::invalid(InvalidReason::Conflict, text));
-        }
-        let launch = Launch {
-            program: &self.program,
-            arg0: self.arg0.as_deref(),
-            args: &self.args,
-            env: self.environment()?,
-            path: self.path(),
-            cwd: self.cwd.as_deref(),
-            ends: wiring.ends,
-            inherit_fds: self.inherit_fds,
-            #[cfg(unix)]
-            identity: &self.identity,
-            kill_on_drop: self.kill_on_drop,
-        };
-        Transport::start(&launch, wiring.sources)
-    }
-
-    /// The child's whole environment.
-    fn environment(&self) -> Result<Vec<(OsString, OsString)>, Refusal> {
-        if let Some(name) = self.env.keys().find(|name| {
-            // Windows has variables such as `=C:`.
-            let start = usize::from(cfg!(windows));
-            name.is_empty() || name.as_encoded_bytes().iter().skip(start).any(|byte| *byte == b'=')
-        }) {
-            let text = format!("{name:?} cannot name an environment variable");
-            return Err(Refusal::invalid(InvalidReason::EnvironmentName, text));
-        }
-        let inherited = (!self.env_clear).then(std::env::vars_os).into_iter().flatten();
-        let kept = inherited.filter(|(name, _)| !self.env.contains_key(name));
-        let set = self.env.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
-        Ok(kept.chain(set).collect())
-    }
-
-    fn path(&self) -> Option<OsString> {
-        match self.env.get(OsStr::new("PATH")) {
-            Some(Some(path)) => Some(path.clone()),
-            _ => std::env::var_os("PATH"),
-        }
-    }
-
     /// The command as a person may see it.
     fn text(&self) -> String {
         let args = if self.hide_args { &[] } else { &self.args[..] };
         quote(&self.program, args.iter().map(OsString::as_os_str))
-    }
-}
-
-/// The settings of one run, in the engine's words.
-#[derive(Default)]
-struct Wiring<'a> {
-    ends: Vec<(i32, End<'a>)>,
-    sources: Vec<(i32, Source)>,
-}
-
-impl<'a> Wiring<'a> {
-    fn add(&mut self, n: i32, kind: &'a Kind) -> Result<(), Refusal> {
-        if n < 0 {
-            let text = format!("{n} cannot be the number of a descriptor");
-            return Err(Refusal::invalid(InvalidReason::Descriptor, text));
-        }
-        let end = match kind {
-            Kind::Inherit => End::Inherit,
-            Kind::Null => End::Null,
-            Kind::Closed => End::Closed,
-            Kind::Output => End::Output,
-            Kind::Piped if n == 0 => self.fed(n, Source::Bytes(Feed::Plain(Arc::default()))),
-            Kind::Piped => End::Output,
-            Kind::Open(file) => End::Open(file),
-            Kind::Broken(error) => return Err(Refusal::os(copy(error))),
-            Kind::Bytes(feed) => self.fed(n, Source::Bytes(feed.clone())),
-            Kind::Reader(slot) => {
-                if slot.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
-                    let text = format!("the reader for descriptor {n} was used up by an earlier run");
-                    return Err(Refusal::invalid(InvalidReason::ReaderUsed, text));
-                }
-                self.fed(n, Source::Reader(slot.clone()))
-            }
-            Kind::SameAs(other) => End::SameAs(*other),
-        };
-        self.ends.push((n, end));
-        Ok(())
-    }
-
-    fn fed(&mut self, n: i32, source: Source) -> End<'a> {
-        self.sources.push((n, source));
-        End::Input
-    }
-}
-
-/// An error cannot be cloned, but its number can.
-fn copy(error: &std::io::Error) -> std::io::Error {
-    match error.raw_os_error() {
-        Some(code) => std::io::Error::from_raw_os_error(code),
-        None => std::io::Error::from(error.kind()),
     }
 }
 

@@ -1,0 +1,131 @@
+//! The verbs: each starts the child and says what to make of its end.
+
+use std::process::ExitStatus;
+
+use super::Command;
+use super::start::Unset;
+use crate::error::Error;
+use crate::output::Output;
+use crate::promise::{Call, Promise};
+
+/// The verbs: each starts the child at once and returns a promise of its end. What was set on the
+/// command wins over a verb's defaults.
+impl Command {
+    /// Runs to the end and expects success; stdin, stdout and stderr are the parent's.
+    ///
+    /// # Cancellation
+    /// As of every verb: dropping the promise kills and reaps the child, see [`Promise`].
+    ///
+    /// # Errors
+    /// As of every verb: [`Error::Invalid`], [`Error::Spawn`], [`Error::Io`], [`Error::StatusLost`], and
+    /// [`Error::UnexpectedStderr`] where asked for. Of this one also [`Error::Failed`].
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// reaped::Command::new("true").run().await?;
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn run(&mut self) -> Promise<()> {
+        self.promise([Unset::Inherit; 3], |output| output.check().map(drop))
+    }
+
+    /// What the program wrote to stdout, as text without its last line end; stdin is the null device.
+    ///
+    /// # Cancellation
+    /// Dropping the promise kills and reaps the child, see [`Promise`].
+    ///
+    /// # Errors
+    /// As of [`run`](Self::run), and [`Error::NotUtf8`].
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// assert_eq!(reaped::Command::new("echo").arg("hi").read().await?, "hi");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn read(&mut self) -> Promise<String> {
+        self.promise([Unset::Null, Unset::Capture, Unset::Capture], |output| output.check()?.into_text())
+    }
+
+    /// What the program wrote to stdout, every byte; stdin is the null device.
+    ///
+    /// # Cancellation
+    /// Dropping the promise kills and reaps the child, see [`Promise`].
+    ///
+    /// # Errors
+    /// As of [`run`](Self::run).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// assert_eq!(reaped::Command::new("printf").arg(r"\0\n").read_bytes().await?, b"\0\n");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[doc(alias = "getProcessOutput")]
+    pub fn read_bytes(&mut self) -> Promise<Vec<u8>> {
+        self.promise([Unset::Null, Unset::Capture, Unset::Capture], |output| Ok(output.check()?.stdout))
+    }
+
+    /// The exit code, whatever it is; stdin, stdout and stderr are the null device.
+    ///
+    /// # Cancellation
+    /// Dropping the promise kills and reaps the child, see [`Promise`].
+    ///
+    /// # Errors
+    /// As of [`run`](Self::run); [`Error::Failed`] only for a death by signal, which has no code.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// assert_eq!(reaped::Command::new("false").exit_code().await?, 1);
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[doc(alias = "getProcessValue")]
+    pub fn exit_code(&mut self) -> Promise<i32> {
+        self.promise([Unset::Null; 3], |output| match output.status.code() {
+            Some(code) => Ok(code),
+            None => output.check().map(|_| 0),
+        })
+    }
+
+    /// How the program ended, whatever that is; stdin, stdout and stderr are the parent's, as in std.
+    ///
+    /// # Cancellation
+    /// Dropping the promise kills and reaps the child, see [`Promise`].
+    ///
+    /// # Errors
+    /// As of [`run`](Self::run), but never [`Error::Failed`].
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// assert!(reaped::Command::new("true").status().await?.success());
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn status(&mut self) -> Promise<ExitStatus> {
+        self.promise([Unset::Inherit; 3], |output| Ok(output.status))
+    }
+
+    /// Status, stdout, stderr and every other captured descriptor; stdin is the null device.
+    ///
+    /// # Cancellation
+    /// Dropping the promise kills and reaps the child, see [`Promise`].
+    ///
+    /// # Errors
+    /// As of [`run`](Self::run), but never [`Error::Failed`]: see [`Output::check`].
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let output = reaped::Command::new("sh").args(["-c", "echo hi; exit 3"]).output().await?;
+    /// assert_eq!((output.status.code(), &output.stdout[..]), (Some(3), &b"hi\n"[..]));
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[doc(alias = "getProcessOutputAndValue")]
+    pub fn output(&mut self) -> Promise<Output> {
+        self.promise([Unset::Null, Unset::Capture, Unset::Capture], Ok)
+    }
+
+    fn promise<T>(&self, defaults: [Unset; 3], conclude: fn(Output) -> Result<T, Error>) -> Promise<T> {
+        let command = self.text();
+        match self.start(defaults) {
+            Ok(transport) => Promise::new(Call::new(transport, command, self.fail_on_stderr), conclude),
+            Err(refusal) => Promise::refused(refusal.into_error(command)),
+        }
+    }
+}
