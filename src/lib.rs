@@ -71,11 +71,12 @@
 
 mod calls;
 mod command;
+mod control;
 mod error;
 mod output;
+mod process;
 mod promise;
 mod protocol;
-#[cfg(unix)]
 mod signal;
 mod spawn;
 mod stdio;
@@ -83,10 +84,15 @@ mod transport;
 
 pub use calls::{exit_code, output, read, read_bytes, run};
 pub use command::Command;
+pub use control::Control;
 pub use error::{Details, Error, InvalidReason, SpawnReason};
 pub use output::{Output, Usage};
+pub use process::{Event, Line, Lines, Process, Reader, Writer};
 pub use promise::Promise;
+pub use signal::Signal;
 pub use std::process::ExitStatus;
+#[cfg(unix)]
+pub use stdio::PtySize;
 pub use stdio::Stdio;
 
 /// The README's examples run too.

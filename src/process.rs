@@ -1,0 +1,606 @@
+//! Noun: the handle of a child to talk to: its events, its lines, its writers and readers.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures::io::{AsyncRead, AsyncWrite};
+use futures::stream::{FusedStream, Stream};
+
+use crate::control::Control;
+#[cfg(unix)]
+use crate::error::{Details, Error};
+use crate::output::Output;
+use crate::promise::{Call, Promise};
+use crate::protocol::{Notice, Piece};
+#[cfg(unix)]
+use crate::stdio::PtySize;
+use crate::transport::{Inlet, Outlet};
+
+/// What happened to a child, as [`Process`] tells it.
+///
+/// | event | in Twisted |
+/// | --- | --- |
+/// | `Data` | `childDataReceived`, `outReceived`, `errReceived` |
+/// | `Closed` | `childConnectionLost`, `inConnectionLost`, … |
+/// | `Exited` | `processExited` |
+/// | `Ended` | `processEnded` |
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The child wrote this.
+    Data {
+        /// The descriptor, by the child's number.
+        fd: i32,
+        /// At least one byte; how many at once says nothing of how the child wrote them.
+        data: Vec<u8>,
+    },
+    /// A pipe is closed: the child, and whoever inherited it, closed its end, or we closed ours.
+    Closed {
+        /// The descriptor, by the child's number.
+        fd: i32,
+    },
+    /// A [`Stdio::reader`](crate::Stdio::reader) or a [`Stdio::tee`](crate::Stdio::tee) failed, and the
+    /// child is killed for it.
+    Failed {
+        /// The descriptor, by the child's number.
+        fd: i32,
+        /// What the reader or the writer said.
+        error: io::Error,
+    },
+    /// The child was reaped. Its descendants may still hold pipes, so data may follow.
+    ///
+    /// Where somebody else reaped it ([`Error::StatusLost`](crate::Error::StatusLost)), the status is
+    /// neither a code nor a signal, and not a success.
+    Exited(ExitStatus),
+    /// The child was reaped and every pipe is closed. Always the last event, and told once.
+    Ended(ExitStatus),
+}
+
+/// A running child to talk to, as [`Command::spawn`](crate::Command::spawn) makes it: a [`Stream`] of
+/// [`Event`]s.
+///
+/// Every byte comes before the [`Closed`](Event::Closed) of its descriptor and before
+/// [`Ended`](Event::Ended), which is last. Nothing is read while nobody polls, so a child that writes more
+/// than a pipe holds waits for whoever awaits the events; what is written to it goes through
+/// [writers](Self::writer), whether events are polled or not.
+///
+/// | to | call | in Twisted |
+/// | --- | --- | --- |
+/// | write | [`writer`](Self::writer) | `write`, `writeToChild`, `registerProducer` |
+/// | read one descriptor by itself | [`reader`](Self::reader) | `childDataReceived` |
+/// | read lines | [`lines`](Self::lines) | `LineReceiver` |
+/// | hold a descriptor back | [`pause`](Self::pause), [`resume`](Self::resume) | `pauseProducing`, `resumeProducing` |
+/// | close | [`close`](Self::close), [`close_all`](Self::close_all) | `closeChildFD`, `loseConnection` |
+/// | signal | [`control`](Self::control) | `signalProcess` |
+/// | await the end | [`status`](Self::status), [`output`](Self::output) | `processEnded` |
+///
+/// ```
+/// # #[cfg(unix)] futures::executor::block_on(async {
+/// use reaped::{Command, Event};
+/// let mut process = Command::new("sh").args(["-c", "echo hi; exit 3"]).spawn()?;
+/// let mut said = Vec::new();
+/// while let Some(event) = process.next().await {
+///     match event {
+///         Event::Data { fd: 1, data } => said.extend(data),
+///         Event::Ended(status) => assert_eq!(status.code(), Some(3)),
+///         _ => {}
+///     }
+/// }
+/// assert_eq!(said, b"hi\n");
+/// # Ok::<(), reaped::Error>(()) }).unwrap();
+/// ```
+///
+/// # Cancellation
+/// Dropping the process kills and reaps the child, as with [`Promise`]; writers and readers that were
+/// taken out stay open until they are dropped. Awaiting [`next`](Self::next) loses nothing when it is
+/// dropped.
+pub struct Process {
+    call: Box<Call>,
+}
+
+impl Process {
+    pub(crate) fn new(call: Call) -> Self {
+        Process { call: Box::new(call) }
+    }
+
+    /// The next event; `None` after [`Event::Ended`]. The same as the [`Stream`]'s.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let mut process = reaped::Command::new("true").spawn()?;
+    /// while let Some(event) = process.next().await {
+    ///     println!("{event:?}");
+    /// }
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[expect(clippy::should_implement_trait, reason = "the name that every stream has for it")]
+    pub fn next(&mut self) -> impl Future<Output = Option<Event>> + Send + '_ {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx))
+    }
+
+    /// The writing end of a pipe into the child: stdin, where it was not set, and every
+    /// [`Stdio::input`](crate::Stdio::input).
+    ///
+    /// `None` where there is no such pipe, it was taken before, or it is closed. A writer that nobody takes
+    /// stays open until it is [closed](Self::close), or [`status`](Self::status) or
+    /// [`output`](Self::output) is called.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use futures::io::AsyncWriteExt;
+    /// let mut process = reaped::Command::new("wc").arg("-l").spawn()?;
+    /// let mut writer = process.writer(0).expect("a pipe, not taken yet");
+    /// writer.write_all(b"one\ntwo\n").await?;
+    /// drop(writer);
+    /// assert_eq!(process.output().await?.stdout.trim_ascii(), b"2");
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    #[doc(alias = "writeToChild")]
+    pub fn writer(&mut self, fd: i32) -> Option<Writer> {
+        self.call.transport.writer(fd).map(|inlet| Writer { inlet })
+    }
+
+    /// The reading end of a pipe out of the child, which takes that descriptor out of the events: neither
+    /// [`Event::Ended`] nor [`output`](Self::output) wait for it any more.
+    ///
+    /// What was read and not yet told comes first. `None` where there is no such pipe, it was taken before,
+    /// or it is closed.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use futures::io::AsyncReadExt;
+    /// let mut process = reaped::Command::new("echo").arg("hi").spawn()?;
+    /// let mut text = String::new();
+    /// process.reader(1).expect("a pipe, not taken yet").read_to_string(&mut text).await?;
+    /// assert_eq!(text, "hi\n");
+    /// assert!(process.status().await?.success());
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn reader(&mut self, fd: i32) -> Option<Reader> {
+        let (read, outlet) = self.call.transport.reader(fd)?;
+        Some(Reader { read, given: 0, outlet })
+    }
+
+    /// The lines of all descriptors, each as a whole.
+    ///
+    /// What was read of a line that has no end yet stays in the process: dropping the `Lines` loses nothing,
+    /// and the rest comes with the next `Lines`, or as [`Event::Data`].
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let mut process = reaped::Command::new("sh").args(["-c", "echo one; printf two"]).spawn()?;
+    /// let mut lines = process.lines();
+    /// assert_eq!(lines.next().await.unwrap().text, "one");
+    /// assert_eq!(lines.next().await.unwrap().text, "two");
+    /// assert!(lines.next().await.is_none());
+    /// assert!(process.status().await?.success());
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[doc(alias = "LineReceiver")]
+    pub fn lines(&mut self) -> Lines<'_> {
+        Lines { process: self, limit: Lines::LIMIT, over: false }
+    }
+
+    /// Holds back what the child writes to a descriptor: it is not read, so the child waits once the pipe
+    /// is full. Other descriptors go on. [`Event::Ended`] waits too.
+    ///
+    /// Whether there is such a pipe out of the child.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let mut process = reaped::Command::new("echo").arg("hi").spawn()?;
+    /// assert!(process.pause(1));
+    /// assert!(process.resume(1));
+    /// assert!(!process.pause(7));
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[doc(alias = "pauseProducing")]
+    pub fn pause(&mut self, fd: i32) -> bool {
+        self.call.transport.pause(fd, true)
+    }
+
+    /// Ends what [`pause`](Self::pause) began.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let mut process = reaped::Command::new("true").spawn()?;
+    /// process.pause(1);
+    /// process.resume(1);
+    /// assert!(process.status().await?.success());
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[doc(alias = "resumeProducing")]
+    pub fn resume(&mut self, fd: i32) -> bool {
+        self.call.transport.pause(fd, false)
+    }
+
+    /// Closes our end of a pipe, also where a [`Writer`] was taken: the child reads end of file, or gets
+    /// SIGPIPE when it writes. What was not read yet is lost.
+    ///
+    /// Whether it was open. A [`Reader`] that was taken is closed by dropping it.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let mut cat = reaped::Command::new("cat").spawn()?;
+    /// assert!(cat.close(0)); // the end of file, and so the end
+    /// assert!(cat.status().await?.success());
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[doc(alias = "closeChildFD")]
+    #[doc(alias = "closeStdin")]
+    pub fn close(&mut self, fd: i32) -> bool {
+        self.call.transport.close(fd)
+    }
+
+    /// Closes our end of every pipe; a terminal hangs up.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let mut cat = reaped::Command::new("cat").spawn()?;
+    /// cat.close_all();
+    /// assert!(cat.status().await?.success());
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[doc(alias = "loseConnection")]
+    pub fn close_all(&mut self) {
+        self.call.transport.close_all();
+    }
+
+    /// Sets the size of the terminal that [`pty`](crate::Command::pty) gave to the child, which gets
+    /// SIGWINCH.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyEnded`] where there is no terminal, or it is closed.
+    ///
+    /// # Platform
+    /// Unix.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::{Command, PtySize};
+    /// let mut process = Command::new("cat").pty(PtySize::default()).spawn()?;
+    /// process.resize(PtySize { rows: 50, columns: 132 })?;
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[cfg(unix)]
+    pub fn resize(&mut self, size: PtySize) -> Result<(), Error> {
+        match self.call.transport.resize(size) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let text = "has no terminal that is open".to_owned();
+                Err(Error::AlreadyEnded(Details::about(&self.call.command, text)))
+            }
+            Err(error) => {
+                let details =
+                    Details::about(&self.call.command, format!("cannot resize its terminal: {error}"));
+                Err(Error::Io { source: error, details })
+            }
+        }
+    }
+
+    /// The child's process id; `None` once it was reaped, since the system may then use the number again.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let mut process = reaped::Command::new("true").spawn()?;
+    /// assert!(process.pid().is_some());
+    /// while process.next().await.is_some() {}
+    /// assert!(process.pid().is_none());
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn pid(&self) -> Option<u32> {
+        self.call.transport.pid()
+    }
+
+    /// A handle to signal the child with, from anywhere.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let process = reaped::Command::new("cat").spawn()?;
+    /// process.control().kill()?;
+    /// assert!(!process.status().await?.success());
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[doc(alias = "signalProcess")]
+    pub fn control(&self) -> Control {
+        self.call.control()
+    }
+
+    /// Awaits the end; what the child writes is read and thrown away.
+    ///
+    /// A stdin that was not taken is closed first, as std's `wait` does it, and nothing is paused any more.
+    ///
+    /// # Cancellation
+    /// Dropping the promise kills and reaps the child.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io), [`Error::StatusLost`](crate::Error::StatusLost), and
+    /// [`Error::UnexpectedStderr`](crate::Error::UnexpectedStderr) where asked for.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let process = reaped::Command::new("sh").args(["-c", "exit 3"]).spawn()?;
+    /// assert_eq!(process.status().await?.code(), Some(3));
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[doc(alias = "processEnded")]
+    pub fn status(self) -> Promise<ExitStatus> {
+        self.promise(|output| Ok(output.status))
+    }
+
+    /// Awaits the end and collects what was not told as an event before, and was not taken by a
+    /// [`reader`](Self::reader).
+    ///
+    /// A stdin that was not taken is closed first, as std's `wait_with_output` does it, and nothing is
+    /// paused any more.
+    ///
+    /// # Cancellation
+    /// Dropping the promise kills and reaps the child.
+    ///
+    /// # Errors
+    /// As of [`status`](Self::status).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let process = reaped::Command::new("echo").arg("hi").spawn()?;
+    /// assert_eq!(process.output().await?.stdout, b"hi\n");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn output(self) -> Promise<Output> {
+        self.promise(Ok)
+    }
+
+    fn promise<T>(mut self, conclude: fn(Output) -> Result<T, crate::error::Error>) -> Promise<T> {
+        self.call.transport.leave_alone();
+        Promise::new(*self.call, conclude)
+    }
+}
+
+impl Stream for Process {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let notice = ready!(self.call.transport.poll_notice(cx));
+        Poll::Ready(notice.map(|notice| match notice {
+            Notice::Data { fd, data } => Event::Data { fd, data },
+            Notice::Closed { fd } => Event::Closed { fd },
+            Notice::Failed { fd, error } => Event::Failed { fd, error },
+            Notice::Exited(exit) => Event::Exited(exit.status()),
+            Notice::Ended(exit) => Event::Ended(exit.status()),
+        }))
+    }
+}
+
+impl FusedStream for Process {
+    fn is_terminated(&self) -> bool {
+        self.call.transport.is_over()
+    }
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Process");
+        debug.field("command", &self.call.command).field("pid", &self.pid()).finish_non_exhaustive()
+    }
+}
+
+/// The writing end of a pipe into a child; see [`Process::writer`].
+///
+/// Writing waits while the pipe is full. It is `BrokenPipe` when nobody can read it any more, and once the
+/// process has [closed](Process::close) it.
+///
+/// # Cancellation
+/// Dropping or closing it is the child's end of file, after what was written. It may outlive the
+/// [`Process`].
+pub struct Writer {
+    inlet: Arc<Inlet>,
+}
+
+impl Writer {
+    /// Resolves once the pipe is closed, by the child and all who inherited it, or by us; also while
+    /// nothing is written.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// let mut process = reaped::Command::new("sh").args(["-c", "exec <&-; sleep 1000"]).spawn()?;
+    /// process.writer(0).expect("a pipe, not taken yet").closed().await;
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Platform
+    /// Unix. Of a terminal ([`pty`](crate::Command::pty)) it resolves once the process has seen its end. On
+    /// Windows only our own closing is seen.
+    pub fn closed(&mut self) -> impl Future<Output = ()> + Send + '_ {
+        poll_fn(|cx| self.inlet.poll_watch(cx))
+    }
+}
+
+impl AsyncWrite for Writer {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.inlet.poll_write(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.inlet.poll_write(cx, buffers)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Nothing is kept back here: what was written is in the pipe.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inlet.close();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.inlet.close();
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+/// The reading end of a pipe out of a child; see [`Process::reader`].
+///
+/// # Cancellation
+/// Dropping it closes the pipe: the child gets SIGPIPE on its next write. It may outlive the [`Process`].
+pub struct Reader {
+    /// Read before, or copied by a tee; given up to `given`.
+    read: Vec<u8>,
+    given: usize,
+    outlet: Outlet,
+}
+
+impl AsyncRead for Reader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.given == this.read.len() {
+            if !this.outlet.has_copy() {
+                return this.outlet.poll_read_into(cx, buffer);
+            }
+            this.read.clear();
+            this.given = 0;
+            ready!(this.outlet.poll_read(cx, &mut this.read))?;
+        }
+        let rest = &this.read[this.given..];
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        this.given += count;
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").finish_non_exhaustive()
+    }
+}
+
+/// One line that a child wrote; see [`Process::lines`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Line {
+    /// The descriptor, by the child's number.
+    pub fd: i32,
+    /// The line without its end (`\n` or `\r\n`). What is not UTF-8 is shown as U+FFFD;
+    /// [`bytes`](Self::bytes) has it as it was.
+    pub text: String,
+    /// A line end came after it. Not so for the last line of a program that does not end it, and for all
+    /// but the last piece of a line above the [limit](Lines::limit).
+    pub complete: bool,
+    /// Where the text is not what was written.
+    raw: Option<Vec<u8>>,
+}
+
+impl Line {
+    fn new(fd: i32, piece: Piece) -> Self {
+        let Piece { bytes, complete } = piece;
+        match String::from_utf8(bytes) {
+            Ok(text) => Line { fd, text, complete, raw: None },
+            Err(error) => {
+                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                Line { fd, text, complete, raw: Some(error.into_bytes()) }
+            }
+        }
+    }
+
+    /// The bytes of the line, without its end.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// let mut process = reaped::Command::new("printf").arg(r"caf\351\n").spawn()?;
+    /// let line = process.lines().next().await.unwrap();
+    /// assert_eq!((&line.text[..], line.bytes()), ("caf\u{fffd}", &b"caf\xe9"[..]));
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn bytes(&self) -> &[u8] {
+        self.raw.as_deref().unwrap_or(self.text.as_bytes())
+    }
+}
+
+/// A stream of [`Line`]s, which ends when the process has ended; see [`Process::lines`].
+///
+/// Lines of one descriptor come in their order; between two descriptors there is none.
+///
+/// # Cancellation
+/// Dropping it loses nothing, and leaves the process running.
+#[derive(Debug)]
+pub struct Lines<'a> {
+    process: &'a mut Process,
+    limit: usize,
+    over: bool,
+}
+
+impl Lines<'_> {
+    const LIMIT: usize = 1024 * 1024;
+
+    /// The most bytes of one line, 1 MiB at first: a longer one comes in pieces of at most this size, of
+    /// which only the last is [complete](Line::complete). Memory stays bounded by it.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let mut process = reaped::Command::new("echo").arg("abcdef").spawn()?;
+    /// let mut lines = process.lines().limit(4);
+    /// assert_eq!(lines.next().await.unwrap().text, "abcd");
+    /// assert_eq!(lines.next().await.unwrap().text, "ef");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn limit(mut self, bytes: usize) -> Self {
+        self.limit = bytes;
+        self
+    }
+
+    /// The next line; `None` when the process has ended. The same as the [`Stream`]'s.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let mut process = reaped::Command::new("ls").arg("/").spawn()?;
+    /// let mut lines = process.lines();
+    /// while let Some(line) = lines.next().await {
+    ///     println!("{}: {}", line.fd, line.text);
+    /// }
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[expect(clippy::should_implement_trait, reason = "the name that every stream has for it")]
+    pub fn next(&mut self) -> impl Future<Output = Option<Line>> + Send + '_ {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx))
+    }
+}
+
+impl Stream for Lines<'_> {
+    type Item = Line;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Line>> {
+        let limit = self.limit;
+        let line = ready!(self.process.call.transport.poll_line(limit, cx));
+        self.over |= line.is_none();
+        Poll::Ready(line.map(|(fd, piece)| Line::new(fd, piece)))
+    }
+}
+
+impl FusedStream for Lines<'_> {
+    fn is_terminated(&self) -> bool {
+        self.over
+    }
+}
