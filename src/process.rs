@@ -52,7 +52,8 @@ pub enum Event {
         /// What the reader or the writer said.
         error: io::Error,
     },
-    /// The child was reaped. Its descendants may still hold pipes, so data may follow.
+    /// The child was reaped. What it wrote itself was told before, unless it is held back; its descendants
+    /// may still hold pipes, so more may follow.
     ///
     /// Where somebody else reaped it ([`Error::StatusLost`](crate::Error::StatusLost)), the status is
     /// neither a code nor a signal, and not a success.

@@ -11,6 +11,8 @@
 //! - The first fault is the one that is told. It costs the child its life; what is in the pipes by
 //!   then is taken, and the end does not wait for descendants that hold them.
 //! - Every byte is told before its pipe's end, and everything before the end, which is told once.
+//! - The exit is told once the pipes were looked at after it, so that what the child itself wrote comes
+//!   first.
 //! - What is held back (paused) is neither read nor told, and so holds back the end.
 //! - Nothing is accepted after the end.
 
@@ -30,9 +32,11 @@ use lines::Splitter;
 pub(crate) struct Protocol {
     channels: Vec<Channel>,
     exit: Option<Exit>,
+    /// What the pipes held at the exit was read.
+    settled: bool,
     fault: Option<Fault>,
-    /// A kill was asked for, so that it is asked for once.
-    kill_said: bool,
+    /// `Next::Kill` was done.
+    killed: bool,
     /// The pipes were emptied after a fault; whoever still holds them does not matter any more.
     drained: bool,
     told: Told,
@@ -86,7 +90,7 @@ pub(crate) struct Fault {
 pub(crate) enum Next {
     /// Move bytes and watch for the exit.
     Wait,
-    /// Send SIGKILL, then go on. Said once.
+    /// Send SIGKILL, then say `killed`.
     Kill,
     /// Take what the output pipes hold at this moment, then say `drained`.
     Drain,
@@ -131,8 +135,9 @@ impl Protocol {
         Protocol {
             channels: channels.into_iter().map(channel).collect(),
             exit: None,
+            settled: false,
             fault: None,
-            kill_said: false,
+            killed: false,
             drained: false,
             told: Told::default(),
         }
@@ -199,6 +204,17 @@ impl Protocol {
         self.exit = Some(exit);
     }
 
+    /// What the pipes held when the child exited was read, as far as it is not held back. Whether this is
+    /// new.
+    pub(crate) fn settled(&mut self) -> bool {
+        !std::mem::replace(&mut self.settled, true)
+    }
+
+    /// `Next::Kill` was done.
+    pub(crate) fn killed(&mut self) {
+        self.killed = true;
+    }
+
     /// `Next::Drain` was done: the pipes count as closed, whoever holds them.
     pub(crate) fn drained(&mut self) {
         self.drained = true;
@@ -218,14 +234,11 @@ impl Protocol {
     }
 
     /// What to do now, from all that was told.
-    pub(crate) fn next(&mut self) -> Next {
+    pub(crate) fn next(&self) -> Next {
         match (self.has_exited(), &self.fault) {
             (true, _) if self.all_closed() => Next::Ended,
             (true, Some(_)) => Next::Drain,
-            (false, Some(_)) if !self.kill_said => {
-                self.kill_said = true;
-                Next::Kill
-            }
+            (false, Some(_)) if !self.killed => Next::Kill,
             _ => Next::Wait,
         }
     }
@@ -245,7 +258,7 @@ impl Protocol {
             self.told.fault = true;
             return Some(Notice::Failed { fd: fault.fd, error: crate::error::copy(&fault.error) });
         }
-        let exit = self.exit?;
+        let exit = self.exit.filter(|_| self.settled || self.all_closed())?;
         if !std::mem::replace(&mut self.told.exit, true) {
             return Some(Notice::Exited(exit));
         }

@@ -37,6 +37,10 @@ pub(crate) use outlet::Outlet;
 /// read this is about a millisecond.
 const BUDGET: usize = 64;
 
+/// After so many rounds all that a pipe held at the exit was read: 1 MiB is the most that a pipe of an
+/// ordinary user holds, pipe(7).
+const SETTLING: usize = 16;
+
 /// A running child with its pipes. Dropping it kills the child.
 #[derive(Debug)]
 pub(crate) struct Transport {
@@ -48,6 +52,8 @@ pub(crate) struct Transport {
     started: Instant,
     /// All pipes were seen closed, and the exit was looked for right then.
     looked: bool,
+    rounds_since_exit: usize,
+    terminal: bool,
     /// Rounds since the last time that other tasks were let run.
     spent: usize,
 }
@@ -108,7 +114,16 @@ impl Transport {
                 }
             }
         }
-        Ok(Transport { child: spawned.child, protocol, lanes, started, looked: false, spent: 0 })
+        Ok(Transport {
+            child: spawned.child,
+            protocol,
+            lanes,
+            started,
+            looked: false,
+            rounds_since_exit: 0,
+            terminal: launch.has_terminal(),
+            spent: 0,
+        })
     }
 
     /// Whether the end was told.
@@ -187,6 +202,12 @@ impl Transport {
         for slot in 0..self.lanes.len() {
             progress |= self.poll_lane(slot, cx);
         }
+        if self.protocol.has_exited() {
+            // A descendant may go on writing for ever.
+            self.rounds_since_exit += 1;
+            let settled = !progress || self.rounds_since_exit > SETTLING;
+            return progress | (settled && self.protocol.settled());
+        }
         progress | self.poll_exit(cx)
     }
 
@@ -211,7 +232,13 @@ impl Transport {
             },
         };
         match done {
-            Ok(()) => self.shut(slot),
+            Ok(()) => {
+                self.shut(slot);
+                if self.terminal {
+                    // What is typed has nobody to read it any more.
+                    self.close_inputs(|lane| matches!(lane, Lane::Write { .. }));
+                }
+            }
             Err(error) => {
                 self.protocol.failed(slot, error);
                 self.lanes[slot] = Lane::Gone;
@@ -231,9 +258,6 @@ impl Transport {
     }
 
     fn poll_exit(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.protocol.has_exited() {
-            return false;
-        }
         // A child closes its pipes by exiting, most of the time.
         if self.protocol.all_closed() && !self.looked {
             self.looked = true;
@@ -242,6 +266,12 @@ impl Transport {
         match self.child.poll_exit(cx) {
             Poll::Ready(exit) => {
                 self.protocol.exited(exit);
+                // What it wrote is there, whether the reactor has said so or not.
+                for lane in &mut self.lanes {
+                    if let Lane::Read(outlet) = lane {
+                        outlet.look();
+                    }
+                }
                 true
             }
             Poll::Pending => false,
@@ -252,6 +282,7 @@ impl Transport {
     fn kill(&mut self) {
         self.child.kill();
         self.close_inputs(|_| true);
+        self.protocol.killed();
     }
 
     fn close_inputs(&mut self, which: impl Fn(&Lane) -> bool) {

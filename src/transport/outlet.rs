@@ -34,6 +34,11 @@ impl Outlet {
         Ok(Outlet { pipe: ReadEnd::new(pipe)?, tee })
     }
 
+    /// There is likely something to read: try before waiting to be told.
+    pub(super) fn look(&mut self) {
+        self.pipe.look();
+    }
+
     /// Appends what one read gives; 0 is end of file.
     pub(crate) fn poll_read(
         &mut self,

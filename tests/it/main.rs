@@ -20,9 +20,17 @@ mod endings;
 mod environment;
 #[cfg(unix)]
 mod errors;
+#[cfg(target_os = "linux")]
+mod lines;
 #[cfg(unix)]
 mod plans;
+#[cfg(target_os = "linux")]
+mod signals;
 #[cfg(unix)]
 mod stdio;
 #[cfg(target_os = "linux")]
 mod strangers;
+#[cfg(target_os = "linux")]
+mod talk;
+#[cfg(target_os = "linux")]
+mod terminal;
