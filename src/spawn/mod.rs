@@ -119,8 +119,16 @@ impl Identity {
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) child: Child,
-    /// The parent's ends, in the order of `Launch::ends`; a terminal's are 0, to write, and 1, to read.
+    pub(crate) ours: Ours,
+}
+
+/// The parent's ends.
+#[derive(Debug, Default)]
+pub(crate) struct Ours {
+    /// In the order of `Launch::ends`; a terminal's are 0, to write, and 1, to read.
     pub(crate) pipes: Vec<(i32, Pipe)>,
+    /// The terminal once more, which hangs up when nobody here has it open.
+    pub(crate) terminal: Option<Pipe>,
 }
 
 /// Starts a child.
@@ -129,12 +137,12 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Started, Refusal> {
         return Err(Refusal::invalid(InvalidReason::EmptyProgram, "the program has no name"));
     }
     #[cfg(unix)]
-    let (engine, pipes) = unix::spawn(launch)?;
+    let (engine, ours) = unix::spawn(launch)?;
     #[cfg(windows)]
-    let (engine, pipes) = windows::spawn(launch)?;
+    let (engine, ours) = windows::spawn(launch)?;
     let child =
         Child { engine: Arc::new(engine), exited: false, look: false, kill_on_drop: launch.kill_on_drop };
-    Ok(Started { child, pipes })
+    Ok(Started { child, ours })
 }
 
 /// One started child. Dropping it kills the child, unless told otherwise, and has it reaped in the

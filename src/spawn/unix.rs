@@ -18,22 +18,22 @@ use super::fds::{self, Others};
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 use super::native;
 use super::raw::borrow;
-use super::{End, Engine, Launch, portable, program};
+use super::{End, Engine, Launch, Ours, portable, program};
 use crate::error::{InvalidReason, Refusal};
 use crate::stdio::PtySize;
 
 /// The parent's end of a pipe: non-blocking, close-on-exec.
 pub(crate) type Pipe = OwnedFd;
 
-pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Engine, Vec<(i32, Pipe)>), Refusal> {
+pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Engine, Ours), Refusal> {
     let image = Image::new(launch)?;
     let mut wiring = Wiring::new(launch)?;
-    let pipes = std::mem::take(&mut wiring.pipes);
+    let ours = std::mem::take(&mut wiring.ours);
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if native::available() && launch.identity.is_parents() {
-        return Ok((native::spawn(&image, wiring)?, pipes));
+        return Ok((native::spawn(&image, wiring)?, ours));
     }
-    Ok((portable::spawn(image, wiring, launch.identity)?, pipes))
+    Ok((portable::spawn(image, wiring, launch.identity)?, ours))
 }
 
 /// Sets the size of a terminal.
@@ -126,8 +126,7 @@ pub(super) struct Wiring {
     pub(super) others: Others,
     /// The terminal that is to be the child's controlling one.
     pub(super) terminal: Option<CString>,
-    /// Non-blocking ends for the parent.
-    pipes: Vec<(i32, Pipe)>,
+    ours: Ours,
     /// Keeps sources open until the child has them: the child's ends of pipes, the null device,
     /// moved copies.
     keep: Vec<OwnedFd>,
@@ -141,7 +140,7 @@ impl Wiring {
             closed: Vec::new(),
             others,
             terminal: None,
-            pipes: Vec::new(),
+            ours: Ours::default(),
             keep: Vec::new(),
         };
         if let Some(size) = launch.terminal {
@@ -197,8 +196,10 @@ impl Wiring {
         let childs = self.keep(open(&*path, flags, Mode::empty()))?;
         resize(ours.as_fd(), size).map_err(Refusal::os)?;
         set_nonblocking(&ours)?;
-        self.pipes.push((0, fcntl_dupfd_cloexec(&ours, 0).map_err(os)?));
-        self.pipes.push((1, ours));
+        for end in [0, 1] {
+            self.ours.pipes.push((end, fcntl_dupfd_cloexec(&ours, 0).map_err(os)?));
+        }
+        self.ours.terminal = Some(ours);
         self.wanted.extend([0, 1, 2].map(|target| (target, childs)));
         self.terminal = Some(path);
         Ok(())
@@ -286,7 +287,7 @@ impl Wiring {
 
     fn pipe(&mut self, target: i32, ours: OwnedFd, childs: OwnedFd) -> Result<RawFd, Refusal> {
         set_nonblocking(&ours)?;
-        self.pipes.push((target, ours));
+        self.ours.pipes.push((target, ours));
         self.keep(Ok(childs))
     }
 }

@@ -18,13 +18,13 @@ use crate::spawn::Pipe;
 pub(crate) struct Inlet {
     /// Empty once it was closed.
     open: Mutex<Option<Open>>,
+    terminal: bool,
     waiting: Arc<Waiting>,
 }
 
 #[derive(Debug)]
 struct Open {
     pipe: WriteEnd,
-    terminal: bool,
     /// The last byte written ended no line.
     within_line: bool,
 }
@@ -47,8 +47,12 @@ impl Wake for Waiting {
 
 impl Inlet {
     pub(super) fn new(pipe: Pipe, terminal: bool) -> io::Result<Arc<Self>> {
-        let open = Open { pipe: WriteEnd::new(pipe)?, terminal, within_line: false };
-        Ok(Arc::new(Inlet { open: Mutex::new(Some(open)), waiting: Arc::default() }))
+        let open = Open { pipe: WriteEnd::new(pipe)?, within_line: false };
+        Ok(Arc::new(Inlet { open: Mutex::new(Some(open)), terminal, waiting: Arc::default() }))
+    }
+
+    pub(super) fn is_terminal(&self) -> bool {
+        self.terminal
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Open>> {
@@ -86,25 +90,16 @@ impl Inlet {
     fn poll_hangup(&self) -> Poll<()> {
         match &mut *self.lock() {
             // A terminal has more to tell than its end, all of which its reader is told.
-            Some(open) if open.terminal => Poll::Pending,
+            Some(_) if self.terminal => Poll::Pending,
             Some(open) => open.pipe.poll_closed(&mut Context::from_waker(&Waker::from(self.waiting.clone()))),
             None => Poll::Ready(()),
         }
     }
 
-    /// `None` where it is closed.
-    #[cfg(unix)]
-    pub(super) fn with_descriptor<T>(
-        &self,
-        look: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> T,
-    ) -> Option<T> {
-        self.lock().as_ref().map(|open| look(open.pipe.descriptor()))
-    }
-
     /// Closes the pipe: the child's end of file, once it has read what was written.
     pub(crate) fn close(&self) {
         let closed = self.lock().take();
-        if let Some(Open { mut pipe, terminal: true, within_line }) = closed {
+        if let (Some(Open { mut pipe, within_line }), true) = (closed, self.terminal) {
             // The reader still holds the terminal open. Its end of file is a character, termios(3), that
             // within a line only hands out the line so far.
             let ends = if within_line { &b"\x04\x04"[..] } else { b"\x04" };

@@ -14,7 +14,9 @@ mod pipe;
 
 #[cfg(unix)]
 use std::io;
-use std::sync::{Arc, PoisonError};
+#[cfg(unix)]
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -32,6 +34,7 @@ pub(crate) use feed::Source;
 pub(crate) use inlet::Inlet;
 pub(crate) use ladder::terminate;
 pub(crate) use outlet::Outlet;
+use outlet::{Terminal, hang_up};
 
 /// How many rounds of reads and writes one poll may do before it lets other tasks run. At 64 KiB a
 /// read this is about a millisecond.
@@ -53,7 +56,8 @@ pub(crate) struct Transport {
     /// All pipes were seen closed, and the exit was looked for right then.
     looked: bool,
     rounds_since_exit: usize,
-    terminal: bool,
+    /// Empty where the child has none.
+    terminal: Terminal,
     /// Rounds since the last time that other tasks were let run.
     spent: usize,
 }
@@ -86,19 +90,21 @@ impl Transport {
     pub(crate) fn start(launch: &Launch<'_>, mut flows: Flows) -> Result<Self, Refusal> {
         let started = Instant::now();
         let spawned = spawn(launch)?;
-        let mut channels = Vec::with_capacity(spawned.pipes.len());
-        let mut lanes = Vec::with_capacity(spawned.pipes.len());
-        for (fd, pipe) in spawned.pipes {
+        let terminal = Terminal::new(Mutex::new(spawned.ours.terminal));
+        let mut channels = Vec::with_capacity(spawned.ours.pipes.len());
+        let mut lanes = Vec::with_capacity(spawned.ours.pipes.len());
+        for (fd, pipe) in spawned.ours.pipes {
+            let is_terminal = launch.has_terminal() && fd <= 1;
             // Where this fails the child is dropped, and so killed and reaped.
             let lane = match take(&mut flows.sources, fd) {
                 Some(Source::Writer) => {
-                    Inlet::new(pipe, launch.has_terminal()).map(|inlet| Lane::Write { inlet, taken: false })
+                    Inlet::new(pipe, is_terminal).map(|inlet| Lane::Write { inlet, taken: false })
                 }
                 Some(source) => Feeder::new(pipe, source).map(Lane::Feed),
                 None => {
                     let copy = take(&mut flows.copies, fd)
                         .and_then(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
-                    Outlet::new(pipe, copy).map(Lane::Read)
+                    Outlet::new(pipe, copy, is_terminal.then(|| terminal.clone())).map(Lane::Read)
                 }
             };
             let lane = lane.map_err(Refusal::os)?;
@@ -121,7 +127,7 @@ impl Transport {
             started,
             looked: false,
             rounds_since_exit: 0,
-            terminal: launch.has_terminal(),
+            terminal,
             spent: 0,
         })
     }
@@ -234,10 +240,6 @@ impl Transport {
         match done {
             Ok(()) => {
                 self.shut(slot);
-                if self.terminal {
-                    // What is typed has nobody to read it any more.
-                    self.close_inputs(|lane| matches!(lane, Lane::Write { .. }));
-                }
             }
             Err(error) => {
                 self.protocol.failed(slot, error);
@@ -266,6 +268,7 @@ impl Transport {
         match self.child.poll_exit(cx) {
             Poll::Ready(exit) => {
                 self.protocol.exited(exit);
+                self.hang_up();
                 // What it wrote is there, whether the reactor has said so or not.
                 for lane in &mut self.lanes {
                     if let Lane::Read(outlet) = lane {
@@ -275,6 +278,17 @@ impl Transport {
                 true
             }
             Poll::Pending => false,
+        }
+    }
+
+    /// Closes the terminal, if there is one.
+    fn hang_up(&mut self) {
+        hang_up(&self.terminal);
+        for slot in 0..self.lanes.len() {
+            // What is typed has nobody to read it any more.
+            if matches!(&self.lanes[slot], Lane::Write { inlet, .. } if inlet.is_terminal()) {
+                self.shut(slot);
+            }
         }
     }
 
@@ -338,6 +352,7 @@ impl Transport {
 
     pub(crate) fn close_all(&mut self) {
         (0..self.lanes.len()).for_each(|slot| self.shut(slot));
+        self.hang_up();
     }
 
     /// Nobody will talk to the child any more: what could have been written to and was not taken is
@@ -345,19 +360,6 @@ impl Transport {
     pub(crate) fn leave_alone(&mut self) {
         self.close_inputs(|lane| matches!(lane, Lane::Write { taken: false, .. }));
         self.protocol.resume_all();
-    }
-
-    /// Sets the size of the terminal; `false` where it is closed.
-    #[cfg(unix)]
-    pub(crate) fn resize(&self, size: PtySize) -> io::Result<bool> {
-        self.lanes
-            .iter()
-            .find_map(|lane| match lane {
-                Lane::Read(outlet) => Some(resize(outlet.descriptor(), size).map(|()| true)),
-                Lane::Write { inlet, .. } => inlet.with_descriptor(|fd| resize(fd, size).map(|()| true)),
-                Lane::Feed(_) | Lane::Gone => None,
-            })
-            .unwrap_or(Ok(false))
     }
 
     /// Holds one descriptor back, or no longer; whether it leads out of the child.
@@ -368,6 +370,15 @@ impl Transport {
                 true
             }
             None => false,
+        }
+    }
+
+    /// Sets the size of the terminal; `false` where there is none, or it is closed.
+    #[cfg(unix)]
+    pub(crate) fn resize(&self, size: PtySize) -> io::Result<bool> {
+        match &*self.terminal.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(terminal) => resize(terminal.as_fd(), size).map(|()| true),
+            None => Ok(false),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use futures::io::AsyncWrite;
@@ -17,6 +18,24 @@ use crate::stdio::BoxWriter;
 pub(crate) struct Outlet {
     pipe: ReadEnd,
     tee: Option<Tee>,
+    /// Where the pipe is a terminal. It hangs up when this is dropped before its end of file.
+    terminal: Option<Terminal>,
+}
+
+/// A terminal of a child's, held open until it is emptied or the child was reaped. Its end of file comes
+/// when the child has closed it; hanging up then would still hit the child, on its way out, with SIGHUP.
+pub(super) type Terminal = Arc<Mutex<Option<Pipe>>>;
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        if let Some(terminal) = &self.terminal {
+            hang_up(terminal);
+        }
+    }
+}
+
+pub(super) fn hang_up(terminal: &Terminal) {
+    terminal.lock().unwrap_or_else(PoisonError::into_inner).take();
 }
 
 struct Tee {
@@ -29,9 +48,9 @@ struct Tee {
 }
 
 impl Outlet {
-    pub(super) fn new(pipe: Pipe, copy: Option<BoxWriter>) -> io::Result<Self> {
+    pub(super) fn new(pipe: Pipe, copy: Option<BoxWriter>, terminal: Option<Terminal>) -> io::Result<Self> {
         let tee = copy.map(|copy| Tee { copy, chunk: Vec::new(), copied: 0, end_of_file: false });
-        Ok(Outlet { pipe: ReadEnd::new(pipe)?, tee })
+        Ok(Outlet { pipe: ReadEnd::new(pipe)?, tee, terminal })
     }
 
     /// There is likely something to read: try before waiting to be told.
@@ -45,16 +64,24 @@ impl Outlet {
         cx: &mut Context<'_>,
         buffer: &mut Vec<u8>,
     ) -> Poll<io::Result<usize>> {
-        match &mut self.tee {
-            None => self.pipe.poll_read(cx, buffer),
+        let read = match &mut self.tee {
+            None => ready!(self.pipe.poll_read(cx, buffer)),
             Some(tee) => {
                 let result = ready!(tee.poll_read(&mut self.pipe, cx));
                 let count = tee.chunk.len();
                 buffer.append(&mut tee.chunk);
                 tee.copied = 0;
-                Poll::Ready(result.map(|()| count))
+                result.map(|()| count)
             }
+        };
+        self.noted(read)
+    }
+
+    fn noted(&mut self, read: io::Result<usize>) -> Poll<io::Result<usize>> {
+        if let Ok(0) = read {
+            self.terminal = None;
         }
+        Poll::Ready(read)
     }
 
     pub(crate) fn has_copy(&self) -> bool {
@@ -67,7 +94,8 @@ impl Outlet {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        self.pipe.poll_read_into(cx, buffer)
+        let read = ready!(self.pipe.poll_read_into(cx, buffer));
+        if buffer.is_empty() { Poll::Ready(read) } else { self.noted(read) }
     }
 
     /// Appends what is there at this moment; the copy goes without it.
@@ -76,11 +104,6 @@ impl Outlet {
             buffer.append(&mut tee.chunk);
         }
         self.pipe.drain(buffer);
-    }
-
-    #[cfg(unix)]
-    pub(super) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.pipe.descriptor()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The parent's ends of pipes, as something that can be polled.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 
 use async_io::Async;
@@ -89,10 +89,6 @@ impl ReadEnd {
         }
     }
 
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.pipe.get_ref().as_fd()
-    }
-
     fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
         // A vector doubles at least, so that each byte that is collected is moved a bounded number of times.
         if buffer.capacity() - buffer.len() < self.room {
@@ -151,10 +147,6 @@ impl WriteEnd {
                 return Poll::Ready(());
             }
         }
-    }
-
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.pipe.get_ref().as_fd()
     }
 
     fn is_closed(&self) -> bool {

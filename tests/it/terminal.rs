@@ -37,7 +37,8 @@ fn ctrl_c_reaches_the_foreground() {
         let pid = process.pid().expect("runs");
         eventually("sleep runs", || {
             let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-            children.is_ok_and(|children| !children.trim().is_empty())
+            let name = |child: &str| std::fs::read_to_string(format!("/proc/{child}/comm"));
+            children.is_ok_and(|children| name(children.trim()).is_ok_and(|name| name == "sleep\n"))
         });
         writer.write_all(b"\x03").await.expect("typed");
         until(&mut process, &mut said, "over").await;
