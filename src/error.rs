@@ -169,6 +169,20 @@ impl Error {
         &self.details().0.command
     }
 
+    /// For the gpg recipe, which takes the plaintext out.
+    #[cfg(unix)]
+    pub(crate) fn output_mut(&mut self) -> Option<&mut Output> {
+        match self {
+            Error::Spawn { details, .. }
+            | Error::Invalid { details, .. }
+            | Error::Io { details, .. }
+            | Error::Failed(details)
+            | Error::UnexpectedStderr(details)
+            | Error::NotUtf8(details)
+            | Error::StatusLost(details) => details.0.output.as_mut(),
+        }
+    }
+
     fn details(&self) -> &Details {
         match self {
             Error::Spawn { details, .. }

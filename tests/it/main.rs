@@ -21,6 +21,8 @@ mod environment;
 #[cfg(unix)]
 mod errors;
 #[cfg(unix)]
+mod gpg;
+#[cfg(unix)]
 mod plans;
 #[cfg(unix)]
 mod stdio;
