@@ -186,8 +186,6 @@ fn wrong_and_missing_passphrases_and_keys() {
         let error = home.open(symmetric.clone(), bad).expect_err("cannot be given");
         assert!(matches!(error, Error::InvalidPassphrase), "{error:?}");
     }
-    let empty = home.gpg(&["--passphrase", "", "--symmetric"], b"for all");
-    assert_eq!(home.open(empty, "").expect("decrypts").plaintext, b"for all");
 }
 
 #[test]
@@ -315,7 +313,7 @@ fn no_gpg_at_the_path() {
     assert!(matches!(error, Error::GpgMissing { .. }), "{error:?}");
     assert_eq!(
         error.to_string(),
-        "gpg is missing: cannot start `/nowhere/gpg --batch --no-tty --status-fd 4 --no-auto-key-retrieve --no-symkey-cache --pinentry-mode loopback --passphrase-fd 3 --decrypt`: no such program"
+        "gpg is missing: cannot start `/nowhere/gpg --batch --no-tty --status-fd 4 --no-auto-key-retrieve --no-symkey-cache --pinentry-mode loopback --passphrase-fd 3 --decrypt`: program not found"
     );
     assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::NotFound);
 }
