@@ -177,6 +177,21 @@ impl Error {
         &self.details().0.command
     }
 
+    /// For the gpg recipe, which takes the plaintext out.
+    #[cfg(unix)]
+    pub(crate) fn output_mut(&mut self) -> Option<&mut Output> {
+        match self {
+            Error::Spawn { details, .. }
+            | Error::Invalid { details, .. }
+            | Error::Io { details, .. }
+            | Error::Failed(details)
+            | Error::UnexpectedStderr(details)
+            | Error::NotUtf8(details)
+            | Error::StatusLost(details)
+            | Error::AlreadyEnded(details) => details.0.output.as_mut(),
+        }
+    }
+
     fn details(&self) -> &Details {
         match self {
             Error::Spawn { details, .. }
@@ -309,14 +324,10 @@ impl fmt::Display for Details {
     }
 }
 
+/// The message, since this is what a `main` that returns the error shows.
 impl fmt::Debug for Details {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Details");
-        debug.field("command", &self.0.command).field("text", &self.0.text);
-        if let Some(output) = &self.0.output {
-            debug.field("output", output);
-        }
-        debug.finish()
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -21,6 +21,7 @@
 //! | its exit code | [`exit_code`] | a value |
 //! | status, stdout and stderr | [`output`] | a value |
 //! | anything else set before | [`Command`], which has the same verbs | as above |
+#![cfg_attr(unix, doc = "| to decrypt a message | [`gpg::decrypt`](gpg::decrypt()) | an error |")]
 //!
 //! # Feeding, and other descriptors
 //!
@@ -73,6 +74,8 @@ mod calls;
 mod command;
 mod control;
 mod error;
+#[cfg(unix)]
+pub mod gpg;
 mod output;
 mod process;
 mod promise;

@@ -13,7 +13,7 @@ use futures::stream::{FusedStream, Stream};
 
 use crate::control::Control;
 #[cfg(unix)]
-use crate::error::{Details, Error};
+use crate::error::{Details, Error, InvalidReason};
 use crate::output::Output;
 use crate::promise::{Call, Promise};
 use crate::protocol::{Notice, Piece};
@@ -149,7 +149,9 @@ impl Process {
     /// The reading end of a pipe out of the child, which takes that descriptor out of the events: neither
     /// [`Event::Ended`] nor [`output`](Self::output) wait for it any more.
     ///
-    /// What was read and not yet told comes first. `None` where there is no such pipe, it was taken before,
+    /// What was read and not yet told comes first. Descriptors that nobody reads still hold the child back
+    /// once their pipes are full: take, poll or [close](Self::close) them, or set them to something else
+    /// ([`Stdio::inherit`](crate::Stdio::inherit)). `None` where there is no such pipe, it was taken before,
     /// or it is closed.
     ///
     /// ```
@@ -185,6 +187,21 @@ impl Process {
     #[doc(alias = "LineReceiver")]
     pub fn lines(&mut self) -> Lines<'_> {
         Lines { process: self, limit: Lines::LIMIT, over: false }
+    }
+
+    /// The next line of [`lines`](Self::lines), with the process free for other calls in between.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let mut process = reaped::Command::new("cat").spawn()?;
+    /// process.close(0);
+    /// while let Some(line) = process.next_line().await {
+    ///     println!("{} {}", process.pid().unwrap_or(0), line.text);
+    /// }
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub async fn next_line(&mut self) -> Option<Line> {
+        self.lines().next().await
     }
 
     /// Holds back what the child writes to a descriptor: it is not read, so the child waits once the pipe
@@ -256,7 +273,8 @@ impl Process {
     /// SIGWINCH.
     ///
     /// # Errors
-    /// [`Error::AlreadyEnded`] where there is no terminal, or it is closed.
+    /// [`Error::AlreadyEnded`] once the child was reaped or the terminal closed;
+    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict) where the child was given none.
     ///
     /// # Platform
     /// Unix.
@@ -272,9 +290,13 @@ impl Process {
     pub fn resize(&mut self, size: PtySize) -> Result<(), Error> {
         match self.call.transport.resize(size) {
             Ok(true) => Ok(()),
-            Ok(false) => {
-                let text = "has no terminal that is open".to_owned();
+            Ok(false) if self.call.transport.had_terminal() => {
+                let text = "has ended, and its terminal with it".to_owned();
                 Err(Error::AlreadyEnded(Details::about(&self.call.command, text)))
+            }
+            Ok(false) => {
+                let details = Details::about(&self.call.command, "was given no terminal (pty)".to_owned());
+                Err(Error::Invalid { reason: InvalidReason::Conflict, details })
             }
             Err(error) => {
                 let details =

@@ -56,8 +56,9 @@ pub(crate) struct Transport {
     /// All pipes were seen closed, and the exit was looked for right then.
     looked: bool,
     rounds_since_exit: usize,
-    /// Empty where the child has none.
+    /// Empty where the child has none, or it was closed.
     terminal: Terminal,
+    had_terminal: bool,
     /// Rounds since the last time that other tasks were let run.
     spent: usize,
 }
@@ -128,6 +129,7 @@ impl Transport {
             looked: false,
             rounds_since_exit: 0,
             terminal,
+            had_terminal: launch.has_terminal(),
             spent: 0,
         })
     }
@@ -371,6 +373,10 @@ impl Transport {
             }
             None => false,
         }
+    }
+
+    pub(crate) fn had_terminal(&self) -> bool {
+        self.had_terminal
     }
 
     /// Sets the size of the terminal; `false` where there is none, or it is closed.

@@ -20,6 +20,8 @@ mod endings;
 mod environment;
 #[cfg(unix)]
 mod errors;
+#[cfg(unix)]
+mod gpg;
 #[cfg(target_os = "linux")]
 mod lines;
 #[cfg(unix)]

@@ -60,6 +60,15 @@ fn a_new_size_is_told() {
         while process.next().await.is_some() {}
         let error = process.resize(PtySize::default()).expect_err("gone");
         assert!(matches!(error, Error::AlreadyEnded(_)));
+        let mut process = Command::new("cat").fd(3, Stdio::output()).spawn().expect("starts");
+        let error = process.resize(PtySize::default()).expect_err("pipes");
+        assert!(matches!(error, Error::Invalid { reason: InvalidReason::Conflict, .. }));
+        // Whatever was taken out, the terminal is the same.
+        let mut command = Command::new("cat");
+        let mut process = command.pty(PtySize::default()).fd(3, Stdio::output()).spawn().expect("starts");
+        let _reader = process.reader(1).expect("a terminal");
+        drop(process.writer(0));
+        process.resize(PtySize::default()).expect("open");
     });
 }
 
