@@ -98,10 +98,11 @@ impl Pipe {
         asked == STATUS_SUCCESS && answer.NamedPipeState != FILE_PIPE_CONNECTED_STATE
     }
 
-    /// Ends an operation that another thread waits in; false where there is none.
-    pub(crate) fn cancel(&self) -> bool {
+    /// Ends the operation that another thread waits in, if there is one.
+    pub(crate) fn cancel(&self) {
+        // It fails where there is none.
         // SAFETY: null means every operation on the handle. Each ends in order, with an error.
-        unsafe { CancelIoEx(self.raw(), ptr::null()) != 0 }
+        unsafe { CancelIoEx(self.raw(), ptr::null()) };
     }
 
     fn raw(&self) -> HANDLE {

@@ -248,9 +248,9 @@ fn explain(error: io::Error, program: &Path, launch: &Launch<'_>) -> Refusal {
     }
     let searched = program.as_os_str() == launch.program && program.file_name() == Some(launch.program);
     let (reason, what) = match code(&error) {
+        _ if program.is_dir() => (SpawnReason::NotExecutable, "it is a directory"),
         _ if missing && searched => (SpawnReason::ProgramNotFound, "program not found in PATH"),
         _ if missing => (SpawnReason::ProgramNotFound, "program not found"),
-        ERROR_ACCESS_DENIED if program.is_dir() => (SpawnReason::NotExecutable, "it is a directory"),
         ERROR_ACCESS_DENIED => (SpawnReason::NotExecutable, "no permission to execute it"),
         ERROR_ELEVATION_REQUIRED => (SpawnReason::NotExecutable, "it must be run as administrator"),
         ERROR_BAD_EXE_FORMAT | ERROR_EXE_MACHINE_TYPE_MISMATCH => {

@@ -13,6 +13,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::thread;
 use std::time::Duration;
@@ -36,7 +37,7 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct ReadEnd {
     pipe: Arc<Pipe>,
-    waiting: Option<Task<io::Result<Vec<u8>>>>,
+    waiting: Option<Waiting>,
 }
 
 impl ReadEnd {
@@ -52,81 +53,91 @@ impl ReadEnd {
     ) -> Poll<io::Result<usize>> {
         loop {
             if let Some(waiting) = &mut self.waiting {
-                let chunk = ready!(Pin::new(waiting).poll(cx));
+                let chunk = ready!(Pin::new(&mut waiting.task).poll(cx));
                 self.waiting = None;
                 let chunk = chunk?;
-                buffer.extend_from_slice(&chunk);
                 if !chunk.is_empty() {
+                    buffer.extend_from_slice(&chunk);
                     return Poll::Ready(Ok(chunk.len()));
                 }
+                // A write of no bytes at all, which some programs do, looks like an end of file: ask.
             }
-            match self.read_available(MOST, buffer) {
-                // A write of no bytes, which some programs do, looks like an end of file.
-                Ok(Some(0)) => {}
-                Ok(Some(count)) => return Poll::Ready(Ok(count)),
-                Ok(None) => return Poll::Ready(Ok(0)),
-                Err(error) => return Poll::Ready(Err(error)),
+            match self.pipe.available()? {
+                None => return Poll::Ready(Ok(0)),
+                Some(0) => self.waiting = Some(Waiting::new(self.pipe.clone())),
+                Some(count) => match self.pipe.read_available(count.min(MOST), buffer)? {
+                    0 => {}
+                    count => return Poll::Ready(Ok(count)),
+                },
             }
-            let pipe = self.pipe.clone();
-            self.waiting = Some(unblock(move || {
-                let mut chunk = vec![0; FIRST];
-                let count = pipe.read(&mut chunk)?;
-                chunk.truncate(count);
-                Ok(chunk)
-            }));
-        }
-    }
-
-    /// Appends what can be had without waiting; `None` at the end of file. Nobody may be waiting.
-    fn read_available(&mut self, most: usize, buffer: &mut Vec<u8>) -> io::Result<Option<usize>> {
-        match self.pipe.available()? {
-            None => Ok(None),
-            Some(0) => Ok(Some(0)),
-            Some(count) => self.pipe.read_available(count.min(most), buffer).map(Some),
         }
     }
 
     /// Appends what the pipe holds at this moment, and not what a descendant may go on writing.
     pub(super) fn drain(&mut self, buffer: &mut Vec<u8>) {
-        if let Some(mut waiting) = self.waiting.take() {
-            // The thread comes back at once, with an error or with what it has just read.
-            for _ in 0..100 {
-                self.pipe.cancel();
-                if let Poll::Ready(read) =
-                    Pin::new(&mut waiting).poll(&mut Context::from_waker(Waker::noop()))
-                {
-                    buffer.extend_from_slice(&read.unwrap_or_default());
-                    // What cannot be read is lost.
-                    let _: io::Result<Option<usize>> = self.read_available(usize::MAX, buffer);
-                    return;
-                }
-                thread::sleep(Duration::from_millis(1));
+        if let Some(waiting) = self.waiting.take() {
+            match waiting.call_back(&self.pipe) {
+                Some(read) => buffer.extend_from_slice(&read),
+                // Asking the pipe would wait for the thread.
+                None => return,
             }
-            // It got no thread yet. Asking the pipe might wait for it.
-            self.waiting = Some(waiting);
-        } else {
-            let _: io::Result<Option<usize>> = self.read_available(usize::MAX, buffer);
+        }
+        if let Ok(Some(count @ 1..)) = self.pipe.available() {
+            // What cannot be read is lost.
+            let _: io::Result<usize> = self.pipe.read_available(count, buffer);
         }
     }
 }
 
-/// Calls a waiting thread back: a descendant of the child may hold the pipe open for a year.
+/// A descendant of the child may hold the pipe open for a year: no thread stays in it for that.
 impl Drop for ReadEnd {
     fn drop(&mut self) {
-        let Some(waiting) = self.waiting.take() else { return };
-        if waiting.is_finished() || self.pipe.cancel() {
-            return;
+        if let Some(waiting) = self.waiting.take() {
+            waiting.call_back(&self.pipe);
         }
-        // It is on its way into the pipe, or out of it.
-        let pipe = self.pipe.clone();
-        unblock(move || {
-            // One is ours, one is that of the end which is being dropped, for a moment more.
-            while Arc::strong_count(&pipe) > 1 {
-                pipe.cancel();
-                thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A thread that reads, or will when there is one to be had.
+#[derive(Debug)]
+struct Waiting {
+    task: Task<io::Result<Vec<u8>>>,
+    /// Set by the thread when it sets out for the pipe, or by us so that none does: who is first counts.
+    decided: Arc<AtomicBool>,
+}
+
+impl Waiting {
+    fn new(pipe: Arc<Pipe>) -> Self {
+        let decided = Arc::new(AtomicBool::new(false));
+        let threads = decided.clone();
+        let task = unblock(move || {
+            if threads.swap(true, Ordering::SeqCst) {
+                return Ok(Vec::new());
             }
-        })
-        .detach();
+            let mut chunk = vec![0; FIRST];
+            let count = pipe.read(&mut chunk)?;
+            chunk.truncate(count);
+            Ok(chunk)
+        });
+        Waiting { task, decided }
+    }
+
+    /// Gets the thread out of the pipe, with what it has read, if anything. It comes at once; `None` where
+    /// the system does not let it go.
+    fn call_back(mut self, pipe: &Pipe) -> Option<Vec<u8>> {
+        if !self.decided.swap(true, Ordering::SeqCst) {
+            return Some(Vec::new());
+        }
+        for attempt in 0..200 {
+            let mut cx = Context::from_waker(Waker::noop());
+            if let Poll::Ready(read) = Pin::new(&mut self.task).poll(&mut cx) {
+                return Some(read.unwrap_or_default());
+            }
+            // Once more each time: it may have been on its way in.
+            pipe.cancel();
+            if attempt < 20 { thread::yield_now() } else { thread::sleep(Duration::from_millis(1)) }
+        }
+        None
     }
 }
 
