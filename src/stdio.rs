@@ -116,6 +116,10 @@ impl Stdio {
     /// Few programs expect this of 0, 1 or 2: the next file that they open gets that number. Prefer
     /// [`null`](Self::null).
     ///
+    /// # Platform
+    /// On Windows, closing all three is [`InvalidReason::Conflict`](crate::InvalidReason::Conflict): the
+    /// system would give the child the console's.
+    ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use reaped::{Command, Stdio};
