@@ -25,10 +25,13 @@ fn main() -> Result<(), Error> {
             Command::new("wc").arg("-c").stdin(million).read().await?.trim()
         );
 
-        let mut sh = Command::new("sh");
-        sh.args(["-c", "tr a-z A-Z <&3 >&4"]).fd(3, Stdio::bytes("through two more descriptors"));
-        let output = sh.fd(4, Stdio::output()).output().await?;
-        println!("fds     3 and 4:      {}", output.fd(4).unwrap_or_default().escape_ascii());
+        #[cfg(unix)]
+        {
+            let mut sh = Command::new("sh");
+            sh.args(["-c", "tr a-z A-Z <&3 >&4"]).fd(3, Stdio::bytes("through two more descriptors"));
+            let output = sh.fd(4, Stdio::output()).output().await?;
+            println!("fds     3 and 4:      {}", output.fd(4).unwrap_or_default().escape_ascii());
+        }
 
         match reaped::read("no-such-program", [""; 0]).await {
             Ok(text) => println!("a program of that name exists and says {text}"),

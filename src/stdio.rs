@@ -54,6 +54,7 @@ pub(crate) enum Kind {
     #[cfg(windows)]
     Open(File),
     /// Lending failed; told when the command is run, since constructors do not fail.
+    #[cfg_attr(windows, allow(dead_code, reason = "nothing is lent there"))]
     Broken(std::io::Error),
     Bytes(Feed),
     Reader(ReaderSlot),
@@ -114,6 +115,10 @@ impl Stdio {
     ///
     /// Few programs expect this of 0, 1 or 2: the next file that they open gets that number. Prefer
     /// [`null`](Self::null).
+    ///
+    /// # Platform
+    /// On Windows, closing all three is [`InvalidReason::Conflict`](crate::InvalidReason::Conflict): the
+    /// system would give the child the console's.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {

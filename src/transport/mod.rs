@@ -7,6 +7,10 @@
 //! nobody polls, which is the backpressure; one poll does a bounded amount of work.
 
 mod feed;
+#[cfg(unix)]
+mod pipe;
+#[cfg(windows)]
+#[path = "pipe_windows.rs"]
 mod pipe;
 
 use std::task::{Context, Poll};
