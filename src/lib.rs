@@ -68,6 +68,10 @@
 //! program, started at the first call; async-process adds one of its own where it is used. No signal handler is
 //! installed on the first way; async-process may install one for SIGCHLD.
 //!
+//! On Windows, where descriptors are 0, 1 and 2, pipes are waited for on threads of the `blocking` crate's
+//! pool: one for each pipe that has nothing to read or no room to write. A program is found as std finds it
+//! there, and a child also inherits what other parts of the program have marked inheritable.
+//!
 //! The child starts with no signal blocked or ignored, and gets exactly the descriptors that were named.
 
 mod calls;

@@ -457,7 +457,7 @@ impl AsyncWrite for Writer {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Nothing is kept back here: what was written is in the pipe.
+        // Nothing is kept back here: what was written is in the pipe, or on Windows on its way.
         Poll::Ready(Ok(()))
     }
 
@@ -484,7 +484,7 @@ impl fmt::Debug for Writer {
 /// # Cancellation
 /// Dropping it closes the pipe: the child gets SIGPIPE on its next write. It may outlive the [`Process`].
 pub struct Reader {
-    /// Read before, or copied by a tee; given up to `given`.
+    /// Read before, or where it cannot be read into the user's buffer; given up to `given`.
     read: Vec<u8>,
     given: usize,
     outlet: Outlet,
@@ -498,7 +498,8 @@ impl AsyncRead for Reader {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if this.given == this.read.len() {
-            if !this.outlet.has_copy() {
+            #[cfg(unix)]
+            if this.outlet.reads_directly() {
                 return this.outlet.poll_read_into(cx, buffer);
             }
             this.read.clear();

@@ -56,6 +56,7 @@ pub(crate) enum Kind {
     #[cfg(windows)]
     Open(File),
     /// Lending failed; told when the command is run, since constructors do not fail.
+    #[cfg_attr(windows, allow(dead_code, reason = "nothing is lent there"))]
     Broken(std::io::Error),
     Bytes(Feed),
     Reader(ReaderSlot),
@@ -99,6 +100,7 @@ pub(crate) type WriterSlot = Arc<Mutex<Option<BoxWriter>>>;
 /// let size = reaped::PtySize { rows: 50, ..Default::default() };
 /// assert_eq!(size.columns, 80);
 /// ```
+#[cfg(unix)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PtySize {
     /// Lines; 24 by default.
@@ -107,6 +109,7 @@ pub struct PtySize {
     pub columns: u16,
 }
 
+#[cfg(unix)]
 impl Default for PtySize {
     fn default() -> Self {
         PtySize { rows: 24, columns: 80 }
@@ -145,6 +148,10 @@ impl Stdio {
     ///
     /// Few programs expect this of 0, 1 or 2: the next file that they open gets that number. Prefer
     /// [`null`](Self::null).
+    ///
+    /// # Platform
+    /// On Windows, closing all three is [`InvalidReason::Conflict`](crate::InvalidReason::Conflict): the
+    /// system would give the child the console's.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {

@@ -105,7 +105,7 @@ impl Command {
             return Err(Refusal::invalid(InvalidReason::EnvironmentName, text));
         }
         let inherited = (!self.env_clear).then(std::env::vars_os).into_iter().flatten();
-        let kept = inherited.filter(|(name, _)| !self.env.contains_key(name));
+        let kept = inherited.filter(|(name, _)| !self.env.keys().any(|set| same_variable(set, name)));
         let set = self.env.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
         Ok(kept.chain(set).collect())
     }
@@ -116,6 +116,11 @@ impl Command {
             _ => std::env::var_os("PATH"),
         }
     }
+}
+
+/// Windows does not tell `Path` from `PATH`.
+fn same_variable(one: &OsStr, other: &OsStr) -> bool {
+    if cfg!(windows) { one.eq_ignore_ascii_case(other) } else { one == other }
 }
 
 /// The settings of one run, in the engine's words.

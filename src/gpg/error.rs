@@ -4,6 +4,7 @@ use std::io;
 
 use super::status::StatusLine;
 use super::verdict::Fault;
+use crate::error::Error as ProcessError;
 
 /// Why a message was not decrypted. It never carries any plaintext.
 #[derive(Debug, thiserror::Error)]
@@ -56,20 +57,20 @@ pub enum Error {
     #[error("gpg is missing: {source}")]
     GpgMissing {
         /// What stood in the way of the start.
-        source: crate::Error,
+        source: ProcessError,
     },
     /// gpg could not be run, or failed for a reason that its status lines do not tell.
     #[error("gpg failed: {source}")]
     Process {
         /// What happened to the process. Its output is without the plaintext.
-        source: crate::Error,
+        source: ProcessError,
         /// What gpg said.
         status: Vec<StatusLine>,
     },
 }
 
 impl Error {
-    pub(super) fn new(fault: Fault, status: Vec<StatusLine>, process: impl FnOnce() -> crate::Error) -> Self {
+    pub(super) fn new(fault: Fault, status: Vec<StatusLine>, process: impl FnOnce() -> ProcessError) -> Self {
         match fault {
             Fault::WrongPassphrase => Error::WrongPassphrase { status },
             Fault::NoSecretKey => Error::NoSecretKey { status },

@@ -33,7 +33,7 @@ use std::task::{Context, Poll, ready};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::command::Command;
-use crate::error::SpawnReason;
+use crate::error::{Details, Error as ProcessError, SpawnReason};
 use crate::output::Output;
 use crate::promise::Promise;
 use crate::stdio::{Feed, Kind, Stdio};
@@ -251,10 +251,10 @@ impl fmt::Debug for Decryption {
     }
 }
 
-fn conclude(output: Result<Output, crate::Error>, require_signature: bool) -> Result<Decrypted, Error> {
+fn conclude(output: Result<Output, ProcessError>, require_signature: bool) -> Result<Decrypted, Error> {
     let mut output = match output {
         Ok(output) => output,
-        Err(source @ crate::Error::Spawn { reason: SpawnReason::ProgramNotFound, .. }) => {
+        Err(source @ ProcessError::Spawn { reason: SpawnReason::ProgramNotFound, .. }) => {
             return Err(Error::GpgMissing { source });
         }
         Err(mut source) => {
@@ -271,7 +271,7 @@ fn conclude(output: Result<Output, crate::Error>, require_signature: bool) -> Re
         Ok(signatures) => Ok(Decrypted { plaintext: output.stdout, status, signatures }),
         Err(fault) => {
             output.stdout.zeroize();
-            Err(Error::new(fault, status, || crate::Error::Failed(crate::Details::ended(output))))
+            Err(Error::new(fault, status, || ProcessError::Failed(Details::ended(output))))
         }
     }
 }

@@ -12,6 +12,8 @@
 
 #[cfg(unix)]
 mod fds;
+#[cfg(windows)]
+mod handles;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod native;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -39,26 +41,29 @@ use crate::signal::Signal;
 #[cfg(unix)]
 use crate::stdio::PtySize;
 
+#[cfg(windows)]
+pub(crate) use handles::Pipe;
 #[cfg(unix)]
 pub(crate) use raw::write_quietly;
 #[cfg(unix)]
 pub(crate) use unix::{Pipe, resize};
-#[cfg(windows)]
-pub(crate) use windows::Pipe;
 
 /// All that is needed to start one child.
 #[derive(Debug)]
 pub(crate) struct Launch<'a> {
     pub(crate) program: &'a OsStr,
+    #[cfg_attr(windows, allow(dead_code, reason = "Windows has one command line"))]
     pub(crate) arg0: Option<&'a OsStr>,
     pub(crate) args: &'a [OsString],
     /// The whole environment of the child.
     pub(crate) env: Vec<(OsString, OsString)>,
     /// Where to look for a program without a slash.
+    #[cfg_attr(windows, allow(dead_code, reason = "std looks it up there"))]
     pub(crate) path: Option<OsString>,
     pub(crate) cwd: Option<&'a Path>,
     /// Sorted by number, each number once. What is not listed is closed, unless `inherit_fds`.
     pub(crate) ends: Vec<(i32, End<'a>)>,
+    #[cfg_attr(windows, allow(dead_code, reason = "nothing to choose there"))]
     pub(crate) inherit_fds: bool,
     #[cfg(unix)]
     pub(crate) identity: &'a Identity,
@@ -92,9 +97,6 @@ pub(crate) enum End<'a> {
     /// A pipe that the child reads.
     Input,
     SameAs(i32),
-    #[cfg(windows)]
-    #[doc(hidden)]
-    _Lifetime(std::marker::PhantomData<&'a ()>),
 }
 
 /// Who the child is; what `posix_spawn` cannot say.

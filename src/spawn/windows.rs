@@ -1,1 +1,286 @@
-//! The portable engine on Windows: async-process starts, waits and reaps. Descriptors are 0, 1 and 2.
+//! The portable engine on Windows: std finds the program, quotes its arguments and starts it;
+//! async-process waits. Descriptors are 0, 1 and 2.
+//!
+//! Refuses to know how a pipe is read without waiting: see the transport.
+//!
+//! What differs from Unix:
+//! - A program without a path is looked for in the child's `PATH`, then where Windows looks first (this
+//!   program's folder, the system's folders), then in the parent's `PATH`, as std does.
+//! - A child also inherits every handle that another part of the parent has marked inheritable.
+//! - There is no zombie: a process is gone when its last handle is closed.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::future::Future;
+use std::io;
+use std::os::windows::io::{AsHandle, BorrowedHandle, OwnedHandle};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::{fmt, fs};
+
+use windows_sys::Win32::Foundation::{
+    ERROR_ACCESS_DENIED, ERROR_BAD_EXE_FORMAT, ERROR_DIRECTORY, ERROR_ELEVATION_REQUIRED,
+    ERROR_EXE_MACHINE_TYPE_MISMATCH, ERROR_FILE_NOT_FOUND, ERROR_FILENAME_EXCED_RANGE, ERROR_INVALID_NAME,
+    ERROR_MAX_THRDS_REACHED, ERROR_NOT_ENOUGH_QUOTA, ERROR_PATH_NOT_FOUND, ERROR_TOO_MANY_OPEN_FILES,
+};
+
+use super::handles::{Pipe, nothing, pipe};
+use super::{End, Engine, Launch, Ours};
+use crate::error::{InvalidReason, Refusal, SpawnReason};
+use crate::output::Exit;
+use crate::signal::Signal;
+
+/// A child of this engine.
+pub(super) struct Handle {
+    pid: u32,
+    /// Emptied when the status was taken, which closes the process's handle. Held while it is taken and
+    /// while the child is killed: the handle keeps the process from being mistaken for another.
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    status: Pin<Box<dyn Future<Output = io::Result<ExitStatus>> + Send>>,
+    child: async_process::Child,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("pid", &self.pid).finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(super) fn poll_exit(&self, cx: &mut Context<'_>) -> Poll<Exit> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(child) = &mut *running else { return Poll::Ready(Exit::Lost) };
+        let exit = match ready!(child.status.as_mut().poll(cx)) {
+            Ok(status) => Exit::Reaped(status, None),
+            Err(_) => Exit::Lost,
+        };
+        *running = None;
+        Poll::Ready(exit)
+    }
+
+    /// Ends the child with exit code 1, whatever the signal; `false` where it was reaped already.
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<bool> {
+        if ![Signal::INT, Signal::TERM, Signal::KILL].contains(&signal) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        match &mut *self.running.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(running) => running.child.kill().map(|()| true),
+            None => Ok(false),
+        }
+    }
+}
+
+/// Starts a child.
+///
+/// Where async-process cannot watch what it has just started (the system has no memory left to wait for
+/// one more process), the child runs on: async-process has forgotten its handle by then.
+pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Engine, Ours), Refusal> {
+    refuse_nul(launch)?;
+    let mut wiring = Wiring::new(launch)?;
+    let program = program(launch.program, launch.cwd);
+    let mut command = async_process::Command::new(&program);
+    command.args(launch.args).env_clear().envs(launch.env.iter().map(|(name, value)| (name, value)));
+    if let Some(cwd) = launch.cwd {
+        command.current_dir(cwd);
+    }
+    let [stdin, stdout, stderr] = [0, 1, 2].map(|n| wiring.stdio(n));
+    command.stdin(stdin).stdout(stdout).stderr(stderr);
+    let mut child = command.spawn().map_err(|error| explain(error, &program, launch))?;
+    let status = Box::pin(child.status());
+    let handle = Handle { pid: child.id(), running: Mutex::new(Some(Running { status, child })) };
+    Ok((Engine::Windows(handle), Ours { pipes: wiring.pipes, terminal: None }))
+}
+
+/// Windows ends every text at a NUL; std refuses it too, but cannot say where it is.
+fn refuse_nul(launch: &Launch<'_>) -> Result<(), Refusal> {
+    let refuse = |text: &OsStr, what: &dyn Fn() -> String| {
+        if !text.as_encoded_bytes().contains(&0) {
+            return Ok(());
+        }
+        Err(Refusal::invalid(InvalidReason::Nul, format!("{} contains a NUL byte", what())))
+    };
+    refuse(launch.program, &|| "the program's name".into())?;
+    for (place, arg) in (1..).zip(launch.args) {
+        refuse(arg, &|| format!("argument {place}"))?;
+    }
+    for text in launch.env.iter().flat_map(|(name, value)| [name, value]) {
+        // The value may be a secret; the name tells enough.
+        refuse(text, &|| "an environment variable".into())?;
+    }
+    refuse(launch.cwd.map_or(OsStr::new(""), Path::as_os_str), &|| "the working directory".into())
+}
+
+/// A relative path counts from the child's working directory, as on Unix; Windows would take the
+/// parent's. A mere name is searched for.
+fn program(program: &OsStr, cwd: Option<&Path>) -> PathBuf {
+    match cwd {
+        Some(cwd) if Path::new(program).file_name() != Some(program) => cwd.join(program),
+        _ => PathBuf::from(program),
+    }
+}
+
+/// The handles of one start: what the child gets, and the parent's ends.
+struct Wiring {
+    /// Of 0, 1 and 2. `None` is the parent's own.
+    childs: [Option<OwnedHandle>; 3],
+    pipes: Vec<(i32, Pipe)>,
+}
+
+impl Wiring {
+    fn new(launch: &Launch<'_>) -> Result<Self, Refusal> {
+        let mut wiring = Wiring { childs: [const { None }; 3], pipes: Vec::new() };
+        let mut ends = [End::Closed; 3];
+        for (n, end) in &launch.ends {
+            let Some(place) = usize::try_from(*n).ok().and_then(|n| ends.get_mut(n)) else {
+                let text = format!("descriptor {n}: a child has only 0, 1 and 2 on Windows");
+                return Err(Refusal::invalid(InvalidReason::Descriptor, text));
+            };
+            *place = *end;
+        }
+        if ends.iter().all(|end| matches!(end, End::Closed)) {
+            let text = "on Windows a child without any of 0, 1 and 2 would get the console's";
+            return Err(Refusal::invalid(InvalidReason::Conflict, text));
+        }
+        for (n, end) in (0..).zip(ends) {
+            wiring.childs[n as usize] = match end {
+                End::Closed => Some(nothing()),
+                End::Inherit => None,
+                End::Null => {
+                    let null = File::options().read(true).write(true).open("NUL").map_err(os)?;
+                    Some(null.into())
+                }
+                End::Open(file) => Some(file.as_handle().try_clone_to_owned().map_err(os)?),
+                End::Output => {
+                    let (ours, childs) = pipe().map_err(os)?;
+                    wiring.pipes.push((n, Pipe::new(ours)));
+                    Some(childs)
+                }
+                End::Input => {
+                    let (childs, ours) = pipe().map_err(os)?;
+                    wiring.pipes.push((n, Pipe::new(ours)));
+                    Some(childs)
+                }
+                End::SameAs(_) => continue,
+            };
+        }
+        for n in 0..3 {
+            if let End::SameAs(_) = ends[n as usize] {
+                wiring.childs[n as usize] = Some(wiring.shared(&ends, n)?);
+            }
+        }
+        Ok(wiring)
+    }
+
+    /// One more handle to what descriptor `n` is to be the same as, through any chain.
+    fn shared(&self, ends: &[End<'_>; 3], n: i32) -> Result<OwnedHandle, Refusal> {
+        let mut named = n;
+        // A chain that is longer than this is a circle.
+        for _ in 0..3 {
+            match usize::try_from(named).ok().and_then(|place| ends.get(place)) {
+                Some(End::SameAs(next)) => named = *next,
+                Some(End::Closed) | None => break,
+                Some(_) => {
+                    return match &self.childs[named as usize] {
+                        Some(handle) => handle.try_clone(),
+                        None => inherited(named),
+                    }
+                    .map_err(os);
+                }
+            }
+        }
+        let text = format!("descriptor {n} is to be the same as {named}, which is not open in the child");
+        Err(Refusal::invalid(InvalidReason::Conflict, text))
+    }
+
+    fn stdio(&mut self, n: usize) -> Stdio {
+        self.childs[n].take().map_or_else(Stdio::inherit, Stdio::from)
+    }
+}
+
+/// The parent's own.
+fn inherited(n: i32) -> io::Result<OwnedHandle> {
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let own: BorrowedHandle<'_> = match n {
+        0 => stdin.as_handle(),
+        1 => stdout.as_handle(),
+        _ => stderr.as_handle(),
+    };
+    own.try_clone_to_owned()
+}
+
+fn os(error: io::Error) -> Refusal {
+    let (reason, what) = match code(&error) {
+        ERROR_TOO_MANY_OPEN_FILES => (SpawnReason::OutOfDescriptors, "no handle left"),
+        ERROR_MAX_THRDS_REACHED | ERROR_NOT_ENOUGH_QUOTA => (SpawnReason::OutOfProcesses, "no process left"),
+        ERROR_FILENAME_EXCED_RANGE => {
+            (SpawnReason::ArgumentsTooLong, "program and arguments are longer than Windows allows")
+        }
+        _ => return Refusal::os(error),
+    };
+    Refusal::spawn(reason, what, error)
+}
+
+fn code(error: &io::Error) -> u32 {
+    error.raw_os_error().unwrap_or(0) as u32
+}
+
+/// Tells apart what the system folds into one number, and puts into words what std does not.
+fn explain(error: io::Error, program: &Path, launch: &Launch<'_>) -> Refusal {
+    let missing = error.kind() == io::ErrorKind::NotFound;
+    let about_paths = matches!(
+        code(&error),
+        ERROR_FILE_NOT_FOUND
+            | ERROR_PATH_NOT_FOUND
+            | ERROR_ACCESS_DENIED
+            | ERROR_DIRECTORY
+            | ERROR_INVALID_NAME
+    );
+    if missing || about_paths {
+        if let Some(refusal) = launch.cwd.and_then(|cwd| working_directory(&error, cwd)) {
+            return refusal;
+        }
+    }
+    let searched = program.as_os_str() == launch.program && program.file_name() == Some(launch.program);
+    let (reason, what) = match code(&error) {
+        _ if program.is_dir() => (SpawnReason::NotExecutable, "it is a directory"),
+        _ if missing && searched => (SpawnReason::ProgramNotFound, "program not found in PATH"),
+        _ if missing => (SpawnReason::ProgramNotFound, "program not found"),
+        ERROR_ACCESS_DENIED => (SpawnReason::NotExecutable, "no permission to execute it"),
+        ERROR_ELEVATION_REQUIRED => (SpawnReason::NotExecutable, "it must be run as administrator"),
+        ERROR_BAD_EXE_FORMAT | ERROR_EXE_MACHINE_TYPE_MISMATCH => {
+            (SpawnReason::NotExecutable, "not in a format that this system runs")
+        }
+        _ => return os(error),
+    };
+    Refusal::spawn(reason, what, error)
+}
+
+/// What is wrong with the working directory, if anything is.
+fn working_directory(error: &io::Error, cwd: &Path) -> Option<Refusal> {
+    let what = match fs::metadata(cwd) {
+        Ok(metadata) if !metadata.is_dir() => "is not a directory",
+        Ok(_) if code(error) == ERROR_DIRECTORY => "cannot be entered",
+        Ok(_) => return None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "does not exist",
+        Err(_) => "cannot be entered",
+    };
+    let source = match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error.kind().into(),
+    };
+    Some(Refusal::spawn(
+        SpawnReason::WorkingDirectory,
+        format!("the working directory {cwd:?} {what}"),
+        source,
+    ))
+}

@@ -42,6 +42,8 @@ impl Wake for Waiting {
     fn wake(self: Arc<Self>) {
         self.transport.wake();
         self.watcher.wake();
+        #[cfg(windows)]
+        self.writer.wake();
     }
 }
 
@@ -68,7 +70,14 @@ impl Inlet {
         self.waiting.writer.register(cx.waker());
         let mut open = self.lock();
         let Some(open) = &mut *open else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
+        #[cfg(unix)]
         let written = open.pipe.poll_write(cx, buffers);
+        // There writing and watching wait for one and the same thread.
+        #[cfg(windows)]
+        let written = {
+            let all = Waker::from(self.waiting.clone());
+            open.pipe.poll_write(&mut Context::from_waker(&all), buffers)
+        };
         if let Poll::Ready(Ok(count @ 1..)) = written {
             open.within_line = last_byte(buffers, count) != Some(b'\n');
         }

@@ -10,6 +10,10 @@ mod feed;
 mod inlet;
 mod ladder;
 mod outlet;
+#[cfg(unix)]
+mod pipe;
+#[cfg(windows)]
+#[path = "pipe_windows.rs"]
 mod pipe;
 
 #[cfg(unix)]
@@ -58,6 +62,7 @@ pub(crate) struct Transport {
     rounds_since_exit: usize,
     /// Empty where the child has none, or it was closed.
     terminal: Terminal,
+    #[cfg(unix)]
     had_terminal: bool,
     /// Rounds since the last time that other tasks were let run.
     spent: usize,
@@ -129,6 +134,7 @@ impl Transport {
             looked: false,
             rounds_since_exit: 0,
             terminal,
+            #[cfg(unix)]
             had_terminal: launch.has_terminal(),
             spent: 0,
         })
@@ -375,6 +381,7 @@ impl Transport {
         }
     }
 
+    #[cfg(unix)]
     pub(crate) fn had_terminal(&self) -> bool {
         self.had_terminal
     }

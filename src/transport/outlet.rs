@@ -84,11 +84,14 @@ impl Outlet {
         Poll::Ready(read)
     }
 
-    pub(crate) fn has_copy(&self) -> bool {
-        self.tee.is_some()
+    /// Whether `poll_read_into` can be used: nothing is to be copied.
+    #[cfg(unix)]
+    pub(crate) fn reads_directly(&self) -> bool {
+        self.tee.is_none()
     }
 
-    /// One read into the buffer; 0 is end of file. Only where there is no copy.
+    /// One read into the buffer; 0 is end of file.
+    #[cfg(unix)]
     pub(crate) fn poll_read_into(
         &mut self,
         cx: &mut Context<'_>,

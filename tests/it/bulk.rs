@@ -3,7 +3,9 @@
 use reaped::{Command, Stdio};
 
 use super::helper::pattern;
-use super::support::{everywhere, helper, sh};
+#[cfg(target_os = "linux")]
+use super::support::helper;
+use super::support::{everywhere, sh};
 
 const MIB: usize = 1 << 20;
 
@@ -77,6 +79,7 @@ fn a_deadly_sigpipe_stays_away() {
 }
 
 /// Killed a moment after it filled both pipes, read much later: every byte is there.
+#[cfg(target_os = "linux")]
 #[test]
 fn output_of_a_killed_child_is_complete() {
     everywhere(|| async {

@@ -4,7 +4,9 @@ use std::os::unix::process::ExitStatusExt;
 
 use reaped::{Error, Stdio};
 
-use super::support::{alone, everywhere, helper, sh};
+#[cfg(target_os = "linux")]
+use super::support::alone;
+use super::support::{everywhere, helper, sh};
 
 #[test]
 fn codes_and_signals_are_told_apart() {
@@ -49,6 +51,7 @@ fn fail_on_stderr() {
 }
 
 /// What the kernel says of a new child: no signal blocked, none ignored.
+#[cfg(target_os = "linux")]
 #[test]
 fn signals_start_afresh() {
     alone("endings::signals_start_afresh", || {

@@ -12,6 +12,9 @@
 //! | `sleep:MS` | sleeps |
 //! | `raise:N` | sends itself a signal |
 //! | `exit:N` | exits |
+//! | `lines` | tells its working directory and its environment, one thing a line (Windows) |
+//! | `nothing` | writes no bytes at all to stdout, which a pipe on Windows can tell (Windows) |
+//! | `leave:MS` | starts a child that sleeps, and does not wait for it (Windows) |
 
 #[cfg(unix)]
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -20,13 +23,11 @@ use std::os::fd::{FromRawFd, OwnedFd};
 fn become_helper() {
     let mut args = std::env::args().skip(1);
     if args.next().as_deref() == Some("--helper") {
-        #[cfg(unix)]
         args.for_each(|step| take(&step));
         std::process::exit(0);
     }
 }
 
-#[cfg(unix)]
 fn take(step: &str) {
     let mut words = step.splitn(3, ':');
     let verb = words.next().expect("a verb");
@@ -40,11 +41,13 @@ fn take(step: &str) {
         "say" => write_all(number(first) as i32, format!("{second}\n").as_bytes()),
         "copy" => {
             let mut buffer = vec![0; 65536];
-            while let Ok(count @ 1..) = rustix::io::read(fd(number(first) as i32), &mut buffer) {
+            while let Ok(count @ 1..) = read(number(first) as i32, &mut buffer) {
                 write_all(number(second) as i32, &buffer[..count]);
             }
         }
+        #[cfg(unix)]
         "close" => drop(unsafe { OwnedFd::from_raw_fd(number(first) as i32) }),
+        #[cfg(unix)]
         "fds" => {
             for fd in open_descriptors() {
                 write_all(1, format!("{fd}\n").as_bytes());
@@ -57,8 +60,24 @@ fn take(step: &str) {
             }
         }
         "sleep" => std::thread::sleep(std::time::Duration::from_millis(number(first) as u64)),
+        #[cfg(unix)]
         "raise" => {
             unsafe { libc::raise(number(first) as i32) };
+        }
+        #[cfg(windows)]
+        "lines" => {
+            let here = std::env::current_dir().expect("a folder");
+            write_all(1, format!("{}\n", here.display()).as_bytes());
+            for (name, value) in std::env::vars() {
+                write_all(1, format!("{name}={value}\n").as_bytes());
+            }
+        }
+        #[cfg(windows)]
+        "nothing" => assert_eq!(std::io::Write::write(&mut &*file(1), b"").expect("a pipe"), 0),
+        #[cfg(windows)]
+        "leave" => {
+            let mut child = std::process::Command::new(std::env::current_exe().expect("this binary"));
+            child.args(["--helper", &format!("sleep:{first}")]).spawn().expect("it starts");
         }
         "exit" => std::process::exit(number(first) as i32),
         _ => panic!("no such step: {step}"),
@@ -68,8 +87,9 @@ fn take(step: &str) {
 /// The descriptors of this process, without the one that lists them.
 #[cfg(unix)]
 pub fn open_descriptors() -> Vec<i32> {
-    let listed: Vec<i32> = std::fs::read_dir("/proc/self/fd")
-        .expect("procfs")
+    let folder = if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" };
+    let listed: Vec<i32> = std::fs::read_dir(folder)
+        .expect("a folder of descriptors")
         .map(|entry| {
             entry.expect("an entry").file_name().to_str().expect("a number").parse().expect("a number")
         })
@@ -85,7 +105,6 @@ pub fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|place| (place % 251) as u8).collect()
 }
 
-#[cfg(unix)]
 fn fill(to: i32, length: usize) {
     let chunk = pattern(251 * 256);
     let mut left = length;
@@ -111,6 +130,37 @@ fn write_all(to: i32, mut bytes: &[u8]) {
 }
 
 #[cfg(unix)]
+fn read(from: i32, buffer: &mut [u8]) -> std::io::Result<usize> {
+    Ok(rustix::io::read(fd(from), buffer)?)
+}
+
+#[cfg(unix)]
 fn fd(number: i32) -> std::os::fd::BorrowedFd<'static> {
     unsafe { std::os::fd::BorrowedFd::borrow_raw(number) }
+}
+
+#[cfg(windows)]
+fn write_all(to: i32, bytes: &[u8]) {
+    if let Err(error) = std::io::Write::write_all(&mut &*file(to), bytes) {
+        eprintln!("helper: descriptor {to}: {error}");
+        std::process::exit(99);
+    }
+}
+
+#[cfg(windows)]
+fn read(from: i32, buffer: &mut [u8]) -> std::io::Result<usize> {
+    std::io::Read::read(&mut &*file(from), buffer)
+}
+
+/// A standard handle, without the buffers and the text rules that std has around it.
+#[cfg(windows)]
+fn file(number: i32) -> std::mem::ManuallyDrop<std::fs::File> {
+    use std::os::windows::io::{AsRawHandle, FromRawHandle};
+    let handle = match number {
+        0 => std::io::stdin().as_raw_handle(),
+        1 => std::io::stdout().as_raw_handle(),
+        2 => std::io::stderr().as_raw_handle(),
+        _ => panic!("descriptor {number} on Windows"),
+    };
+    std::mem::ManuallyDrop::new(unsafe { std::fs::File::from_raw_handle(handle) })
 }

@@ -5,6 +5,7 @@
 // Hosts with odd signals and odd descriptors are made with raw system calls, in processes of their own.
 #![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 
+#[cfg(unix)]
 mod calls;
 mod helper;
 mod house;
@@ -12,7 +13,7 @@ mod support;
 
 #[cfg(unix)]
 mod bulk;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 mod drops;
 #[cfg(unix)]
 mod endings;
@@ -36,3 +37,5 @@ mod strangers;
 mod talk;
 #[cfg(target_os = "linux")]
 mod terminal;
+#[cfg(windows)]
+mod windows;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use reaped::{Error, InvalidReason, Stdio};
 
-use super::support::{alone, helper};
+use super::support::{alone, helper, pipe};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
@@ -211,7 +211,7 @@ fn impossible_numbers() {
 /// A lent descriptor is neither closed nor changed, whether the start succeeds or fails.
 #[test]
 fn lent_descriptors_are_left_as_they_are() {
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
+    let (reader, writer) = pipe();
     let state = |fd: &OwnedFd| {
         (
             rustix::io::fcntl_getfd(fd).expect("open"),

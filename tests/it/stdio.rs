@@ -18,7 +18,7 @@ fn file_with(text: &str) -> File {
 }
 
 fn pipe() -> (File, File) {
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
+    let (reader, writer) = super::support::pipe();
     (reader.into(), writer.into())
 }
 

@@ -23,6 +23,7 @@ pub fn helper(steps: &[&str]) -> Command {
     command
 }
 
+#[cfg(unix)]
 pub fn sh(script: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", script]);
@@ -56,6 +57,21 @@ pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     while !so() {
         assert!(start.elapsed() < Duration::from_secs(20), "never came: {what}");
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A pipe, reading end first, that no child inherits.
+#[cfg(unix)]
+pub fn pipe() -> (std::os::fd::OwnedFd, std::os::fd::OwnedFd) {
+    #[cfg(not(target_vendor = "apple"))]
+    return rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
+    #[cfg(target_vendor = "apple")]
+    {
+        let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        for end in [&reader, &writer] {
+            rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC).expect("open");
+        }
+        (reader, writer)
     }
 }
 

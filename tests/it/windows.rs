@@ -1,0 +1,384 @@
+//! Every call, every kind of descriptor, every ending and every error that Windows has, on real programs.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use futures::executor::block_on;
+use futures::io::{AsyncRead, AsyncReadExt};
+use reaped::{Command, Error, InvalidReason, Output, Promise, SpawnReason, Stdio};
+
+use super::helper::pattern;
+use super::support::{alone, eventually, everywhere, helper};
+
+const MIB: usize = 1 << 20;
+
+fn spawn_reason(command: &mut Command) -> (SpawnReason, String) {
+    match block_on(command.run()) {
+        Err(Error::Spawn { reason, details, .. }) => (reason, format!("{details}")),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn invalid_reason(command: &mut Command) -> InvalidReason {
+    match block_on(command.run()) {
+        Err(Error::Invalid { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_call() {
+    everywhere(|| async {
+        helper(&["exit:0"]).run().await.expect("success");
+        let error = helper(&["exit:3"]).run().await.expect_err("a failure");
+        assert!(matches!(error, Error::Failed(_)));
+        assert!(error.to_string().ends_with("exited with code 3"), "{error}");
+        assert_eq!(helper(&["say:1:hi"]).read().await.expect("text"), "hi");
+        assert_eq!(helper(&["copy:0:1"]).read().await.expect("stdin is the null device"), "");
+        let bytes = helper(&["out:1000", "err:10"]).read_bytes().await.expect("bytes");
+        assert_eq!(bytes, pattern(1000));
+        for code in [0, 1, 255, 256] {
+            let step = format!("exit:{code}");
+            assert_eq!(helper(&["say:1:x", "say:2:y", &step]).exit_code().await.expect("a code"), code);
+            assert_eq!(helper(&[&step]).status().await.expect("a status").code(), Some(code));
+        }
+        let output = helper(&["say:1:out", "say:2:err", "exit:4"]).output().await.expect("a value");
+        assert_eq!(output.status.code(), Some(4));
+        assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+        assert_eq!((output.fd(1), output.fd(3)), (Some(&b"out\n"[..]), None));
+        assert!(matches!(output.check(), Err(Error::Failed(_))));
+    });
+}
+
+#[test]
+fn a_program_of_the_system() {
+    assert_eq!(block_on(reaped::read("cmd", ["/c", "echo hi"])).expect("text").trim(), "hi");
+    assert_eq!(block_on(reaped::exit_code("cmd.exe", ["/c", "exit 7"])).expect("a code"), 7);
+}
+
+#[test]
+fn arguments_arrive_as_they_are() {
+    for text in ["", "a b", "\"", "a\\", "a\\\\\"b", "%PATH%", "ü€", "*"] {
+        let said = block_on(helper(&[&format!("say:1:{text}")]).read());
+        assert_eq!(said.expect("text"), text);
+    }
+}
+
+#[test]
+fn what_is_fed_arrives_whole() {
+    everywhere(|| async {
+        let text = b"one\r\ntwo\n\x1a three\0\xff\r";
+        let mut copy = helper(&["copy:0:1"]);
+        assert_eq!(copy.stdin(Stdio::bytes(&text[..])).read_bytes().await.expect("bytes"), text);
+        assert_eq!(copy.read_bytes().await.expect("a second run"), text);
+        copy.stdin(Stdio::secret(String::from("hunter2")));
+        assert!(!format!("{copy:?}").contains("hunter2"));
+        assert_eq!(copy.read().await.expect("text"), "hunter2");
+        copy.stdin(Stdio::reader(futures::io::repeat(b'y').take(200_000)));
+        assert_eq!(copy.read_bytes().await.expect("bytes"), vec![b'y'; 200_000]);
+        let invalid = copy.read().await;
+        assert!(matches!(invalid, Err(Error::Invalid { reason: InvalidReason::ReaderUsed, .. })));
+        for stdio in [Stdio::null(), Stdio::piped(), Stdio::bytes("")] {
+            assert_eq!(copy.stdin(stdio).read().await.expect("an end of file"), "");
+        }
+    });
+}
+
+#[test]
+fn sizes_that_would_deadlock() {
+    everywhere(|| async {
+        let data = pattern(MIB + 1);
+        let mut copy = helper(&["copy:0:1"]);
+        assert!(copy.stdin(Stdio::bytes(data.clone())).read_bytes().await.expect("bytes") == data);
+        let mut both = helper(&["err:1048576", "copy:0:1", "err:1048576"]);
+        let output = both.stdin(Stdio::bytes(data.clone())).output().await.expect("a value");
+        assert!(output.stdout == data);
+        assert_eq!(output.stderr.len(), 2 * MIB);
+    });
+    let data = pattern(32 * MIB);
+    let mut copy = helper(&["copy:0:1"]);
+    assert!(block_on(copy.stdin(Stdio::bytes(data.clone())).read_bytes()).expect("bytes") == data);
+}
+
+#[test]
+fn a_child_that_never_reads_its_input_succeeds() {
+    everywhere(|| async {
+        let mut command = helper(&["say:1:on"]);
+        let output = command.stdin(Stdio::bytes(vec![0; 4 * MIB])).output().await.expect("no error");
+        assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"on\n"[..]));
+        // Nor one whose input never comes.
+        let output = command.stdin(Stdio::reader(Never)).output().await.expect("no error");
+        assert_eq!(output.stdout, b"on\n");
+    });
+}
+
+/// A reader that has nothing to say, and never will.
+struct Never;
+
+impl AsyncRead for Never {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+}
+
+/// Fails once there is something in a file.
+struct Failing(PathBuf, smol::Timer);
+
+impl AsyncRead for Failing {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+        while Pin::new(&mut self.1).poll(cx).is_ready() {
+            if std::fs::metadata(&self.0).is_ok_and(|file| file.len() > 0) {
+                return Poll::Ready(Err(io::Error::other("the source is gone")));
+            }
+            self.1 = smol::Timer::after(Duration::from_millis(10));
+        }
+        Poll::Pending
+    }
+}
+
+/// What the child said before it was killed is there, though a descendant holds the pipe open.
+#[test]
+fn a_failing_reader_costs_the_child_its_life_and_nothing_of_its_output() {
+    everywhere(|| async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let said = folder.path().join("said");
+        let mut command = helper(&["out:100000", "leave:10000", "say:1:done", "err:1", "sleep:100000"]);
+        command.stderr(File::create(&said).expect("a file"));
+        let start = Instant::now();
+        let failing = Failing(said, smol::Timer::after(Duration::ZERO));
+        let error = command.stdin(Stdio::reader(failing)).output().await.expect_err("it fails");
+        assert!(matches!(error, Error::Io { .. }), "{error}");
+        assert!(error.to_string().contains("the source is gone"), "{error}");
+        let stdout = error.into_output().expect("it ran").stdout;
+        assert!(stdout.ends_with(b"done\n"), "{} bytes", stdout.len());
+        assert_eq!(stdout.len(), 100_005);
+        assert!(start.elapsed() < Duration::from_secs(8), "it waited for the descendant");
+    });
+}
+
+#[test]
+fn a_write_of_no_bytes_is_no_end_of_file() {
+    everywhere(|| async {
+        let steps = ["say:1:a", "nothing", "say:1:b", "sleep:50", "nothing", "sleep:50", "say:1:c"];
+        assert_eq!(helper(&steps).read().await.expect("text"), "a\nb\nc");
+    });
+}
+
+#[test]
+fn the_same_keeps_the_order() {
+    everywhere(|| async {
+        let steps = ["say:1:one", "say:2:two", "say:1:three", "say:2:four"];
+        let mut command = helper(&steps);
+        assert_eq!(command.stderr(Stdio::same_as(1)).read().await.expect("text"), "one\ntwo\nthree\nfour");
+        let output = command.stderr(Stdio::output()).stdout(Stdio::same_as(2)).output().await;
+        let output = output.expect("a value");
+        assert_eq!((output.fd(1), output.fd(2)), (None, Some(&b"one\ntwo\nthree\nfour\n"[..])));
+        for kind in [Stdio::null(), Stdio::inherit()] {
+            command.stdout(kind).stderr(Stdio::same_as(1)).run().await.expect("runs");
+        }
+    });
+    for (stdout, stderr) in [(2, 1), (1, 2), (7, 1), (-1, 1)] {
+        let mut command = helper(&[]);
+        command.stdout(Stdio::same_as(stdout)).stderr(Stdio::same_as(stderr));
+        assert_eq!(invalid_reason(&mut command), InvalidReason::Conflict);
+    }
+    let mut command = helper(&[]);
+    command.stdout(Stdio::closed()).stderr(Stdio::same_as(1));
+    assert_eq!(invalid_reason(&mut command), InvalidReason::Conflict);
+}
+
+#[test]
+fn files_and_ends_of_stds_own_children() {
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(b"from a file").expect("written");
+    io::Seek::rewind(&mut file).expect("rewound");
+    let mut copy = helper(&["copy:0:1"]);
+    assert_eq!(block_on(copy.stdin(file).read()).expect("text"), "from a file");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("out");
+    let file = File::create(&path).expect("a file");
+    let mut command = helper(&["say:1:a", "say:2:b"]);
+    block_on(command.stdout(file).stderr(Stdio::same_as(1)).run()).expect("runs");
+    assert_eq!(std::fs::read(&path).expect("written"), b"a\nb\n");
+    drop(command);
+
+    let mut first = std::process::Command::new(std::env::current_exe().expect("this binary"));
+    first.args(["--helper", "say:1:through"]).stdout(std::process::Stdio::piped());
+    let mut first = first.spawn().expect("it starts");
+    let said = block_on(copy.stdin(first.stdout.take().expect("a pipe")).read());
+    assert_eq!(said.expect("text"), "through");
+    first.wait().expect("it ran");
+}
+
+#[test]
+fn closed_is_no_descriptor() {
+    everywhere(|| async {
+        let mut command = helper(&["say:1:x"]);
+        command.stdin(Stdio::closed()).stderr(Stdio::closed());
+        let output = command.output().await.expect("runs");
+        assert_eq!((&output.stdout[..], output.fd(2)), (&b"x\n"[..], None));
+    });
+    // Nothing is there to write to.
+    assert_eq!(block_on(helper(&["say:1:x"]).stdout(Stdio::closed()).exit_code()).expect("a code"), 99);
+    let mut all = helper(&[]);
+    all.stdin(Stdio::closed()).stdout(Stdio::closed()).stderr(Stdio::closed());
+    assert_eq!(invalid_reason(&mut all), InvalidReason::Conflict);
+}
+
+#[test]
+fn the_working_directory_and_the_environment() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let inside = folder.path().file_name().expect("a name").to_str().expect("UTF-8").to_owned();
+    let lines = |command: &mut Command| {
+        let text = block_on(command.read()).expect("text");
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut command = helper(&["lines"]);
+    command.current_dir(folder.path()).env("REAPED_TEST", "ü = 1").env_remove("cOmSpEc");
+    let told = lines(&mut command);
+    assert!(told[0].ends_with(&inside), "{told:?}");
+    assert!(told.contains(&"REAPED_TEST=ü = 1".to_owned()));
+    assert!(told.iter().any(|line| line.to_ascii_uppercase().starts_with("PATH=")), "{told:?}");
+    assert!(std::env::var_os("COMSPEC").is_some(), "nothing to remove");
+    assert!(!told.iter().any(|line| line.to_ascii_uppercase().starts_with("COMSPEC=")), "{told:?}");
+    // A program's libraries are looked up in its PATH, too.
+    let path = std::env::var_os("PATH").expect("a path");
+    let told = lines(command.env_clear().env("ONLY", "1").env("PATH", path));
+    assert!(told.contains(&"ONLY=1".to_owned()));
+    assert!(!told.iter().any(|line| line.starts_with("PATHEXT=")), "{told:?}");
+}
+
+/// A relative path counts from the child's working directory, and a name is looked up in its `PATH`.
+#[test]
+fn which_program() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let name = "reaped-test-program";
+    std::fs::create_dir(folder.path().join("sub")).expect("a folder");
+    let path = folder.path().join("sub").join(format!("{name}.exe"));
+    std::fs::copy(std::env::current_exe().expect("this binary"), path).expect("a copy");
+    for relative in [format!("sub\\{name}.exe"), format!("sub/{name}"), format!(".\\sub\\{name}")] {
+        let mut command = Command::new(&relative);
+        command.args(["--helper", "say:1:here"]).current_dir(folder.path());
+        assert_eq!(block_on(command.read()).expect("text"), "here", "{relative}");
+    }
+    let mut command = Command::new(name);
+    let folders = std::env::var_os("PATH").expect("a path");
+    let folders = [folder.path().join("sub")].into_iter().chain(std::env::split_paths(&folders));
+    command.args(["--helper", "say:1:here"]).env("PATH", std::env::join_paths(folders).expect("no quotes"));
+    assert_eq!(block_on(command.read()).expect("text"), "here");
+}
+
+#[test]
+fn each_reason_is_told() {
+    let is = |command: &mut Command, reason, words: &str| {
+        let (told, text) = spawn_reason(command);
+        assert_eq!(told, reason, "{text}");
+        assert!(text.contains(words), "{text}");
+    };
+    is(&mut Command::new("no-such-program"), SpawnReason::ProgramNotFound, "program not found in PATH");
+    is(&mut Command::new("C:\\no\\such\\program.exe"), SpawnReason::ProgramNotFound, "program not found");
+    is(&mut Command::new(".\\no-such-program"), SpawnReason::ProgramNotFound, "program not found");
+    let folder = tempfile::tempdir().expect("a folder");
+    let missing = folder.path().join("missing");
+    is(helper(&[]).current_dir(&missing), SpawnReason::WorkingDirectory, "does not exist");
+    let file = folder.path().join("file.exe");
+    std::fs::write(&file, "no program").expect("written");
+    is(helper(&[]).current_dir(&file), SpawnReason::WorkingDirectory, "is not a directory");
+    is(&mut Command::new(&file), SpawnReason::NotExecutable, "format");
+    let directory = folder.path().join("directory.exe");
+    std::fs::create_dir(&directory).expect("a folder");
+    let (reason, text) = spawn_reason(&mut Command::new(&directory));
+    assert_eq!(reason, SpawnReason::NotExecutable, "{text}");
+    let error = block_on(Command::new("no-such-program").run()).expect_err("missing");
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn each_invalid_command_is_told() {
+    assert_eq!(invalid_reason(&mut Command::new("")), InvalidReason::EmptyProgram);
+    assert_eq!(invalid_reason(&mut Command::new("a\0b")), InvalidReason::Nul);
+    assert_eq!(invalid_reason(helper(&[]).arg("a\0b")), InvalidReason::Nul);
+    assert_eq!(invalid_reason(helper(&[]).env("A", "a\0b")), InvalidReason::Nul);
+    assert_eq!(invalid_reason(helper(&[]).current_dir("a\0b")), InvalidReason::Nul);
+    assert_eq!(invalid_reason(helper(&[]).env("A=B", "x")), InvalidReason::EnvironmentName);
+    assert_eq!(invalid_reason(helper(&[]).env("", "x")), InvalidReason::EnvironmentName);
+}
+
+/// A promise whose child has said that it runs, and then sleeps without reading its input.
+fn sleeping(said: &Path) -> Promise<Output> {
+    let mut command = helper(&["say:1:x", "sleep:30000"]);
+    command.stdout(File::create(said).expect("a file")).stdin(Stdio::bytes(vec![0; MIB]));
+    let promise = command.output();
+    eventually("it runs", || std::fs::read(said).is_ok_and(|said| said == b"x\n"));
+    promise
+}
+
+#[test]
+fn dropping_a_promise_kills() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for polled in [false, true] {
+        let mut promise = sleeping(&folder.path().join(format!("said{polled}")));
+        let pid = promise.pid().expect("it runs");
+        if polled {
+            assert!(Pin::new(&mut promise).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert!(runs(pid));
+        drop(promise);
+        eventually("it is gone", || !runs(pid));
+    }
+}
+
+/// Whether there is a process of that number that has not exited.
+fn runs(pid: u32) -> bool {
+    use windows_sys::Win32::Foundation::{CloseHandle, WAIT_TIMEOUT};
+    use windows_sys::Win32::System::Threading::{OpenProcess, PROCESS_SYNCHRONIZE, WaitForSingleObject};
+    let process = unsafe { OpenProcess(PROCESS_SYNCHRONIZE, 0, pid) };
+    if process.is_null() {
+        return false;
+    }
+    let waited = unsafe { WaitForSingleObject(process, 0) };
+    unsafe { CloseHandle(process) };
+    waited == WAIT_TIMEOUT
+}
+
+#[test]
+fn kill_on_drop_can_be_turned_off() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("said");
+    let mut command = helper(&["sleep:300", "say:1:on"]);
+    command.stdout(File::create(&path).expect("a file")).kill_on_drop(false);
+    drop(command.run());
+    eventually("it runs to its end", || std::fs::read(&path).is_ok_and(|said| said == b"on\n"));
+}
+
+/// A dropped promise leaves no thread in its pipes, though a descendant holds them open: with two threads
+/// to be had, two that stay are all.
+#[test]
+fn no_thread_stays_for_a_dropped_promise() {
+    alone("windows::no_thread_stays_for_a_dropped_promise", || {
+        // No other test runs in this process, and its pool of threads was not used yet.
+        unsafe { std::env::set_var("BLOCKING_MAX_THREADS", "2") };
+        let start = Instant::now();
+        let folder = tempfile::tempdir().expect("a folder");
+        for round in 0..5 {
+            let said = folder.path().join(format!("{round}"));
+            // The descendant must be there before its parent is killed: Wine does not end one that is being
+            // made at that moment.
+            let mut command = helper(&["leave:20000", "err:10", "sleep:20000"]);
+            command.stderr(File::create(&said).expect("a file"));
+            let mut promise = command.output();
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(Pin::new(&mut promise).poll(&mut cx).is_pending());
+            eventually("it runs", || std::fs::metadata(&said).is_ok_and(|file| file.len() == 10));
+            assert!(Pin::new(&mut promise).poll(&mut cx).is_pending());
+        }
+        let output = block_on(helper(&["out:100000", "err:100000"]).output()).expect("a value");
+        assert_eq!(output.stdout.len() + output.stderr.len(), 200_000);
+        assert!(start.elapsed() < Duration::from_secs(15), "it waited for the descendants");
+    });
+}
