@@ -9,6 +9,8 @@ use std::process::ExitStatus;
 use std::{fmt, io};
 
 use crate::output::Output;
+#[cfg(unix)]
+use crate::signal::Signal;
 
 /// Why a call did not give its value.
 ///
@@ -76,6 +78,9 @@ pub enum Error {
     /// knows how it ended.
     #[error("{0}")]
     StatusLost(Details),
+    /// A signal was to be sent to a child that had ended and was reaped.
+    #[error("{0}")]
+    AlreadyEnded(Details),
 }
 
 /// What stood in the way of a start.
@@ -116,8 +121,11 @@ pub enum InvalidReason {
     Descriptor,
     /// Two settings contradict each other.
     Conflict,
-    /// The reader given to `Stdio::reader` was used up by an earlier run of the same command.
+    /// What was given to `Stdio::reader` or `Stdio::tee` was used up by an earlier run of the same
+    /// command.
     ReaderUsed,
+    /// The system knows no signal of that number.
+    Signal,
 }
 
 /// The command that an error is about, what the system said, and what was collected.
@@ -179,7 +187,8 @@ impl Error {
             | Error::Failed(details)
             | Error::UnexpectedStderr(details)
             | Error::NotUtf8(details)
-            | Error::StatusLost(details) => details.0.output.as_mut(),
+            | Error::StatusLost(details)
+            | Error::AlreadyEnded(details) => details.0.output.as_mut(),
         }
     }
 
@@ -191,7 +200,8 @@ impl Error {
             | Error::Failed(details)
             | Error::UnexpectedStderr(details)
             | Error::NotUtf8(details)
-            | Error::StatusLost(details) => details,
+            | Error::StatusLost(details)
+            | Error::AlreadyEnded(details) => details,
         }
     }
 
@@ -203,7 +213,8 @@ impl Error {
             | Error::Failed(details)
             | Error::UnexpectedStderr(details)
             | Error::NotUtf8(details)
-            | Error::StatusLost(details) => details,
+            | Error::StatusLost(details)
+            | Error::AlreadyEnded(details) => details,
         }
     }
 
@@ -218,6 +229,8 @@ impl Error {
             Error::Invalid { .. } => io::ErrorKind::InvalidInput,
             Error::NotUtf8(_) => io::ErrorKind::InvalidData,
             Error::Io { source, .. } => source.kind(),
+            // ESRCH, for which std has no kind.
+            Error::AlreadyEnded(_) => io::ErrorKind::NotFound,
             Error::Failed(_) | Error::UnexpectedStderr(_) | Error::StatusLost(_) => io::ErrorKind::Other,
         }
     }
@@ -285,6 +298,11 @@ impl Refusal {
 }
 
 impl Details {
+    /// Of a child of which nothing was collected here.
+    pub(crate) fn about(command: &str, text: String) -> Self {
+        Details(Box::new(Inner { command: command.to_owned(), text, output: None }))
+    }
+
     /// Of a child that ran: how it ended, then the end of its stderr.
     pub(crate) fn ended(output: Output) -> Self {
         let mut text = describe(output.status);
@@ -306,14 +324,18 @@ impl fmt::Display for Details {
     }
 }
 
+/// The message, since this is what a `main` that returns the error shows.
 impl fmt::Debug for Details {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Details");
-        debug.field("command", &self.0.command).field("text", &self.0.text);
-        if let Some(output) = &self.0.output {
-            debug.field("output", output);
-        }
-        debug.finish()
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An error of the system cannot be cloned, but its number can; of any other the kind and the words.
+pub(crate) fn copy(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
     }
 }
 
@@ -327,9 +349,10 @@ pub(crate) fn describe(status: ExitStatus) -> String {
         use std::os::unix::process::ExitStatusExt;
         if let Some(signal) = status.signal() {
             let core = if status.core_dumped() { ", core dumped" } else { "" };
-            return match crate::signal::name(signal) {
-                Some(name) => format!("was killed by {name} (signal {signal}{core})"),
-                None => format!("was killed by signal {signal}{core}"),
+            let name = Signal::from_raw(signal).to_string();
+            return match name.starts_with("SIG") {
+                true => format!("was killed by {name} (signal {signal}{core})"),
+                false => format!("was killed by {name}{core}"),
             };
         }
     }

@@ -42,6 +42,23 @@
 //! # Ok::<(), reaped::Error>(()) }).unwrap();
 //! ```
 //!
+//! # Talking to a child
+//!
+//! [`Command::spawn`] hands out a [`Process`]: a stream of [`Event`]s, with [`Writer`]s and [`Reader`]s for its
+//! descriptors, whole [`lines`](Process::lines), and a [`Control`] to signal it from anywhere.
+//!
+//! ```
+//! # futures::executor::block_on(async {
+//! use futures::io::AsyncWriteExt;
+//! let mut cat = reaped::Command::new("cat").spawn()?;
+//! let mut writer = cat.writer(0).expect("a pipe, not taken yet");
+//! writer.write_all(b"hello\n").await?;
+//! assert_eq!(cat.next_line().await.expect("an answer").text, "hello");
+//! drop(writer); // the child's end of file
+//! assert!(cat.status().await?.success());
+//! # Ok::<(), std::io::Error>(()) }).unwrap();
+//! ```
+//!
 //! # When it fails
 //!
 //! An [`Error`] reads as one line that a person can act on, and carries what was collected until then.
@@ -56,7 +73,7 @@
 //!
 //! # What happens when I drop it?
 //!
-//! Dropping a promise sends SIGKILL to the child and has it reaped in the background: no orphan, no zombie,
+//! Dropping a promise or a process sends SIGKILL to the child and has it reaped in the background: no orphan, no zombie,
 //! no thread that stays for it. Its descendants live on.
 //!
 //! # How it works
@@ -76,13 +93,14 @@
 
 mod calls;
 mod command;
+mod control;
 mod error;
 #[cfg(unix)]
 pub mod gpg;
 mod output;
+mod process;
 mod promise;
 mod protocol;
-#[cfg(unix)]
 mod signal;
 mod spawn;
 mod stdio;
@@ -90,10 +108,15 @@ mod transport;
 
 pub use calls::{exit_code, output, read, read_bytes, run};
 pub use command::Command;
+pub use control::Control;
 pub use error::{Details, Error, InvalidReason, SpawnReason};
 pub use output::{Output, Usage};
+pub use process::{Event, Line, Lines, Process, Reader, Writer};
 pub use promise::Promise;
+pub use signal::Signal;
 pub use std::process::ExitStatus;
+#[cfg(unix)]
+pub use stdio::PtySize;
 pub use stdio::Stdio;
 
 /// The README's examples run too.

@@ -165,6 +165,25 @@ pub(crate) enum Exit {
     Lost,
 }
 
+impl Exit {
+    /// The status, or one that is neither a code nor a signal, and not a success.
+    pub(crate) fn status(self) -> ExitStatus {
+        if let Exit::Reaped(status, _) = self {
+            return status;
+        }
+        // On Unix "continued", which is not asked for and so never seen otherwise (wait(2)); on Windows the
+        // status is never lost.
+        #[cfg(unix)]
+        return std::os::unix::process::ExitStatusExt::from_raw(0xffff);
+        #[cfg(windows)]
+        return std::os::windows::process::ExitStatusExt::from_raw(u32::MAX);
+    }
+
+    pub(crate) fn usage(self) -> Option<Usage> {
+        if let Exit::Reaped(_, usage) = self { usage } else { None }
+    }
+}
+
 /// The first bytes of each stream, so that a failed assertion stays readable.
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::process::ExitStatus;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use crate::control::Control;
 use crate::error::{Details, Error, describe, push_tail};
 use crate::output::{Exit, Output};
 use crate::protocol::Ending;
+use crate::spawn::Remote;
 use crate::transport::Transport;
 
 /// A future that owns a running child process and resolves once the child has **ended**: it was reaped,
@@ -77,6 +78,25 @@ impl<T> Promise<T> {
             State::Refused(_) | State::Resolved => None,
         }
     }
+
+    /// A handle to signal the child with, from anywhere.
+    ///
+    /// For a child that did not start, every signal is [`Error::AlreadyEnded`].
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// let promise = reaped::Command::new("sleep").arg("1000").status();
+    /// promise.control().kill()?;
+    /// assert!(!promise.await?.success());
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn control(&self) -> Control {
+        match &self.state {
+            State::Running(call) => call.control(),
+            State::Refused(error) => Control::new(Remote::nobody(), error.command()),
+            State::Resolved => Control::new(Remote::nobody(), "a program"),
+        }
+    }
 }
 
 impl<T> Future for Promise<T> {
@@ -107,15 +127,20 @@ impl<T> fmt::Debug for Promise<T> {
 }
 
 /// One run of a command, and what to make of its end.
+#[derive(Debug)]
 pub(crate) struct Call {
-    transport: Transport,
-    command: String,
+    pub(crate) transport: Transport,
+    pub(crate) command: String,
     fail_on_stderr: bool,
 }
 
 impl Call {
     pub(crate) fn new(transport: Transport, command: String, fail_on_stderr: bool) -> Self {
         Call { transport, command, fail_on_stderr }
+    }
+
+    pub(crate) fn control(&self) -> Control {
+        Control::new(self.transport.remote(), &self.command)
     }
 
     /// What every verb has in common; the child has ended.
@@ -141,10 +166,7 @@ impl Call {
 }
 
 fn collect(exit: Exit, collected: Vec<(i32, Vec<u8>)>, elapsed: Duration, command: String) -> Output {
-    let (status, usage) = match exit {
-        Exit::Reaped(status, usage) => (status, usage),
-        Exit::Lost => (unknown_status(), None),
-    };
+    let (status, usage) = (exit.status(), exit.usage());
     let (stdout, stderr) = (Vec::new(), Vec::new());
     let mut output =
         Output { status, stdout, stderr, extra: Vec::new(), captured: [false; 2], elapsed, usage, command };
@@ -156,14 +178,4 @@ fn collect(exit: Exit, collected: Vec<(i32, Vec<u8>)>, elapsed: Duration, comman
         }
     }
     output
-}
-
-/// Neither a code nor a signal, and not a success.
-fn unknown_status() -> ExitStatus {
-    // On Unix "continued", which is not asked for and so never seen otherwise (wait(2)); on Windows the
-    // status is never lost.
-    #[cfg(unix)]
-    return std::os::unix::process::ExitStatusExt::from_raw(0xffff);
-    #[cfg(windows)]
-    return std::os::windows::process::ExitStatusExt::from_raw(u32::MAX);
 }

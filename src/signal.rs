@@ -1,41 +1,110 @@
-//! Ground: the names of signals. Knows nothing of processes.
+//! Ground: signals by name and number. Knows nothing of processes.
 
-/// The POSIX name of a signal number, where this system has one for it.
-#[cfg(unix)]
-pub(crate) fn name(signal: i32) -> Option<&'static str> {
-    NAMES.iter().find(|(number, _)| *number == signal).map(|(_, name)| *name)
+use std::fmt;
+
+/// A signal, by its POSIX name or its number.
+///
+/// ```
+/// use reaped::Signal;
+/// assert_eq!(Signal::TERM.to_string(), "SIGTERM");
+/// assert_eq!(Signal::from_raw(15), Signal::TERM);
+/// ```
+///
+/// # Platform
+/// The constants have the system's own numbers. Windows has INT, TERM and KILL, and each of them ends the
+/// process at once.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Signal(i32);
+
+impl Signal {
+    /// The signal of this number; one that the system does not know is refused when it is sent.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")]
+    /// assert_eq!(reaped::Signal::from_raw(34).to_string(), "signal 34"); // a real-time signal
+    /// ```
+    pub const fn from_raw(number: i32) -> Self {
+        Signal(number)
+    }
+
+    /// The number.
+    ///
+    /// ```
+    /// assert_eq!(reaped::Signal::KILL.as_raw(), 9);
+    /// ```
+    pub const fn as_raw(self) -> i32 {
+        self.0
+    }
+
+    fn name(self) -> Option<&'static str> {
+        NAMES.iter().find(|(signal, _)| *signal == self).map(|(_, name)| *name)
+    }
 }
 
-/// The signals of POSIX.1-2017 (`<signal.h>`) that every Unix has.
+/// The name, or the number where POSIX has no name for it.
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "signal {}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+macro_rules! signals {
+    ($($(#[$attribute:meta])* $name:ident $text:literal $number:expr, $what:literal;)*) => {
+        /// The names of POSIX.1-2017 (`<signal.h>`), without their `SIG`.
+        impl Signal {$(
+            $(#[$attribute])*
+            #[doc = $what]
+            pub const $name: Signal = Signal($number);
+        )*}
+
+        const NAMES: &[(Signal, &str)] = &[$($(#[$attribute])* (Signal::$name, $text),)*];
+    };
+}
+
 #[cfg(unix)]
-const NAMES: &[(i32, &str)] = &[
-    (libc::SIGHUP, "SIGHUP"),
-    (libc::SIGINT, "SIGINT"),
-    (libc::SIGQUIT, "SIGQUIT"),
-    (libc::SIGILL, "SIGILL"),
-    (libc::SIGTRAP, "SIGTRAP"),
-    (libc::SIGABRT, "SIGABRT"),
-    (libc::SIGBUS, "SIGBUS"),
-    (libc::SIGFPE, "SIGFPE"),
-    (libc::SIGKILL, "SIGKILL"),
-    (libc::SIGUSR1, "SIGUSR1"),
-    (libc::SIGSEGV, "SIGSEGV"),
-    (libc::SIGUSR2, "SIGUSR2"),
-    (libc::SIGPIPE, "SIGPIPE"),
-    (libc::SIGALRM, "SIGALRM"),
-    (libc::SIGTERM, "SIGTERM"),
-    (libc::SIGCHLD, "SIGCHLD"),
-    (libc::SIGCONT, "SIGCONT"),
-    (libc::SIGSTOP, "SIGSTOP"),
-    (libc::SIGTSTP, "SIGTSTP"),
-    (libc::SIGTTIN, "SIGTTIN"),
-    (libc::SIGTTOU, "SIGTTOU"),
-    (libc::SIGURG, "SIGURG"),
-    (libc::SIGXCPU, "SIGXCPU"),
-    (libc::SIGXFSZ, "SIGXFSZ"),
-    (libc::SIGVTALRM, "SIGVTALRM"),
-    (libc::SIGPROF, "SIGPROF"),
-    (libc::SIGWINCH, "SIGWINCH"),
-    (libc::SIGIO, "SIGIO"),
-    (libc::SIGSYS, "SIGSYS"),
-];
+signals! {
+    HUP "SIGHUP" libc::SIGHUP, "The terminal was closed; daemons read their settings again.";
+    INT "SIGINT" libc::SIGINT, "Ctrl-C.";
+    QUIT "SIGQUIT" libc::SIGQUIT, "Ctrl-\\: as INT, with a core dump.";
+    ILL "SIGILL" libc::SIGILL, "Illegal instruction.";
+    TRAP "SIGTRAP" libc::SIGTRAP, "A debugger's breakpoint.";
+    ABRT "SIGABRT" libc::SIGABRT, "abort(3).";
+    BUS "SIGBUS" libc::SIGBUS, "Access to memory that is not there.";
+    FPE "SIGFPE" libc::SIGFPE, "Erroneous arithmetic.";
+    KILL "SIGKILL" libc::SIGKILL, "Ends the process; cannot be caught.";
+    USR1 "SIGUSR1" libc::SIGUSR1, "For the program's own use.";
+    SEGV "SIGSEGV" libc::SIGSEGV, "Access to memory that is forbidden.";
+    USR2 "SIGUSR2" libc::SIGUSR2, "For the program's own use.";
+    PIPE "SIGPIPE" libc::SIGPIPE, "A write to a pipe that nobody reads.";
+    ALRM "SIGALRM" libc::SIGALRM, "alarm(2).";
+    TERM "SIGTERM" libc::SIGTERM, "Asks the process to end.";
+    CHLD "SIGCHLD" libc::SIGCHLD, "A child has changed its state.";
+    CONT "SIGCONT" libc::SIGCONT, "Continues a stopped process.";
+    STOP "SIGSTOP" libc::SIGSTOP, "Stops the process; cannot be caught.";
+    TSTP "SIGTSTP" libc::SIGTSTP, "Ctrl-Z.";
+    TTIN "SIGTTIN" libc::SIGTTIN, "A read from the terminal in the background.";
+    TTOU "SIGTTOU" libc::SIGTTOU, "A write to the terminal in the background.";
+    URG "SIGURG" libc::SIGURG, "Urgent data on a socket.";
+    XCPU "SIGXCPU" libc::SIGXCPU, "The limit of processor time was passed.";
+    XFSZ "SIGXFSZ" libc::SIGXFSZ, "The limit of file size was passed.";
+    VTALRM "SIGVTALRM" libc::SIGVTALRM, "setitimer(2), time in user mode.";
+    PROF "SIGPROF" libc::SIGPROF, "setitimer(2), processor time.";
+    WINCH "SIGWINCH" libc::SIGWINCH, "The terminal has a new size.";
+    SYS "SIGSYS" libc::SIGSYS, "A system call that does not exist or is forbidden.";
+}
+
+#[cfg(windows)]
+signals! {
+    INT "SIGINT" 2, "Ends the process.";
+    KILL "SIGKILL" 9, "Ends the process.";
+    TERM "SIGTERM" 15, "Ends the process.";
+}

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 #[cfg(unix)]
 use std::os::fd::{AsFd, OwnedFd};
 
-use futures::io::AsyncRead;
+use futures::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
 /// What one descriptor of a child is connected to.
@@ -23,11 +23,13 @@ use zeroize::Zeroizing;
 /// | [`bytes`](Self::bytes), [`secret`](Self::secret) | a pipe with these bytes, then end of file | `"w"`, write, close |
 /// | [`reader`](Self::reader) | a pipe fed from an `AsyncRead` | `registerProducer` |
 /// | [`same_as`](Self::same_as) | the same open file as another of its descriptors | `errortoo` |
-/// | [`piped`](Self::piped) | [`output`](Self::output), for all but stdin | |
+/// | [`input`](Self::input) | a pipe that [`Process::writer`](crate::Process::writer) writes | `"w"` |
+/// | [`tee`](Self::tee) | a pipe out of the child, captured and copied to an `AsyncWrite` | |
+/// | [`piped`](Self::piped) | [`input`](Self::input) on stdin, [`output`](Self::output) elsewhere | |
 /// | [`closed`](Self::closed) | nothing | an absent key |
 ///
-/// A `Stdio` stays in its `Command` and serves every run of it; only a [`reader`](Self::reader) is
-/// used up by the first.
+/// A `Stdio` stays in its `Command` and serves every run of it; only a [`reader`](Self::reader)
+/// and a [`tee`](Self::tee) are used up by the first.
 ///
 /// A child that does not read its input is no error: the feed ends quietly when the child closes its
 /// end (`EPIPE`).
@@ -58,6 +60,10 @@ pub(crate) enum Kind {
     Broken(std::io::Error),
     Bytes(Feed),
     Reader(ReaderSlot),
+    /// A pipe into the child that the user writes.
+    Input,
+    /// `Output`, with a copy.
+    Tee(WriterSlot),
     SameAs(i32),
 }
 
@@ -82,6 +88,33 @@ pub(crate) type BoxReader = Pin<Box<dyn AsyncRead + Send>>;
 
 /// Emptied by the first run.
 pub(crate) type ReaderSlot = Arc<Mutex<Option<BoxReader>>>;
+
+pub(crate) type BoxWriter = Pin<Box<dyn AsyncWrite + Send>>;
+
+/// Emptied by the first run.
+pub(crate) type WriterSlot = Arc<Mutex<Option<BoxWriter>>>;
+
+/// The size of a terminal in characters; see [`Command::pty`](crate::Command::pty).
+///
+/// ```
+/// let size = reaped::PtySize { rows: 50, ..Default::default() };
+/// assert_eq!(size.columns, 80);
+/// ```
+#[cfg(unix)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PtySize {
+    /// Lines; 24 by default.
+    pub rows: u16,
+    /// Characters in a line; 80 by default.
+    pub columns: u16,
+}
+
+#[cfg(unix)]
+impl Default for PtySize {
+    fn default() -> Self {
+        PtySize { rows: 24, columns: 80 }
+    }
+}
 
 impl Stdio {
     /// The parent's descriptor of the same number, as a shell would do.
@@ -144,10 +177,10 @@ impl Stdio {
         Stdio(Kind::Output)
     }
 
-    /// std's word for a pipe: captured, as with [`output`](Self::output).
+    /// std's word for a pipe: [`input`](Self::input) on stdin, [`output`](Self::output) elsewhere.
     ///
-    /// On stdin it is a pipe that is closed at once, as std's `output` does it: the child reads end of
-    /// file.
+    /// With a verb other than `spawn` stdin is closed at once, as std's `output` does it: the child
+    /// reads end of file.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -214,6 +247,45 @@ impl Stdio {
     /// ```
     pub fn reader(reader: impl AsyncRead + Send + 'static) -> Self {
         Stdio(Kind::Reader(Arc::new(Mutex::new(Some(Box::pin(reader))))))
+    }
+
+    /// A pipe out of the child that is captured, and copied to `writer` as it comes, no faster than
+    /// `writer` takes it; with `spawn` what was copied comes as events.
+    ///
+    /// At the end of file the writer is closed (`poll_close`), which the end of the call waits for. Where
+    /// the writer fails, the child is killed and the call fails with [`Error::Io`](crate::Error::Io). What
+    /// is captured after the child was killed is not copied. The writer serves one run; a second run of the
+    /// same command is [`InvalidReason::ReaderUsed`](crate::InvalidReason::ReaderUsed).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::{Command, Stdio};
+    /// let terminal = futures::io::AllowStdIo::new(std::io::stdout());
+    /// let output = Command::new("echo").arg("shown and kept").stdout(Stdio::tee(terminal)).output().await?;
+    /// assert_eq!(output.stdout, b"shown and kept\n");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn tee(writer: impl AsyncWrite + Send + 'static) -> Self {
+        Stdio(Kind::Tee(Arc::new(Mutex::new(Some(Box::pin(writer))))))
+    }
+
+    /// A pipe into the child that is written through [`Process::writer`](crate::Process::writer).
+    ///
+    /// With a verb other than `spawn` nobody can write it: the child reads end of file.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use futures::io::AsyncWriteExt;
+    /// use reaped::{Command, Stdio};
+    /// let mut process = Command::new("sh").args(["-c", "cat <&3"]).fd(3, Stdio::input()).spawn()?;
+    /// let mut writer = process.writer(3).expect("an input that was not taken");
+    /// writer.write_all(b"hi").await?;
+    /// drop(writer); // the child's end of file
+    /// assert_eq!(process.output().await?.stdout, b"hi");
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn input() -> Self {
+        Stdio(Kind::Input)
     }
 
     /// The same open file as the child's descriptor `n`, so that the order of writes is kept.
@@ -317,6 +389,8 @@ impl fmt::Debug for Stdio {
             Kind::Bytes(Feed::Plain(bytes)) => write!(f, "Bytes({} bytes)", bytes.len()),
             Kind::Bytes(Feed::Secret(_)) => f.write_str("Secret"),
             Kind::Reader(_) => f.write_str("Reader"),
+            Kind::Input => f.write_str("Input"),
+            Kind::Tee(_) => f.write_str("Tee"),
             Kind::SameAs(n) => write!(f, "SameAs({n})"),
         }
     }

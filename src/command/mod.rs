@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use crate::error::quote;
 #[cfg(unix)]
 use crate::spawn::Identity;
+#[cfg(unix)]
+use crate::stdio::PtySize;
 use crate::stdio::Stdio;
 
 /// What to run, and how: std's builder, with verbs that return [`Promise`](crate::Promise)s.
@@ -47,6 +49,8 @@ pub struct Command {
     set_twice: Option<i32>,
     #[cfg(unix)]
     identity: Identity,
+    #[cfg(unix)]
+    terminal: Option<PtySize>,
     inherit_fds: bool,
     fail_on_stderr: bool,
     hide_args: bool,
@@ -83,6 +87,8 @@ impl Command {
             set_twice: None,
             #[cfg(unix)]
             identity: Identity::default(),
+            #[cfg(unix)]
+            terminal: None,
             inherit_fds: false,
             fail_on_stderr: false,
             hide_args: false,
@@ -440,6 +446,32 @@ impl Command {
     /// ```
     pub fn groups(&mut self, groups: &[u32]) -> &mut Self {
         self.identity.groups = Some(groups.to_vec());
+        self
+    }
+
+    /// A terminal of its own as the child's descriptors 0, 1 and 2, for programs that want one.
+    ///
+    /// The child leads a new session whose controlling terminal it is, pty(7). What it shows comes as
+    /// descriptor 1, line ends as `\r\n`; what is typed goes through [`writer`](crate::Process::writer)`(0)`,
+    /// where `\x03` is Ctrl-C. The end of the terminal is the end of file. With a verb other than
+    /// [`spawn`](Self::spawn) nobody types, and the child reads end of file.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::{Command, PtySize};
+    /// let size = Command::new("stty").arg("size").pty(PtySize { rows: 50, columns: 132 }).read().await?;
+    /// assert_eq!(size, "50 132");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// Where one of stdin, stdout and stderr was set too, running the command is
+    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict).
+    ///
+    /// # Platform
+    /// Unix.
+    pub fn pty(&mut self, size: PtySize) -> &mut Self {
+        self.terminal = Some(size);
         self
     }
 

@@ -3,13 +3,13 @@
 //! Rule: what the user set wins over a verb's default.
 
 use std::ffi::{OsStr, OsString};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Command;
-use crate::error::{InvalidReason, Refusal};
+use crate::error::{InvalidReason, Refusal, copy};
 use crate::spawn::{End, Launch};
 use crate::stdio::{Feed, Kind};
-use crate::transport::{Source, Transport};
+use crate::transport::{Flows, Source, Transport};
 
 /// What a verb does with a standard descriptor that the user did not set.
 #[derive(Clone, Copy)]
@@ -17,6 +17,8 @@ pub(super) enum Unset {
     Inherit,
     Null,
     Capture,
+    /// A pipe into the child that the user writes.
+    Talk,
 }
 
 impl Command {
@@ -25,23 +27,24 @@ impl Command {
             let text = format!("descriptor {n} was set both by name and by fd({n}, …)");
             return Err(Refusal::invalid(InvalidReason::Conflict, text));
         }
-        let mut wiring = Wiring::default();
-        for (n, default) in (0..).zip(defaults) {
-            if !self.stdio.contains_key(&n) {
-                wiring.ends.push((
-                    n,
-                    match default {
-                        Unset::Capture => End::Output,
-                        // Without a look at stderr, nothing would be known of it.
-                        _ if n == 2 && self.fail_on_stderr => End::Output,
-                        Unset::Inherit => End::Inherit,
-                        Unset::Null => End::Null,
-                    },
-                ));
-            }
-        }
+        let talk = matches!(defaults, [Unset::Talk, ..]);
+        let mut wiring = Wiring { talk, ends: Vec::new(), flows: Flows::default() };
         for (n, setting) in &self.stdio {
             wiring.add(*n, &setting.stdio.0)?;
+        }
+        let has_terminal = self.wire_terminal(&mut wiring)?;
+        for (n, default) in (0..).zip(defaults) {
+            if !self.stdio.contains_key(&n) && !has_terminal {
+                let end = match default {
+                    Unset::Capture => End::Output,
+                    Unset::Talk => wiring.fed(n, Source::Writer),
+                    // Without a look at stderr, nothing would be known of it.
+                    _ if n == 2 && self.fail_on_stderr => End::Output,
+                    Unset::Inherit => End::Inherit,
+                    Unset::Null => End::Null,
+                };
+                wiring.ends.push((n, end));
+            }
         }
         wiring.ends.sort_unstable_by_key(|(n, _)| *n);
         let stderr = wiring.ends.iter().find(|(n, _)| *n == 2);
@@ -60,9 +63,35 @@ impl Command {
             inherit_fds: self.inherit_fds,
             #[cfg(unix)]
             identity: &self.identity,
+            #[cfg(unix)]
+            terminal: self.terminal,
             kill_on_drop: self.kill_on_drop,
         };
-        Transport::start(&launch, wiring.sources)
+        Transport::start(&launch, wiring.flows)
+    }
+
+    /// Whether 0, 1 and 2 are a terminal; then who writes it is settled.
+    #[cfg(unix)]
+    fn wire_terminal(&self, wiring: &mut Wiring<'_>) -> Result<bool, Refusal> {
+        if self.terminal.is_none() {
+            return Ok(false);
+        }
+        if let Some(n) = (0..=2).find(|n| self.stdio.contains_key(n)) {
+            let text = format!("descriptor {n} was set, and with pty it is the terminal");
+            return Err(Refusal::invalid(InvalidReason::Conflict, text));
+        }
+        let source = match wiring.talk {
+            true => Source::Writer,
+            // Nobody will type: the end of file, as a terminal knows it (termios(3), VEOF).
+            false => Source::Bytes(Feed::Plain(Arc::new(vec![4]))),
+        };
+        wiring.flows.sources.push((0, source));
+        Ok(true)
+    }
+
+    #[cfg(not(unix))]
+    fn wire_terminal(&self, _: &mut Wiring<'_>) -> Result<bool, Refusal> {
+        Ok(false)
     }
 
     /// The child's whole environment.
@@ -95,10 +124,11 @@ fn same_variable(one: &OsStr, other: &OsStr) -> bool {
 }
 
 /// The settings of one run, in the engine's words.
-#[derive(Default)]
 struct Wiring<'a> {
+    /// Somebody may write to the child while it runs.
+    talk: bool,
     ends: Vec<(i32, End<'a>)>,
-    sources: Vec<(i32, Source)>,
+    flows: Flows,
 }
 
 impl<'a> Wiring<'a> {
@@ -112,17 +142,22 @@ impl<'a> Wiring<'a> {
             Kind::Null => End::Null,
             Kind::Closed => End::Closed,
             Kind::Output => End::Output,
-            Kind::Piped if n == 0 => self.fed(n, Source::Bytes(Feed::Plain(Arc::default()))),
-            Kind::Piped => End::Output,
+            Kind::Piped if n != 0 => End::Output,
+            Kind::Input | Kind::Piped => {
+                let nothing = Source::Bytes(Feed::Plain(Arc::default()));
+                self.fed(n, if self.talk { Source::Writer } else { nothing })
+            }
             Kind::Open(file) => End::Open(file),
             Kind::Broken(error) => return Err(Refusal::os(copy(error))),
             Kind::Bytes(feed) => self.fed(n, Source::Bytes(feed.clone())),
             Kind::Reader(slot) => {
-                if slot.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
-                    let text = format!("the reader for descriptor {n} was used up by an earlier run");
-                    return Err(Refusal::invalid(InvalidReason::ReaderUsed, text));
-                }
+                check_unused(n, slot)?;
                 self.fed(n, Source::Reader(slot.clone()))
+            }
+            Kind::Tee(slot) => {
+                check_unused(n, slot)?;
+                self.flows.copies.push((n, slot.clone()));
+                End::Output
             }
             Kind::SameAs(other) => End::SameAs(*other),
         };
@@ -131,15 +166,15 @@ impl<'a> Wiring<'a> {
     }
 
     fn fed(&mut self, n: i32, source: Source) -> End<'a> {
-        self.sources.push((n, source));
+        self.flows.sources.push((n, source));
         End::Input
     }
 }
 
-/// An error cannot be cloned, but its number can.
-fn copy(error: &std::io::Error) -> std::io::Error {
-    match error.raw_os_error() {
-        Some(code) => std::io::Error::from_raw_os_error(code),
-        None => std::io::Error::from(error.kind()),
+fn check_unused<T>(n: i32, slot: &Mutex<Option<T>>) -> Result<(), Refusal> {
+    if slot.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+        return Ok(());
     }
+    let text = format!("what was given for descriptor {n} was used up by an earlier run");
+    Err(Refusal::invalid(InvalidReason::ReaderUsed, text))
 }

@@ -6,6 +6,7 @@ use super::Command;
 use super::start::Unset;
 use crate::error::Error;
 use crate::output::Output;
+use crate::process::Process;
 use crate::promise::{Call, Promise};
 
 /// The verbs: each starts the child at once and returns a promise of its end. What was set on the
@@ -119,6 +120,36 @@ impl Command {
     #[doc(alias = "getProcessOutputAndValue")]
     pub fn output(&mut self) -> Promise<Output> {
         self.promise([Unset::Null, Unset::Capture, Unset::Capture], Ok)
+    }
+
+    /// Starts the child and hands out a [`Process`] to talk to it; Twisted's `spawnProcess`.
+    ///
+    /// stdin is a pipe to [write](Process::writer), stdout and stderr are captured, where nothing else was
+    /// set; as Twisted does it, and not std.
+    ///
+    /// # Cancellation
+    /// Dropping the process kills and reaps the child, see [`Process`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] and [`Error::Spawn`]. This is the only verb that fails at the call.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use futures::io::AsyncWriteExt;
+    /// let mut process = reaped::Command::new("cat").spawn()?;
+    /// let mut writer = process.writer(0).expect("a pipe, not taken yet");
+    /// writer.write_all(b"hi").await?;
+    /// drop(writer); // the child's end of file
+    /// assert_eq!(process.output().await?.stdout, b"hi");
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    #[doc(alias = "spawnProcess")]
+    pub fn spawn(&mut self) -> Result<Process, Error> {
+        let command = self.text();
+        match self.start([Unset::Talk, Unset::Capture, Unset::Capture]) {
+            Ok(transport) => Ok(Process::new(Call::new(transport, command, self.fail_on_stderr))),
+            Err(refusal) => Err(refusal.into_error(command)),
+        }
     }
 
     fn promise<T>(&self, defaults: [Unset; 3], conclude: fn(Output) -> Result<T, Error>) -> Promise<T> {

@@ -1,15 +1,22 @@
 //! Facts: what has happened to one child, what was collected from it, whether it has ended, and how.
-//! Twisted's ProcessProtocol, turned inside out: it is told what happened, and says what to do next.
+//! Twisted's ProcessProtocol, turned inside out: it is told what happened, and says what to do next and
+//! what there is to tell the user.
 //!
 //! Refuses to know descriptors, clocks, wakers and locks; nothing here waits.
 //!
 //! Rules, decided here alone:
 //! - Exit and end of file are separate facts that come in either order.
-//! - A child has ended when it was reaped *and* every pipe to it is closed, feeds included.
+//! - A child has ended when it was reaped *and* every pipe to it is closed, feeds included. A pipe that
+//!   the user took over is the user's own affair.
 //! - The first fault is the one that is told. It costs the child its life; what is in the pipes by
 //!   then is taken, and the end does not wait for descendants that hold them.
+//! - Every byte is told before its pipe's end, and everything before the end, which is told once.
+//! - The exit is told once the pipes were looked at after it, so that what the child itself wrote comes
+//!   first.
+//! - What is held back (paused) is neither read nor told, and so holds back the end.
 //! - Nothing is accepted after the end.
 
+mod lines;
 #[cfg(test)]
 mod tests;
 
@@ -17,24 +24,49 @@ use std::io;
 
 use crate::output::Exit;
 
+pub(crate) use lines::Piece;
+use lines::Splitter;
+
 /// What is known of one child.
 #[derive(Debug)]
 pub(crate) struct Protocol {
     channels: Vec<Channel>,
     exit: Option<Exit>,
+    /// What the pipes held at the exit was read.
+    settled: bool,
     fault: Option<Fault>,
-    /// A kill was asked for, so that it is asked for once.
-    kill_said: bool,
+    /// `Next::Kill` was done.
+    killed: bool,
     /// The pipes were emptied after a fault; whoever still holds them does not matter any more.
     drained: bool,
+    told: Told,
+}
+
+/// What of the facts the user was told as an event.
+#[derive(Debug, Default)]
+struct Told {
+    fault: bool,
+    exit: bool,
+    end: bool,
 }
 
 #[derive(Debug)]
 struct Channel {
     fd: i32,
     direction: Direction,
-    open: bool,
-    collected: Vec<u8>,
+    state: State,
+    paused: bool,
+    closing_told: bool,
+    /// What was read and not yet told.
+    collected: Splitter,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Closed,
+    /// The user took the pipe over.
+    Released,
 }
 
 /// Which way the bytes of a channel flow.
@@ -58,12 +90,22 @@ pub(crate) struct Fault {
 pub(crate) enum Next {
     /// Move bytes and watch for the exit.
     Wait,
-    /// Send SIGKILL, then go on. Said once.
+    /// Send SIGKILL, then say `killed`.
     Kill,
     /// Take what the output pipes hold at this moment, then say `drained`.
     Drain,
     /// The child has ended: nothing more will happen.
     Ended,
+}
+
+/// One thing to tell the user.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    Data { fd: i32, data: Vec<u8> },
+    Closed { fd: i32 },
+    Failed { fd: i32, error: io::Error },
+    Exited(Exit),
+    Ended(Exit),
 }
 
 /// Names one channel, in the order in which they were given to [`Protocol::new`].
@@ -74,33 +116,52 @@ pub(crate) type Slot = usize;
 pub(crate) struct Ending {
     pub(crate) exit: Exit,
     pub(crate) fault: Option<Fault>,
-    /// What each descriptor that leads out of the child gave, in the order of the channels.
+    /// What each descriptor that leads out of the child gave and was not told before, in the order of
+    /// the channels.
     pub(crate) collected: Vec<(i32, Vec<u8>)>,
 }
 
 impl Protocol {
     /// A child that was just started, with a pipe on each of these descriptors.
     pub(crate) fn new(channels: impl IntoIterator<Item = (i32, Direction)>) -> Self {
-        let channel = |(fd, direction)| Channel { fd, direction, open: true, collected: Vec::new() };
+        let channel = |(fd, direction)| Channel {
+            fd,
+            direction,
+            state: State::Open,
+            paused: false,
+            closing_told: false,
+            collected: Splitter::default(),
+        };
         Protocol {
             channels: channels.into_iter().map(channel).collect(),
             exit: None,
+            settled: false,
             fault: None,
-            kill_said: false,
+            killed: false,
             drained: false,
+            told: Told::default(),
         }
+    }
+
+    /// The channel of a descriptor that leads this way.
+    pub(crate) fn slot(&self, fd: i32, direction: Direction) -> Option<Slot> {
+        self.channels.iter().position(|channel| channel.fd == fd && channel.direction == direction)
     }
 
     /// Where the bytes of a channel are collected; the transport reads into its spare capacity.
     pub(crate) fn buffer(&mut self, slot: Slot) -> &mut Vec<u8> {
-        debug_assert!(self.channels[slot].open, "no byte comes after the end of file");
-        &mut self.channels[slot].collected
+        debug_assert!(self.channels[slot].state == State::Open, "no byte comes after the end of file");
+        self.channels[slot].collected.buffer()
     }
 
-    /// A pipe is closed: end of file, or no one left to read our feed, or all of it was fed.
+    /// A pipe is closed: end of file, or no one left to read our feed, or all of it was fed, or the user
+    /// wanted it closed.
     pub(crate) fn closed(&mut self, slot: Slot) {
-        debug_assert!(self.channels[slot].open, "a channel closes once");
-        self.channels[slot].open = false;
+        let state = &mut self.channels[slot].state;
+        debug_assert!(*state != State::Closed, "a channel closes once");
+        if *state == State::Open {
+            *state = State::Closed;
+        }
     }
 
     /// A descriptor failed; it counts as closed.
@@ -110,15 +171,56 @@ impl Protocol {
         self.fault.get_or_insert(Fault { fd, error });
     }
 
+    /// The user takes the pipe over, with what was read from it and not told.
+    pub(crate) fn released(&mut self, slot: Slot) -> Vec<u8> {
+        debug_assert!(self.channels[slot].state == State::Open, "only an open pipe can be taken over");
+        self.channels[slot].state = State::Released;
+        self.channels[slot].collected.take()
+    }
+
+    /// Holds a channel back, or no longer.
+    pub(crate) fn pause(&mut self, slot: Slot, paused: bool) {
+        self.channels[slot].paused = paused;
+    }
+
+    /// Nothing is held back any more.
+    pub(crate) fn resume_all(&mut self) {
+        self.channels.iter_mut().for_each(|channel| channel.paused = false);
+    }
+
+    /// Whether something was read that is not to be told now.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.channels.iter().any(|channel| channel.paused && !channel.collected.is_empty())
+    }
+
+    /// Whether a channel is to be read.
+    pub(crate) fn wants(&self, slot: Slot) -> bool {
+        !self.channels[slot].paused
+    }
+
     /// The child is no more.
     pub(crate) fn exited(&mut self, exit: Exit) {
         debug_assert!(self.exit.is_none(), "a child exits once");
         self.exit = Some(exit);
     }
 
-    /// `Next::Drain` was done.
+    /// What the pipes held when the child exited was read, as far as it is not held back. Whether this is
+    /// new.
+    pub(crate) fn settled(&mut self) -> bool {
+        !std::mem::replace(&mut self.settled, true)
+    }
+
+    /// `Next::Kill` was done.
+    pub(crate) fn killed(&mut self) {
+        self.killed = true;
+    }
+
+    /// `Next::Drain` was done: the pipes count as closed, whoever holds them.
     pub(crate) fn drained(&mut self) {
         self.drained = true;
+        for channel in self.channels.iter_mut().filter(|channel| channel.state == State::Open) {
+            channel.state = State::Closed;
+        }
     }
 
     /// Whether the child was seen to exit.
@@ -128,29 +230,71 @@ impl Protocol {
 
     /// Whether every pipe is closed.
     pub(crate) fn all_closed(&self) -> bool {
-        self.channels.iter().all(|channel| !channel.open)
+        self.channels.iter().all(|channel| channel.state != State::Open)
     }
 
     /// What to do now, from all that was told.
-    pub(crate) fn next(&mut self) -> Next {
+    pub(crate) fn next(&self) -> Next {
         match (self.has_exited(), &self.fault) {
-            (true, _) if self.all_closed() || self.drained => Next::Ended,
+            (true, _) if self.all_closed() => Next::Ended,
             (true, Some(_)) => Next::Drain,
-            (false, Some(_)) if !self.kill_said => {
-                self.kill_said = true;
-                Next::Kill
-            }
+            (false, Some(_)) if !self.killed => Next::Kill,
             _ => Next::Wait,
         }
     }
 
+    /// The next thing to tell the user, of what is known by now.
+    pub(crate) fn notice(&mut self) -> Option<Notice> {
+        for channel in self.channels.iter_mut().filter(|channel| !channel.paused) {
+            let fd = channel.fd;
+            if !channel.collected.is_empty() && channel.state != State::Released {
+                return Some(Notice::Data { fd, data: channel.collected.take() });
+            }
+            if channel.state == State::Closed && !std::mem::replace(&mut channel.closing_told, true) {
+                return Some(Notice::Closed { fd });
+            }
+        }
+        if let (Some(fault), false) = (&self.fault, self.told.fault) {
+            self.told.fault = true;
+            return Some(Notice::Failed { fd: fault.fd, error: crate::error::copy(&fault.error) });
+        }
+        let exit = self.exit.filter(|_| self.settled || self.all_closed())?;
+        if !std::mem::replace(&mut self.told.exit, true) {
+            return Some(Notice::Exited(exit));
+        }
+        let nothing_held = self.channels.iter().all(|c| c.state == State::Released || c.closing_told);
+        if self.all_closed() && nothing_held && !std::mem::replace(&mut self.told.end, true) {
+            return Some(Notice::Ended(exit));
+        }
+        None
+    }
+
+    /// Whether the end was told.
+    pub(crate) fn is_over(&self) -> bool {
+        self.told.end
+    }
+
+    /// The next whole line of any channel, or a piece of `limit` bytes of one that is longer, or what is
+    /// left at the end of file.
+    pub(crate) fn line(&mut self, limit: usize) -> Option<(i32, Piece)> {
+        self.channels.iter_mut().filter(|c| !c.paused && c.state != State::Released).find_map(|channel| {
+            let at_end = channel.state == State::Closed;
+            Some((channel.fd, channel.collected.line(limit, at_end)?))
+        })
+    }
+
     /// All that is known, once `next` said `Ended`.
     pub(crate) fn into_ending(self) -> Ending {
-        let out = self.channels.into_iter().filter(|channel| channel.direction == Direction::Out);
+        let out = |c: &Channel| c.direction == Direction::Out && c.state != State::Released;
         Ending {
             exit: self.exit.unwrap_or(Exit::Lost),
             fault: self.fault,
-            collected: out.map(|channel| (channel.fd, channel.collected)).collect(),
+            collected: self
+                .channels
+                .into_iter()
+                .filter(out)
+                .map(|mut c| (c.fd, c.collected.take()))
+                .collect(),
         }
     }
 }

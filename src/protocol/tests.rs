@@ -84,6 +84,7 @@ proptest! {
                     prop_assert!(model.first_fault.is_some() && !model.exited);
                     model.kills += 1;
                     prop_assert_eq!(model.kills, 1, "killed twice");
+                    protocol.killed();
                 }
                 Next::Drain => {
                     prop_assert!(model.first_fault.is_some() && model.exited && !all_closed);
@@ -150,6 +151,7 @@ fn a_fault_kills_then_takes_what_is_there() {
     let mut protocol = Protocol::new([(0, Direction::In), (1, Direction::Out)]);
     protocol.failed(0, io::Error::other("reader"));
     assert_eq!(protocol.next(), Next::Kill);
+    protocol.killed();
     assert_eq!(protocol.next(), Next::Wait);
     protocol.buffer(1).extend_from_slice(b"kept");
     protocol.exited(lost());
@@ -159,4 +161,138 @@ fn a_fault_kills_then_takes_what_is_there() {
     let ending = protocol.into_ending();
     assert_eq!(ending.fault.expect("the fault").fd, 0);
     assert_eq!(ending.collected, [(1, b"kept".to_vec())]);
+}
+
+/// What happens between two looks at the events.
+#[derive(Clone, Debug)]
+enum Step {
+    Fact(Fact),
+    Settled,
+    Pause(Slot, bool),
+    Release(Slot),
+    /// So many looks.
+    Look(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => fact().prop_map(Step::Fact),
+        1 => Just(Step::Settled),
+        2 => (0..CHANNELS, any::<bool>()).prop_map(|(slot, paused)| Step::Pause(slot, paused)),
+        1 => (0..CHANNELS).prop_map(Step::Release),
+        4 => (1..4_usize).prop_map(Step::Look),
+    ]
+}
+
+/// Holds what is promised of events, whatever they are.
+#[derive(Default)]
+struct Listener {
+    data: [Vec<u8>; CHANNELS],
+    closed: [bool; CHANNELS],
+    failed: usize,
+    exited: bool,
+    ended: bool,
+}
+
+impl Listener {
+    fn hear(&mut self, notice: Notice) {
+        assert!(!self.ended, "{notice:?} after the end");
+        let slot = |fd| FDS.iter().position(|known| *known == fd).expect("one of ours");
+        match notice {
+            Notice::Data { fd, data } => {
+                assert!(!data.is_empty() && !self.closed[slot(fd)], "data after the close of {fd}");
+                self.data[slot(fd)].extend(data);
+            }
+            Notice::Closed { fd } => {
+                assert!(!std::mem::replace(&mut self.closed[slot(fd)], true), "{fd} closed twice");
+            }
+            Notice::Failed { .. } => self.failed += 1,
+            Notice::Exited(_) => assert!(!std::mem::replace(&mut self.exited, true), "exited twice"),
+            Notice::Ended(_) => {
+                assert!(self.exited, "ended before it exited");
+                self.ended = true;
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 32 } else { 4096 }, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Facts, pauses and takeovers in any order: every byte is told once and in order, before the close of
+    /// its descriptor; the end is told once, last, and as soon as it is there.
+    #[test]
+    fn events_keep_their_promises(steps in proptest::collection::vec(step(), 0..80)) {
+        let mut protocol = out(FDS);
+        let mut listener = Listener::default();
+        let mut sent: [Vec<u8>; CHANNELS] = Default::default();
+        let mut taken: [Option<Vec<u8>>; CHANNELS] = Default::default();
+        let mut open = [true; CHANNELS];
+        let mut faults = 0;
+        let finish = |protocol: &mut Protocol, open: &mut [bool; CHANNELS], listener: &mut Listener| {
+            protocol.resume_all();
+            for (slot, open) in open.iter_mut().enumerate().filter(|(_, open)| **open) {
+                protocol.closed(slot);
+                *open = false;
+            }
+            if !protocol.has_exited() {
+                protocol.exited(lost());
+            }
+            protocol.settled();
+            while let Some(notice) = protocol.notice() {
+                listener.hear(notice);
+            }
+        };
+        for step in steps {
+            match step {
+                Step::Fact(Fact::Data(slot, bytes)) if open[slot] => {
+                    protocol.buffer(slot).extend_from_slice(&bytes);
+                    sent[slot].extend(bytes);
+                }
+                Step::Fact(Fact::Closed(slot)) if open[slot] => {
+                    protocol.closed(slot);
+                    open[slot] = false;
+                }
+                Step::Fact(Fact::Failed(slot)) if open[slot] => {
+                    protocol.failed(slot, io::Error::other("broken"));
+                    open[slot] = false;
+                    faults += 1;
+                }
+                Step::Fact(Fact::Exited) if !protocol.has_exited() => protocol.exited(lost()),
+                Step::Settled if protocol.has_exited() => drop(protocol.settled()),
+                Step::Pause(slot, paused) => {
+                    protocol.pause(slot, paused);
+                    prop_assert_eq!(protocol.wants(slot), !paused);
+                }
+                Step::Release(slot) if open[slot] => {
+                    taken[slot] = Some(protocol.released(slot));
+                    open[slot] = false;
+                }
+                Step::Look(times) => {
+                    for _ in 0..times {
+                        match protocol.notice() {
+                            Some(notice) => listener.hear(notice),
+                            None => break,
+                        }
+                    }
+                }
+                _ => {}
+            }
+            if listener.ended {
+                prop_assert!(open.iter().all(|open| !open), "ended with an open pipe");
+                prop_assert!(protocol.is_over());
+                break;
+            }
+        }
+        finish(&mut protocol, &mut open, &mut listener);
+        prop_assert!(listener.ended && protocol.is_over() && protocol.notice().is_none());
+        prop_assert_eq!(listener.failed, usize::from(faults > 0), "the first fault, once");
+        for slot in 0..CHANNELS {
+            let mut told = listener.data[slot].clone();
+            // What was taken over comes after what was told, and is told to nobody else.
+            prop_assert_eq!(listener.closed[slot], taken[slot].is_none());
+            told.extend(taken[slot].take().unwrap_or_default());
+            prop_assert_eq!(&told, &sent[slot]);
+        }
+    }
 }

@@ -32,18 +32,21 @@ mod windows;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use crate::error::{InvalidReason, Refusal};
 use crate::output::Exit;
+use crate::signal::Signal;
+#[cfg(unix)]
+use crate::stdio::PtySize;
 
 #[cfg(windows)]
 pub(crate) use handles::Pipe;
 #[cfg(unix)]
 pub(crate) use raw::write_quietly;
 #[cfg(unix)]
-pub(crate) use unix::Pipe;
+pub(crate) use unix::{Pipe, resize};
 
 /// All that is needed to start one child.
 #[derive(Debug)]
@@ -64,7 +67,19 @@ pub(crate) struct Launch<'a> {
     pub(crate) inherit_fds: bool,
     #[cfg(unix)]
     pub(crate) identity: &'a Identity,
+    /// The child's descriptors 0, 1 and 2 are a terminal of this size; the ends name none of them.
+    #[cfg(unix)]
+    pub(crate) terminal: Option<PtySize>,
     pub(crate) kill_on_drop: bool,
+}
+
+impl Launch<'_> {
+    pub(crate) fn has_terminal(&self) -> bool {
+        #[cfg(unix)]
+        return self.terminal.is_some();
+        #[cfg(not(unix))]
+        false
+    }
 }
 
 /// The child's side of one descriptor.
@@ -106,8 +121,16 @@ impl Identity {
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) child: Child,
-    /// The parent's ends, in the order of `Launch::ends`.
+    pub(crate) ours: Ours,
+}
+
+/// The parent's ends.
+#[derive(Debug, Default)]
+pub(crate) struct Ours {
+    /// In the order of `Launch::ends`; a terminal's are 0, to write, and 1, to read.
     pub(crate) pipes: Vec<(i32, Pipe)>,
+    /// The terminal once more, which hangs up when nobody here has it open.
+    pub(crate) terminal: Option<Pipe>,
 }
 
 /// Starts a child.
@@ -116,12 +139,12 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Started, Refusal> {
         return Err(Refusal::invalid(InvalidReason::EmptyProgram, "the program has no name"));
     }
     #[cfg(unix)]
-    let (engine, pipes) = unix::spawn(launch)?;
+    let (engine, ours) = unix::spawn(launch)?;
     #[cfg(windows)]
-    let (engine, pipes) = windows::spawn(launch)?;
+    let (engine, ours) = windows::spawn(launch)?;
     let child =
         Child { engine: Arc::new(engine), exited: false, look: false, kill_on_drop: launch.kill_on_drop };
-    Ok(Started { child, pipes })
+    Ok(Started { child, ours })
 }
 
 /// One started child. Dropping it kills the child, unless told otherwise, and has it reaped in the
@@ -187,18 +210,44 @@ impl Child {
 
     /// Kills the child; nothing happens to one that was reaped.
     pub(crate) fn kill(&self) {
-        // The only errors are "no such process" and "not permitted" (a child that changed its user):
-        // in both nothing can be done.
-        let _: io::Result<()> = match &*self.engine {
+        // The only error is "not permitted" (a child that changed its user): nothing can be done.
+        let _: io::Result<bool> = self.engine.signal(Signal::KILL);
+    }
+
+    pub(crate) fn remote(&self) -> Remote {
+        Remote(Arc::downgrade(&self.engine))
+    }
+}
+
+impl Engine {
+    /// Sends a signal; `false` where the child was reaped already.
+    fn signal(&self, signal: Signal) -> io::Result<bool> {
+        match self {
             #[cfg(all(target_os = "linux", target_env = "gnu"))]
-            Engine::Native(child) => child.kill(),
+            Engine::Native(child) => child.signal(signal),
             #[cfg(unix)]
-            Engine::Portable(child) => child.kill(),
+            Engine::Portable(child) => child.signal(signal),
             #[cfg(unix)]
-            Engine::Lost => Ok(()),
+            Engine::Lost => Ok(false),
             #[cfg(windows)]
-            Engine::Windows(child) => child.kill(),
-        };
+            Engine::Windows(child) => child.signal(signal),
+        }
+    }
+}
+
+/// Names a child from anywhere, and keeps nothing of it alive.
+#[derive(Clone, Debug)]
+pub(crate) struct Remote(Weak<Engine>);
+
+impl Remote {
+    /// Of a child that was never started.
+    pub(crate) fn nobody() -> Self {
+        Remote(Weak::new())
+    }
+
+    /// Sends a signal; `false` where the child was reaped already.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<bool> {
+        self.0.upgrade().map_or(Ok(false), |engine| engine.signal(signal))
     }
 }
 

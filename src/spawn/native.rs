@@ -21,13 +21,14 @@ use std::time::Duration;
 
 use async_io::Async;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 
 use super::fds::Action;
 use super::unix::{Image, Wiring, retry_busy};
 use super::{Engine, program};
 use crate::error::Refusal;
 use crate::output::{Exit, Usage};
+use crate::signal::Signal;
 
 /// A child of this engine.
 #[derive(Debug)]
@@ -89,8 +90,9 @@ fn symbol(name: &CStr) -> Option<ptr::NonNull<c_void>> {
 
 /// Starts a child and watches it.
 pub(super) fn spawn(image: &Image, wiring: Wiring) -> Result<Engine, Refusal> {
-    let actions = FileActions::new(image, &wiring.actions()).map_err(Refusal::os)?;
-    let attributes = Attributes::new().map_err(Refusal::os)?;
+    let terminal = wiring.terminal.as_deref();
+    let actions = FileActions::new(image, &wiring.actions(), terminal).map_err(Refusal::os)?;
+    let attributes = Attributes::new(terminal.is_some()).map_err(Refusal::os)?;
     // The pidfd needs a number once the child exists. The child's ends of pipes free theirs just then;
     // where there are none, this one does.
     let placeholder = if wiring.frees_numbers() {
@@ -171,7 +173,7 @@ fn watch(pid: Pid) -> Result<Engine, Refusal> {
 fn abandon(pid: Pid, error: io::Error) -> Refusal {
     // The number is the child's own still: nobody but us reaps it (or else it is gone, and killing a
     // number that was given away within these microseconds is what every pid-based library risks).
-    let _: Result<(), Errno> = rustix::process::kill_process(pid, Signal::KILL);
+    let _: Result<(), Errno> = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     while let Err(Errno::INTR) = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()) {}
     Refusal::os(error)
 }
@@ -214,13 +216,23 @@ impl Native {
         Some(exit)
     }
 
-    /// SIGKILL, unless the child was reaped.
-    pub(super) fn kill(&self) -> io::Result<()> {
+    /// Sends a signal; `false` where the child was reaped already.
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<bool> {
         let reaped = self.reaped.lock().unwrap_or_else(PoisonError::into_inner);
         if *reaped {
-            return Ok(());
+            return Ok(false);
         }
-        Ok(pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL)?)
+        let pidfd = self.pidfd.get_ref().as_raw_fd();
+        let info = ptr::null::<libc::siginfo_t>();
+        // SAFETY: a live descriptor; without siginfo the kernel makes up that of kill(2).
+        match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signal.as_raw(), info, 0) } {
+            0 => Ok(true),
+            _ => match io::Error::last_os_error() {
+                // A stranger reaped it.
+                error if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+                error => Err(error),
+            },
+        }
     }
 }
 
@@ -280,7 +292,7 @@ fn to_usage(usage: &libc::rusage) -> Usage {
 struct FileActions(libc::posix_spawn_file_actions_t);
 
 impl FileActions {
-    fn new(image: &Image, plan: &[Action]) -> io::Result<Self> {
+    fn new(image: &Image, plan: &[Action], terminal: Option<&CStr>) -> io::Result<Self> {
         let mut raw = MaybeUninit::uninit();
         // SAFETY: initialises what it is given.
         check(unsafe { libc::posix_spawn_file_actions_init(raw.as_mut_ptr()) })?;
@@ -298,6 +310,13 @@ impl FileActions {
                 Action::Close(fd) => unsafe { libc::posix_spawn_file_actions_addclose(&mut actions.0, fd) },
                 // SAFETY: initialised actions, and the function of that name.
                 Action::CloseFrom(fd) => unsafe { (extensions.add_close_from)(&mut actions.0, fd) },
+            })?;
+        }
+        if let Some(path) = terminal {
+            // A session's leader that opens a terminal makes it its controlling terminal, tty_ioctl(4).
+            // SAFETY: initialised actions, and a C string, which is copied.
+            check(unsafe {
+                libc::posix_spawn_file_actions_addopen(&mut actions.0, 0, path.as_ptr(), libc::O_RDWR, 0)
             })?;
         }
         if let Some((cwd, _)) = &image.cwd {
@@ -322,7 +341,7 @@ impl Drop for FileActions {
 struct Attributes(libc::posix_spawnattr_t);
 
 impl Attributes {
-    fn new() -> io::Result<Self> {
+    fn new(own_session: bool) -> io::Result<Self> {
         let mut raw = MaybeUninit::uninit();
         // SAFETY: initialises what it is given.
         check(unsafe { libc::posix_spawnattr_init(raw.as_mut_ptr()) })?;
@@ -337,7 +356,10 @@ impl Attributes {
         unsafe { libc::sigfillset(set.as_mut_ptr()) };
         // SAFETY: initialised attributes and set. glibc shrugs at SIGKILL and SIGSTOP in it.
         check(unsafe { libc::posix_spawnattr_setsigdefault(&mut attributes.0, set.as_ptr()) })?;
-        let flags = (libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF) as i16;
+        let mut flags = (libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF) as i16;
+        if own_session {
+            flags |= libc::POSIX_SPAWN_SETSID;
+        }
         // SAFETY: initialised attributes.
         check(unsafe { libc::posix_spawnattr_setflags(&mut attributes.0, flags) })?;
         Ok(attributes)

@@ -25,6 +25,7 @@ use super::unix::{Image, Wiring, pipe, retry_busy};
 use super::{Engine, Identity, program};
 use crate::error::{Refusal, SpawnReason};
 use crate::output::Exit;
+use crate::signal::Signal;
 
 /// A child of this engine.
 pub(super) struct Portable {
@@ -63,16 +64,20 @@ impl Portable {
         Poll::Ready(exit)
     }
 
-    /// SIGKILL, unless the child was reaped.
-    pub(super) fn kill(&self) -> io::Result<()> {
+    /// Sends a signal; `false` where the child was reaped already.
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<bool> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.is_none() {
-            return Ok(());
+            return Ok(false);
         }
         // SAFETY: no memory is involved; the pid is the child's, since it was not reaped.
-        match unsafe { libc::kill(self.pid as libc::pid_t, libc::SIGKILL) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
+        match unsafe { libc::kill(self.pid as libc::pid_t, signal.as_raw()) } {
+            0 => Ok(true),
+            _ => match io::Error::last_os_error() {
+                // A stranger reaped it.
+                error if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+                error => Err(error),
+            },
         }
     }
 }
@@ -85,6 +90,7 @@ pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Re
     let new_process = Arc::new(NewProcess {
         actions: wiring.actions(),
         report: source,
+        terminal: wiring.terminal.is_some(),
         highest_open: highest_open(),
         image,
         identity: identity.clone(),
@@ -160,6 +166,8 @@ struct NewProcess {
     actions: Vec<Action>,
     /// Where the report's descriptor is before the actions.
     report: RawFd,
+    /// Descriptor 0 is to be the controlling terminal of a new session.
+    terminal: bool,
     /// No descriptor above this one is open, where the system has no call that closes all.
     highest_open: RawFd,
 }
@@ -177,6 +185,7 @@ mod step {
     pub(super) const GROUP: i32 = 4;
     pub(super) const USER: i32 = 5;
     pub(super) const EXECUTE: i32 = 6;
+    pub(super) const TERMINAL: i32 = 7;
 }
 
 /// Step and error number.
@@ -204,6 +213,11 @@ impl NewProcess {
     fn become_program(&self, report: &mut RawFd) -> Failure {
         if let Err(errno) = self.wire(report) {
             return (step::DESCRIPTORS, errno);
+        }
+        if self.terminal {
+            if let Err(errno) = take_terminal() {
+                return (step::TERMINAL, errno);
+            }
         }
         if let Some((cwd, _)) = &self.image.cwd {
             // SAFETY: a C string.
@@ -306,6 +320,7 @@ impl NewProcess {
             step::GROUPS => "cannot set the supplementary groups",
             step::GROUP => "cannot become the group",
             step::USER => "cannot become the user",
+            step::TERMINAL => "cannot take the terminal",
             _ => "cannot set up its descriptors",
         };
         Refusal::spawn(SpawnReason::Other, format!("{what}: {error}"), error)
@@ -316,6 +331,14 @@ impl NewProcess {
 fn tell(report: RawFd, words: &[c_int]) {
     // SAFETY: the bytes of the words.
     unsafe { libc::write(report, words.as_ptr().cast(), size_of_val(words)) };
+}
+
+/// A new session, whose controlling terminal is descriptor 0: setsid(2), tty_ioctl(4).
+fn take_terminal() -> Result<(), c_int> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::setsid() })?;
+    // SAFETY: this request takes a number. The type of the request differs.
+    check(unsafe { libc::ioctl(0, libc::TIOCSCTTY as _, 0) })
 }
 
 fn set_close_on_exec(fd: RawFd, on: bool) -> Result<(), c_int> {

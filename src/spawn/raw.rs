@@ -1,6 +1,7 @@
 //! The few lines that both Unix engines need and that no safe wrapper has.
 #![allow(unsafe_code)]
 
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
@@ -15,17 +16,17 @@ pub(super) fn borrow(number: RawFd) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 
-/// `write(2)` that never raises SIGPIPE, whatever the host made of that signal.
+/// `writev(2)` that never raises SIGPIPE, whatever the host made of that signal.
 ///
-/// Rust programs ignore SIGPIPE, and then this is a plain write; a host in another language may have
+/// Rust programs ignore SIGPIPE, and then this is a plain call; a host in another language may have
 /// left it deadly. Then it is blocked in this thread for the call, and taken off the pending signals
 /// where the call raised it (a SIGPIPE is sent to the writing thread).
-pub(crate) fn write_quietly(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+pub(crate) fn write_quietly(fd: BorrowedFd<'_>, buffers: &[IoSlice<'_>]) -> Result<usize, Errno> {
     if !sigpipe_is_deadly() {
-        return rustix::io::write(fd, bytes);
+        return rustix::io::writev(fd, buffers);
     }
-    let Some((only_pipe, before)) = block_sigpipe() else { return rustix::io::write(fd, bytes) };
-    let written = rustix::io::write(fd, bytes);
+    let Some((only_pipe, before)) = block_sigpipe() else { return rustix::io::writev(fd, buffers) };
+    let written = rustix::io::writev(fd, buffers);
     if written == Err(Errno::PIPE) {
         take_pending(&only_pipe);
     }

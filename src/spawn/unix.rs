@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr, c_char, c_int};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::thread;
@@ -11,26 +11,35 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Resource, getrlimit};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::fds::{self, Others};
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 use super::native;
 use super::raw::borrow;
-use super::{End, Engine, Launch, portable, program};
+use super::{End, Engine, Launch, Ours, portable, program};
 use crate::error::{InvalidReason, Refusal};
+use crate::stdio::PtySize;
 
 /// The parent's end of a pipe: non-blocking, close-on-exec.
 pub(crate) type Pipe = OwnedFd;
 
-pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Engine, Vec<(i32, Pipe)>), Refusal> {
+pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Engine, Ours), Refusal> {
     let image = Image::new(launch)?;
     let mut wiring = Wiring::new(launch)?;
-    let pipes = std::mem::take(&mut wiring.pipes);
+    let ours = std::mem::take(&mut wiring.ours);
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if native::available() && launch.identity.is_parents() {
-        return Ok((native::spawn(&image, wiring)?, pipes));
+        return Ok((native::spawn(&image, wiring)?, ours));
     }
-    Ok((portable::spawn(image, wiring, launch.identity)?, pipes))
+    Ok((portable::spawn(image, wiring, launch.identity)?, ours))
+}
+
+/// Sets the size of a terminal.
+pub(crate) fn resize(terminal: BorrowedFd<'_>, size: PtySize) -> io::Result<()> {
+    let PtySize { rows, columns } = size;
+    Ok(tcsetwinsize(terminal, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })?)
 }
 
 /// What the child becomes, in the form that the kernel takes.
@@ -115,8 +124,9 @@ pub(super) struct Wiring {
     /// To be closed in the child though others are inherited.
     pub(super) closed: Vec<RawFd>,
     pub(super) others: Others,
-    /// Non-blocking ends for the parent.
-    pipes: Vec<(i32, Pipe)>,
+    /// The terminal that is to be the child's controlling one.
+    pub(super) terminal: Option<CString>,
+    ours: Ours,
     /// Keeps sources open until the child has them: the child's ends of pipes, the null device,
     /// moved copies.
     keep: Vec<OwnedFd>,
@@ -125,8 +135,17 @@ pub(super) struct Wiring {
 impl Wiring {
     fn new(launch: &Launch<'_>) -> Result<Self, Refusal> {
         let others = if launch.inherit_fds { Others::Inherit } else { Others::Close };
-        let mut wiring =
-            Wiring { wanted: Vec::new(), closed: Vec::new(), others, pipes: Vec::new(), keep: Vec::new() };
+        let mut wiring = Wiring {
+            wanted: Vec::new(),
+            closed: Vec::new(),
+            others,
+            terminal: None,
+            ours: Ours::default(),
+            keep: Vec::new(),
+        };
+        if let Some(size) = launch.terminal {
+            wiring.open_terminal(size)?;
+        }
         if let Some((highest, _)) = launch.ends.last() {
             check_limit(*highest)?;
         }
@@ -161,6 +180,29 @@ impl Wiring {
         wiring.wanted.sort_unstable();
         wiring.move_sources()?;
         Ok(wiring)
+    }
+
+    /// A new terminal as the child's 0, 1 and 2.
+    fn open_terminal(&mut self, size: PtySize) -> Result<(), Refusal> {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+        #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "netbsd"))]
+        let flags = flags | OpenptFlags::CLOEXEC;
+        let ours = openpt(flags).map_err(os)?;
+        rustix::io::fcntl_setfd(&ours, rustix::io::FdFlags::CLOEXEC).map_err(os)?;
+        grantpt(&ours).map_err(os)?;
+        unlockpt(&ours).map_err(os)?;
+        let path = ptsname(&ours, Vec::new()).map_err(os)?;
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let childs = self.keep(open(&*path, flags, Mode::empty()))?;
+        resize(ours.as_fd(), size).map_err(Refusal::os)?;
+        set_nonblocking(&ours)?;
+        for end in [0, 1] {
+            self.ours.pipes.push((end, fcntl_dupfd_cloexec(&ours, 0).map_err(os)?));
+        }
+        self.ours.terminal = Some(ours);
+        self.wanted.extend([0, 1, 2].map(|target| (target, childs)));
+        self.terminal = Some(path);
+        Ok(())
     }
 
     /// Gives each `same_as` the source of what it names, through any chain.
@@ -244,11 +286,15 @@ impl Wiring {
     }
 
     fn pipe(&mut self, target: i32, ours: OwnedFd, childs: OwnedFd) -> Result<RawFd, Refusal> {
-        let flags = fcntl_getfl(&ours).map_err(os)?;
-        fcntl_setfl(&ours, flags | OFlags::NONBLOCK).map_err(os)?;
-        self.pipes.push((target, ours));
+        set_nonblocking(&ours)?;
+        self.ours.pipes.push((target, ours));
         self.keep(Ok(childs))
     }
+}
+
+fn set_nonblocking(fd: &OwnedFd) -> Result<(), Refusal> {
+    let flags = fcntl_getfl(fd).map_err(os)?;
+    fcntl_setfl(fd, flags | OFlags::NONBLOCK).map_err(os)
 }
 
 /// The parent's own descriptor of that number, where it is open.

@@ -28,9 +28,10 @@ use windows_sys::Win32::Foundation::{
 };
 
 use super::handles::{Pipe, nothing, pipe};
-use super::{End, Engine, Launch};
+use super::{End, Engine, Launch, Ours};
 use crate::error::{InvalidReason, Refusal, SpawnReason};
 use crate::output::Exit;
+use crate::signal::Signal;
 
 /// A child of this engine.
 pub(super) struct Handle {
@@ -67,11 +68,14 @@ impl Handle {
         Poll::Ready(exit)
     }
 
-    /// Ends the child with exit code 1, unless it was reaped.
-    pub(super) fn kill(&self) -> io::Result<()> {
+    /// Ends the child with exit code 1, whatever the signal; `false` where it was reaped already.
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<bool> {
+        if ![Signal::INT, Signal::TERM, Signal::KILL].contains(&signal) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         match &mut *self.running.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(running) => running.child.kill(),
-            None => Ok(()),
+            Some(running) => running.child.kill().map(|()| true),
+            None => Ok(false),
         }
     }
 }
@@ -80,7 +84,7 @@ impl Handle {
 ///
 /// Where async-process cannot watch what it has just started (the system has no memory left to wait for
 /// one more process), the child runs on: async-process has forgotten its handle by then.
-pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Engine, Vec<(i32, Pipe)>), Refusal> {
+pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Engine, Ours), Refusal> {
     refuse_nul(launch)?;
     let mut wiring = Wiring::new(launch)?;
     let program = program(launch.program, launch.cwd);
@@ -94,7 +98,7 @@ pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Engine, Vec<(i32, Pipe)>), R
     let mut child = command.spawn().map_err(|error| explain(error, &program, launch))?;
     let status = Box::pin(child.status());
     let handle = Handle { pid: child.id(), running: Mutex::new(Some(Running { status, child })) };
-    Ok((Engine::Windows(handle), wiring.pipes))
+    Ok((Engine::Windows(handle), Ours { pipes: wiring.pipes, terminal: None }))
 }
 
 /// Windows ends every text at a NUL; std refuses it too, but cannot say where it is.

@@ -1,6 +1,6 @@
 //! Feeds a pipe into the child: bytes that are at hand, or a reader as it goes.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::PoisonError;
 use std::task::{Context, Poll, ready};
 
@@ -16,6 +16,8 @@ pub(crate) enum Source {
     Bytes(Feed),
     /// Taken out once the child exists, so that a failed start does not cost the reader.
     Reader(ReaderSlot),
+    /// The user writes, through an `Inlet`.
+    Writer,
 }
 
 /// One pipe and what flows into it. Dropping it is the child's end of file.
@@ -35,6 +37,7 @@ enum State {
 impl Feeder {
     pub(super) fn new(pipe: Pipe, source: Source) -> io::Result<Self> {
         let state = match source {
+            Source::Writer => unreachable!("what the user writes is not fed"),
             Source::Bytes(feed) => State::Bytes(feed, 0),
             Source::Reader(slot) => {
                 let reader = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -59,15 +62,15 @@ impl Feeder {
         match &mut self.state {
             State::Bytes(feed, offset) => {
                 while *offset < feed.as_slice().len() {
-                    *offset += ready!(self.pipe.poll_write(cx, &feed.as_slice()[*offset..]))
+                    *offset += ready!(self.pipe.poll_write(cx, &[IoSlice::new(&feed.as_slice()[*offset..])]))
                         .map_err(Stop::writing)?;
                 }
                 Poll::Ready(Ok(()))
             }
             State::Reader { reader, chunk, start, end } => loop {
                 while start < end {
-                    *start +=
-                        ready!(self.pipe.poll_write(cx, &chunk[*start..*end])).map_err(Stop::writing)?;
+                    *start += ready!(self.pipe.poll_write(cx, &[IoSlice::new(&chunk[*start..*end])]))
+                        .map_err(Stop::writing)?;
                 }
                 chunk.resize(CHUNK, 0);
                 let read = match reader.as_mut().poll_read(cx, chunk) {

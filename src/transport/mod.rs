@@ -7,26 +7,46 @@
 //! nobody polls, which is the backpressure; one poll does a bounded amount of work.
 
 mod feed;
+mod inlet;
+mod ladder;
+mod outlet;
 #[cfg(unix)]
 mod pipe;
 #[cfg(windows)]
 #[path = "pipe_windows.rs"]
 mod pipe;
 
+#[cfg(unix)]
+use std::io;
+#[cfg(unix)]
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::error::Refusal;
-use crate::protocol::{Direction, Ending, Next, Protocol, Slot};
-use crate::spawn::{Child, Launch, spawn};
+use crate::protocol::{Direction, Ending, Next, Notice, Piece, Protocol, Slot};
+#[cfg(unix)]
+use crate::spawn::resize;
+use crate::spawn::{Child, Launch, Remote, spawn};
+#[cfg(unix)]
+use crate::stdio::PtySize;
+use crate::stdio::WriterSlot;
 
 use feed::Feeder;
 pub(crate) use feed::Source;
-use pipe::ReadEnd;
+pub(crate) use inlet::Inlet;
+pub(crate) use ladder::terminate;
+pub(crate) use outlet::Outlet;
+use outlet::{Terminal, hang_up};
 
-/// How many reads and writes one poll may do before it lets other tasks run. At 64 KiB a read this is
-/// about a millisecond.
+/// How many rounds of reads and writes one poll may do before it lets other tasks run. At 64 KiB a
+/// read this is about a millisecond.
 const BUDGET: usize = 64;
+
+/// After so many rounds all that a pipe held at the exit was read: 1 MiB is the most that a pipe of an
+/// ordinary user holds, pipe(7).
+const SETTLING: usize = 16;
 
 /// A running child with its pipes. Dropping it kills the child.
 #[derive(Debug)]
@@ -39,73 +59,141 @@ pub(crate) struct Transport {
     started: Instant,
     /// All pipes were seen closed, and the exit was looked for right then.
     looked: bool,
+    rounds_since_exit: usize,
+    /// Empty where the child has none, or it was closed.
+    terminal: Terminal,
+    #[cfg(unix)]
+    had_terminal: bool,
+    /// Rounds since the last time that other tasks were let run.
+    spent: usize,
 }
 
 #[derive(Debug)]
 enum Lane {
-    Read(ReadEnd),
+    Read(Outlet),
     Feed(Feeder),
-    Closed,
+    Write {
+        inlet: Arc<Inlet>,
+        /// The user has it.
+        taken: bool,
+    },
+    /// Closed, or taken over by the user.
+    Gone,
+}
+
+/// What flows through the pipes, by the child's descriptor.
+#[derive(Default)]
+pub(crate) struct Flows {
+    /// Of each pipe into the child.
+    pub(crate) sources: Vec<(i32, Source)>,
+    /// Copies of pipes out of the child.
+    pub(crate) copies: Vec<(i32, WriterSlot)>,
 }
 
 impl Transport {
-    /// Starts a child. Each of the launch's `Input` ends is fed from the source of its number; all
-    /// `Output` ends are collected.
-    pub(crate) fn start(launch: &Launch<'_>, mut sources: Vec<(i32, Source)>) -> Result<Self, Refusal> {
+    /// Starts a child. Each of the launch's `Input` ends has a source of its number; all `Output` ends
+    /// are collected.
+    pub(crate) fn start(launch: &Launch<'_>, mut flows: Flows) -> Result<Self, Refusal> {
         let started = Instant::now();
         let spawned = spawn(launch)?;
-        let mut channels = Vec::with_capacity(spawned.pipes.len());
-        let mut lanes = Vec::with_capacity(spawned.pipes.len());
-        for (fd, pipe) in spawned.pipes {
+        let terminal = Terminal::new(Mutex::new(spawned.ours.terminal));
+        let mut channels = Vec::with_capacity(spawned.ours.pipes.len());
+        let mut lanes = Vec::with_capacity(spawned.ours.pipes.len());
+        for (fd, pipe) in spawned.ours.pipes {
+            let is_terminal = launch.has_terminal() && fd <= 1;
             // Where this fails the child is dropped, and so killed and reaped.
-            match sources.iter().position(|(n, _)| *n == fd) {
-                Some(place) => {
-                    let (_, source) = sources.swap_remove(place);
-                    lanes.push(Lane::Feed(Feeder::new(pipe, source).map_err(Refusal::os)?));
-                    channels.push((fd, Direction::In));
+            let lane = match take(&mut flows.sources, fd) {
+                Some(Source::Writer) => {
+                    Inlet::new(pipe, is_terminal).map(|inlet| Lane::Write { inlet, taken: false })
                 }
+                Some(source) => Feeder::new(pipe, source).map(Lane::Feed),
                 None => {
-                    lanes.push(Lane::Read(ReadEnd::new(pipe).map_err(Refusal::os)?));
-                    channels.push((fd, Direction::Out));
+                    let copy = take(&mut flows.copies, fd)
+                        .and_then(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+                    Outlet::new(pipe, copy, is_terminal.then(|| terminal.clone())).map(Lane::Read)
+                }
+            };
+            let lane = lane.map_err(Refusal::os)?;
+            channels.push((fd, if let Lane::Read(_) = lane { Direction::Out } else { Direction::In }));
+            lanes.push(lane);
+        }
+        let mut protocol = Protocol::new(channels);
+        if launch.has_terminal() {
+            // A terminal is one thing, and closes when its output does.
+            if let Some(slot) = protocol.slot(0, Direction::In) {
+                if let Lane::Write { .. } = lanes[slot] {
+                    protocol.released(slot);
                 }
             }
         }
         Ok(Transport {
             child: spawned.child,
-            protocol: Protocol::new(channels),
+            protocol,
             lanes,
             started,
             looked: false,
+            rounds_since_exit: 0,
+            terminal,
+            #[cfg(unix)]
+            had_terminal: launch.has_terminal(),
+            spent: 0,
         })
+    }
+
+    /// Whether the end was told.
+    pub(crate) fn is_over(&self) -> bool {
+        self.protocol.is_over()
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
         self.child.pid()
     }
 
-    /// Moves bytes until the child has ended.
+    pub(crate) fn remote(&self) -> Remote {
+        self.child.remote()
+    }
+
+    /// Moves bytes until the child has ended, and collects them.
     pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        for _ in 0..BUDGET {
-            match self.protocol.next() {
-                Next::Ended => return Poll::Ready(()),
-                Next::Kill => self.kill(),
-                Next::Drain => {
-                    self.drain();
-                    continue;
-                }
-                Next::Wait => {}
+        self.poll_until(cx, |protocol| (protocol.next() == Next::Ended).then_some(()))
+    }
+
+    /// Moves bytes until there is something to tell; `None` after the end was told.
+    pub(crate) fn poll_notice(&mut self, cx: &mut Context<'_>) -> Poll<Option<Notice>> {
+        self.poll_until(cx, |protocol| match protocol.notice() {
+            None if protocol.is_over() => Some(None),
+            notice => notice.map(Some),
+        })
+    }
+
+    /// Moves bytes until there is a line to tell; `None` when the child has ended and there is none.
+    pub(crate) fn poll_line(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<Option<(i32, Piece)>> {
+        self.poll_until(cx, |protocol| match protocol.line(limit) {
+            None if protocol.next() == Next::Ended && !protocol.holds_back() => Some(None),
+            line => line.map(Some),
+        })
+    }
+
+    fn poll_until<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut wanted: impl FnMut(&mut Protocol) -> Option<T>,
+    ) -> Poll<T> {
+        loop {
+            if let Some(found) = wanted(&mut self.protocol) {
+                return Poll::Ready(found);
             }
-            let mut progress = false;
-            for slot in 0..self.lanes.len() {
-                progress |= self.poll_lane(slot, cx);
+            if self.spent == BUDGET {
+                self.spent = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
-            progress |= self.poll_exit(cx);
-            if !progress {
+            self.spent += 1;
+            if !self.advance(cx) {
+                self.spent = 0;
                 return Poll::Pending;
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
     /// What the child left, and how long it took; once `poll_end` was ready.
@@ -114,11 +202,35 @@ impl Transport {
         (self.protocol.into_ending(), elapsed)
     }
 
+    /// Does what the protocol says and one round over all pipes. Whether anything happened.
+    fn advance(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.protocol.next() {
+            Next::Kill => self.kill(),
+            Next::Drain => {
+                self.drain();
+                return true;
+            }
+            Next::Wait | Next::Ended => {}
+        }
+        let mut progress = false;
+        for slot in 0..self.lanes.len() {
+            progress |= self.poll_lane(slot, cx);
+        }
+        if self.protocol.has_exited() {
+            // A descendant may go on writing for ever.
+            self.rounds_since_exit += 1;
+            let settled = !progress || self.rounds_since_exit > SETTLING;
+            return progress | (settled && self.protocol.settled());
+        }
+        progress | self.poll_exit(cx)
+    }
+
     /// One read, or as much feeding as the pipe takes. Whether anything happened.
     fn poll_lane(&mut self, slot: Slot, cx: &mut Context<'_>) -> bool {
         let done = match &mut self.lanes[slot] {
-            Lane::Closed => return false,
-            Lane::Read(pipe) => match pipe.poll_read(cx, self.protocol.buffer(slot)) {
+            Lane::Gone => return false,
+            Lane::Read(_) if !self.protocol.wants(slot) => return false,
+            Lane::Read(outlet) => match outlet.poll_read(cx, self.protocol.buffer(slot)) {
                 Poll::Pending => return false,
                 Poll::Ready(Ok(0)) => Ok(()),
                 Poll::Ready(Ok(_)) => return true,
@@ -128,19 +240,34 @@ impl Transport {
                 Poll::Pending => return false,
                 Poll::Ready(result) => result,
             },
+            Lane::Write { inlet, .. } => match inlet.poll_closed(cx) {
+                Poll::Pending => return false,
+                Poll::Ready(()) => Ok(()),
+            },
         };
-        self.lanes[slot] = Lane::Closed;
         match done {
-            Ok(()) => self.protocol.closed(slot),
-            Err(error) => self.protocol.failed(slot, error),
+            Ok(()) => {
+                self.shut(slot);
+            }
+            Err(error) => {
+                self.protocol.failed(slot, error);
+                self.lanes[slot] = Lane::Gone;
+            }
         }
         true
     }
 
-    fn poll_exit(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.protocol.has_exited() {
-            return false;
+    /// Closes our end of a pipe.
+    fn shut(&mut self, slot: Slot) {
+        match std::mem::replace(&mut self.lanes[slot], Lane::Gone) {
+            Lane::Gone => return,
+            Lane::Write { inlet, .. } => inlet.close(),
+            Lane::Read(_) | Lane::Feed(_) => {}
         }
+        self.protocol.closed(slot);
+    }
+
+    fn poll_exit(&mut self, cx: &mut Context<'_>) -> bool {
         // A child closes its pipes by exiting, most of the time.
         if self.protocol.all_closed() && !self.looked {
             self.looked = true;
@@ -149,19 +276,41 @@ impl Transport {
         match self.child.poll_exit(cx) {
             Poll::Ready(exit) => {
                 self.protocol.exited(exit);
+                self.hang_up();
+                // What it wrote is there, whether the reactor has said so or not.
+                for lane in &mut self.lanes {
+                    if let Lane::Read(outlet) = lane {
+                        outlet.look();
+                    }
+                }
                 true
             }
             Poll::Pending => false,
         }
     }
 
+    /// Closes the terminal, if there is one.
+    fn hang_up(&mut self) {
+        hang_up(&self.terminal);
+        for slot in 0..self.lanes.len() {
+            // What is typed has nobody to read it any more.
+            if matches!(&self.lanes[slot], Lane::Write { inlet, .. } if inlet.is_terminal()) {
+                self.shut(slot);
+            }
+        }
+    }
+
     /// Kills the child and stops feeding it.
     fn kill(&mut self) {
         self.child.kill();
-        for (slot, lane) in self.lanes.iter_mut().enumerate() {
-            if let Lane::Feed(_) = lane {
-                *lane = Lane::Closed;
-                self.protocol.closed(slot);
+        self.close_inputs(|_| true);
+        self.protocol.killed();
+    }
+
+    fn close_inputs(&mut self, which: impl Fn(&Lane) -> bool) {
+        for slot in 0..self.lanes.len() {
+            if !matches!(self.lanes[slot], Lane::Read(_)) && which(&self.lanes[slot]) {
+                self.shut(slot);
             }
         }
     }
@@ -169,10 +318,85 @@ impl Transport {
     /// Takes what the pipes hold at this moment, whoever else may write to them.
     fn drain(&mut self) {
         for (slot, lane) in self.lanes.iter_mut().enumerate() {
-            if let Lane::Read(pipe) = lane {
-                pipe.drain(self.protocol.buffer(slot));
+            if let Lane::Read(outlet) = lane {
+                outlet.drain(self.protocol.buffer(slot));
+                *lane = Lane::Gone;
             }
         }
         self.protocol.drained();
     }
+}
+
+/// What a living child is asked for.
+impl Transport {
+    /// The pipe into the child, once.
+    pub(crate) fn writer(&mut self, fd: i32) -> Option<Arc<Inlet>> {
+        match &mut self.lanes[self.protocol.slot(fd, Direction::In)?] {
+            Lane::Write { inlet, taken } if !*taken => {
+                *taken = true;
+                Some(inlet.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// The pipe out of the child, once, with what was read from it and not told.
+    pub(crate) fn reader(&mut self, fd: i32) -> Option<(Vec<u8>, Outlet)> {
+        let slot = self.protocol.slot(fd, Direction::Out)?;
+        match std::mem::replace(&mut self.lanes[slot], Lane::Gone) {
+            Lane::Read(outlet) => Some((self.protocol.released(slot), outlet)),
+            _ => None,
+        }
+    }
+
+    /// Closes our end; whether it was open.
+    pub(crate) fn close(&mut self, fd: i32) -> bool {
+        let slots = [Direction::In, Direction::Out].map(|direction| self.protocol.slot(fd, direction));
+        let open: Vec<Slot> =
+            slots.into_iter().flatten().filter(|slot| !matches!(self.lanes[*slot], Lane::Gone)).collect();
+        open.iter().for_each(|slot| self.shut(*slot));
+        !open.is_empty()
+    }
+
+    pub(crate) fn close_all(&mut self) {
+        (0..self.lanes.len()).for_each(|slot| self.shut(slot));
+        self.hang_up();
+    }
+
+    /// Nobody will talk to the child any more: what could have been written to and was not taken is
+    /// closed, and nothing is held back.
+    pub(crate) fn leave_alone(&mut self) {
+        self.close_inputs(|lane| matches!(lane, Lane::Write { taken: false, .. }));
+        self.protocol.resume_all();
+    }
+
+    /// Holds one descriptor back, or no longer; whether it leads out of the child.
+    pub(crate) fn pause(&mut self, fd: i32, paused: bool) -> bool {
+        match self.protocol.slot(fd, Direction::Out) {
+            Some(slot) => {
+                self.protocol.pause(slot, paused);
+                true
+            }
+            None => false,
+        }
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn had_terminal(&self) -> bool {
+        self.had_terminal
+    }
+
+    /// Sets the size of the terminal; `false` where there is none, or it is closed.
+    #[cfg(unix)]
+    pub(crate) fn resize(&self, size: PtySize) -> io::Result<bool> {
+        match &*self.terminal.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(terminal) => resize(terminal.as_fd(), size).map(|()| true),
+            None => Ok(false),
+        }
+    }
+}
+
+fn take<T>(list: &mut Vec<(i32, T)>, fd: i32) -> Option<T> {
+    let place = list.iter().position(|(n, _)| *n == fd)?;
+    Some(list.swap_remove(place).1)
 }

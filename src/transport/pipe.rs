@@ -1,6 +1,7 @@
 //! The parent's ends of pipes, as something that can be polled.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 
 use async_io::Async;
@@ -10,10 +11,10 @@ use rustix::io::{Errno, ioctl_fionread, read};
 
 use crate::spawn::{Pipe, write_quietly};
 
-/// The least room that a read is given. Small, since most children say little.
+/// The room that the first read is given. Small, since most children say little.
 const LEAST: usize = 4 * 1024;
 
-/// The most room that a read asks for at once: a pipe's usual size.
+/// The most room that a read asks for: a pipe's usual size.
 const MOST: usize = 64 * 1024;
 
 /// An end that the child writes to.
@@ -23,11 +24,18 @@ pub(super) struct ReadEnd {
     /// The last call did not find it empty. False at first: a child needs longer to say something than
     /// the parent to ask.
     ready: bool,
+    /// The room for the next read, which grows while reads fill it.
+    room: usize,
 }
 
 impl ReadEnd {
     pub(super) fn new(pipe: Pipe) -> io::Result<Self> {
-        Ok(ReadEnd { pipe: Async::new_nonblocking(pipe)?, ready: false })
+        Ok(ReadEnd { pipe: Async::new_nonblocking(pipe)?, ready: false, room: LEAST })
+    }
+
+    /// There is likely something to read: try before waiting to be told.
+    pub(super) fn look(&mut self) {
+        self.ready = true;
     }
 
     /// Appends what one read gives; 0 is end of file.
@@ -36,13 +44,30 @@ impl ReadEnd {
         cx: &mut Context<'_>,
         buffer: &mut Vec<u8>,
     ) -> Poll<io::Result<usize>> {
+        self.poll_ready(cx, |this| this.read(buffer))
+    }
+
+    /// One read into a buffer of the caller's.
+    pub(super) fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_ready(cx, |this| end_of_terminal(read(this.pipe.get_ref(), &mut *buffer)))
+    }
+
+    /// Waits while there is nothing to read.
+    fn poll_ready(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut read: impl FnMut(&mut Self) -> Result<usize, Errno>,
+    ) -> Poll<io::Result<usize>> {
         loop {
             if !self.ready {
                 ready!(self.pipe.poll_readable(cx))?;
                 self.ready = true;
             }
-            make_room(buffer);
-            match read(self.pipe.get_ref(), spare_capacity(buffer)) {
+            match read(self) {
                 Ok(count) => return Poll::Ready(Ok(count)),
                 Err(Errno::AGAIN) => self.ready = false,
                 Err(Errno::INTR) => {}
@@ -51,12 +76,11 @@ impl ReadEnd {
         }
     }
 
-    /// Appends what the pipe holds at this moment, and not what a descendant may go on writing.
+    /// Appends what is there at this moment, and not what a descendant may go on writing.
     pub(super) fn drain(&mut self, buffer: &mut Vec<u8>) {
-        let mut left = ioctl_fionread(self.pipe.get_ref()).unwrap_or(0) as usize;
+        let mut left = MOST.max(ioctl_fionread(self.pipe.get_ref()).unwrap_or(0) as usize);
         while left > 0 {
-            make_room(buffer);
-            match read(self.pipe.get_ref(), spare_capacity(buffer)) {
+            match self.read(buffer) {
                 Ok(0) => return,
                 Ok(count) => left = left.saturating_sub(count),
                 Err(Errno::INTR) => {}
@@ -64,13 +88,23 @@ impl ReadEnd {
             }
         }
     }
+
+    fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+        // A vector doubles at least, so that each byte that is collected is moved a bounded number of times.
+        if buffer.capacity() - buffer.len() < self.room {
+            buffer.reserve(self.room);
+        }
+        let count = end_of_terminal(read(self.pipe.get_ref(), spare_capacity(buffer)))?;
+        if count >= self.room {
+            self.room = MOST.min(2 * self.room);
+        }
+        Ok(count)
+    }
 }
 
-/// Room for the next read: doubling, so that each byte is moved a bounded number of times.
-fn make_room(buffer: &mut Vec<u8>) {
-    if buffer.capacity() - buffer.len() < LEAST {
-        buffer.reserve(buffer.len().clamp(LEAST, MOST));
-    }
+/// EIO is what a terminal says when nobody has it open any more; no pipe says so.
+fn end_of_terminal(read: Result<usize, Errno>) -> Result<usize, Errno> {
+    if read == Err(Errno::IO) { Ok(0) } else { read }
 }
 
 /// An end that the child reads from. Dropping it is the child's end of file.
@@ -84,13 +118,19 @@ impl WriteEnd {
         Ok(WriteEnd { pipe: Async::new_nonblocking(pipe)? })
     }
 
-    /// Writes some; `BrokenPipe` where nobody can read it any more.
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    /// Writes some of the buffers, in their order; `BrokenPipe` where nobody can read it any more.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         loop {
-            match write_quietly(rustix::fd::AsFd::as_fd(self.pipe.get_ref()), bytes) {
+            match write_quietly(self.pipe.get_ref().as_fd(), buffers) {
                 Ok(count) => return Poll::Ready(Ok(count)),
                 Err(Errno::AGAIN) => ready!(self.pipe.poll_writable(cx))?,
                 Err(Errno::INTR) => {}
+                // A terminal that nobody has open.
+                Err(Errno::IO) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
                 Err(errno) => return Poll::Ready(Err(errno.into())),
             }
         }
@@ -99,12 +139,12 @@ impl WriteEnd {
     /// Ready once every reader has closed its end, while we have nothing to write.
     pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if self.is_closed() {
-                return Poll::Ready(());
-            }
             // A writing end never becomes readable, but the error condition is always reported.
             if ready!(self.pipe.poll_readable(cx)).is_err() {
                 return Poll::Pending;
+            }
+            if self.is_closed() {
+                return Poll::Ready(());
             }
         }
     }

@@ -10,7 +10,7 @@
 //! `BLOCKING_MAX_THREADS` says otherwise; the pipes beyond wait for a free one.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +44,9 @@ impl ReadEnd {
     pub(super) fn new(pipe: Pipe) -> io::Result<Self> {
         Ok(ReadEnd { pipe: Arc::new(pipe), waiting: None })
     }
+
+    /// What is there is asked for before waiting in any case.
+    pub(super) fn look(&mut self) {}
 
     /// Appends what one read gives; 0 is end of file.
     pub(super) fn poll_read(
@@ -158,10 +161,18 @@ impl WriteEnd {
 
     /// Takes some to be written, as if the pipe had room for it; `BrokenPipe` where nobody can read it
     /// any more. Another failure is told by the call after.
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         ready!(self.poll_written(cx))?;
-        // A copy, as in a pipe's buffer; it may be of a secret.
-        let chunk = Zeroizing::new(bytes[..bytes.len().min(MOST)].to_vec());
+        // A copy, as in a pipe's buffer; it may be of a secret, and so must not move while it grows.
+        let mut chunk = Zeroizing::new(Vec::with_capacity(MOST));
+        for buffer in buffers {
+            let room = MOST - chunk.len();
+            chunk.extend_from_slice(&buffer[..buffer.len().min(room)]);
+        }
         let (pipe, count) = (self.pipe.clone(), chunk.len());
         self.writing = Some(unblock(move || pipe.write_all(&chunk)));
         Poll::Ready(Ok(count))

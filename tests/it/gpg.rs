@@ -8,7 +8,9 @@ use futures::executor::block_on;
 use reaped::gpg::{Decrypt, Decrypted, Error, StatusLine};
 
 use super::helper::pattern;
-use super::support::{alone, everywhere, no_children};
+#[cfg(target_os = "linux")]
+use super::support::no_children;
+use super::support::{alone, everywhere};
 
 const PASSPHRASE: &str = "corréct horse; battery 'staple'";
 

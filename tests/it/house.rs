@@ -7,7 +7,7 @@ const FLOORS: &[&[&str]] = &[
     &["error", "output", "stdio", "signal"],
     &["protocol", "spawn"],
     &["transport"],
-    &["command", "promise", "process"],
+    &["command", "control", "promise", "process"],
     &["calls", "gpg"],
 ];
 

@@ -23,11 +23,19 @@ mod environment;
 mod errors;
 #[cfg(unix)]
 mod gpg;
+#[cfg(target_os = "linux")]
+mod lines;
 #[cfg(unix)]
 mod plans;
+#[cfg(target_os = "linux")]
+mod signals;
 #[cfg(unix)]
 mod stdio;
 #[cfg(target_os = "linux")]
 mod strangers;
+#[cfg(target_os = "linux")]
+mod talk;
+#[cfg(target_os = "linux")]
+mod terminal;
 #[cfg(windows)]
 mod windows;

@@ -1,0 +1,127 @@
+//! Noun: the handle that signals a child, from anywhere.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Details, Error, InvalidReason};
+use crate::signal::Signal;
+use crate::spawn::Remote;
+use crate::transport;
+
+/// Signals a child, from any thread, before, during and after its end.
+///
+/// Every method is [`Error::AlreadyEnded`] once the child was reaped, so that no other process which got
+/// the same number is ever hit. A child that has exited and was not reaped yet takes signals without
+/// effect.
+///
+/// # Cancellation
+/// Dropping it does nothing. It keeps nothing of the child alive.
+///
+/// ```
+/// # #[cfg(unix)] futures::executor::block_on(async {
+/// let promise = reaped::Command::new("sleep").arg("1000").output();
+/// let control = promise.control();
+/// std::thread::spawn(move || control.terminate());
+/// assert!(!promise.await?.status.success());
+/// # Ok::<(), reaped::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Control {
+    child: Remote,
+    command: Arc<str>,
+}
+
+impl Control {
+    pub(crate) fn new(child: Remote, command: &str) -> Self {
+        Control { child, command: command.into() }
+    }
+
+    /// Sends a signal; Twisted's `signalProcess`.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyEnded`]; [`Error::Invalid`] for a number that the system does not know;
+    /// [`Error::Io`] where the child has become another user, and may not be signalled.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use reaped::{Command, Signal};
+    /// let promise = Command::new("sleep").arg("1000").run();
+    /// promise.control().signal(Signal::HUP)?;
+    /// let error = promise.await.unwrap_err();
+    /// assert_eq!(error.to_string(), "`sleep 1000` was killed by SIGHUP (signal 1)");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[doc(alias = "signalProcess")]
+    pub fn signal(&self, signal: Signal) -> Result<(), Error> {
+        self.told(self.child.signal(signal), signal)
+    }
+
+    /// Asks the child to end, with SIGTERM, and ends it with SIGKILL two seconds later.
+    ///
+    /// A stopped child (SIGSTOP) is continued, so that it can obey. The second step comes whether or not
+    /// anybody polls, unless the child was reaped by then.
+    ///
+    /// # Errors
+    /// As of [`signal`](Self::signal).
+    ///
+    /// # Platform
+    /// On Windows the child is ended at once.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// let promise = reaped::Command::new("sleep").arg("1000").run();
+    /// promise.control().terminate()?;
+    /// let error = promise.await.unwrap_err();
+    /// assert_eq!(error.to_string(), "`sleep 1000` was killed by SIGTERM (signal 15)");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn terminate(&self) -> Result<(), Error> {
+        const GRACE: Duration = Duration::from_secs(2);
+        self.told(transport::terminate(&self.child, GRACE), Signal::TERM)
+    }
+
+    /// Ends the child with SIGKILL.
+    ///
+    /// # Errors
+    /// As of [`signal`](Self::signal).
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// let promise = reaped::Command::new("sleep").arg("1000").run();
+    /// let control = promise.control();
+    /// control.kill()?;
+    /// assert!(promise.await.is_err());
+    /// assert!(matches!(control.kill(), Err(reaped::Error::AlreadyEnded(_))));
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn kill(&self) -> Result<(), Error> {
+        self.signal(Signal::KILL)
+    }
+
+    fn told(&self, sent: io::Result<bool>, signal: Signal) -> Result<(), Error> {
+        match sent {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let text = format!("has ended, and cannot get {signal}");
+                Err(Error::AlreadyEnded(Details::about(&self.command, text)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                let text = format!("the system knows no {signal}");
+                let details = Details::about(&self.command, text);
+                Err(Error::Invalid { reason: InvalidReason::Signal, details })
+            }
+            Err(error) => {
+                let details = Details::about(&self.command, format!("cannot get {signal}: {error}"));
+                Err(Error::Io { source: error, details })
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").field("command", &self.command).finish_non_exhaustive()
+    }
+}

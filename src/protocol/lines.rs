@@ -1,0 +1,193 @@
+//! Collected bytes, and how they are cut into lines. Knows nothing of where they come from.
+//!
+//! Rules: every byte is given once and in order, but for the line ends (`\n` or `\r\n`), which are left
+//! out; a piece is never longer than its limit; each byte is looked at once.
+
+/// Bytes that were read, from the front of which lines are taken.
+#[derive(Debug, Default)]
+pub(super) struct Splitter {
+    bytes: Vec<u8>,
+    /// Up to here the bytes were given already.
+    given: usize,
+    /// Up to here there is no line end.
+    searched: usize,
+}
+
+/// A line, or a part of one.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// Without the line end.
+    pub(crate) bytes: Vec<u8>,
+    /// A line end came after it.
+    pub(crate) complete: bool,
+}
+
+impl Splitter {
+    pub(super) fn is_empty(&self) -> bool {
+        self.given == self.bytes.len()
+    }
+
+    /// To be appended to.
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        // What was given makes room, at the latest when it is half of all, so that moving the rest costs
+        // no more than reading it did.
+        if self.given > self.bytes.len() / 2 {
+            self.bytes.drain(..self.given);
+            self.searched -= self.given;
+            self.given = 0;
+        }
+        &mut self.bytes
+    }
+
+    /// All that was not given, without a copy where nothing was.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.drain(..self.given);
+        (self.given, self.searched) = (0, 0);
+        bytes
+    }
+
+    /// The next line. A line longer than `limit` comes in pieces, of which only the last may be complete;
+    /// so does what has no line end yet when `at_end` says that none will come.
+    pub(super) fn line(&mut self, limit: usize, at_end: bool) -> Option<Piece> {
+        let limit = limit.max(1);
+        // One more than the limit, since `\r\n` may follow it.
+        let most = self.bytes.len().min(self.given.saturating_add(limit).saturating_add(2));
+        let from = self.searched.max(self.given);
+        let found = self.bytes[from.min(most)..most].iter().position(|byte| *byte == b'\n');
+        if let Some(end) = found.map(|place| from + place) {
+            let line = &self.bytes[self.given..end];
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if line.len() <= limit {
+                let piece = Piece { bytes: line.to_vec(), complete: true };
+                self.given(end + 1);
+                return Some(piece);
+            }
+        } else {
+            self.searched = most;
+        }
+        let rest = &self.bytes[self.given..];
+        // A `\r` right after the limit may belong to a line end.
+        let too_long = rest.len() > limit && (at_end || rest.len() > limit + 1 || rest[limit] != b'\r');
+        let cut = match (too_long, at_end) {
+            (true, _) => cut(rest, limit),
+            (false, true) if !rest.is_empty() => rest.len(),
+            (false, _) => return None,
+        };
+        let piece = Piece { bytes: rest[..cut].to_vec(), complete: false };
+        self.given(self.given + cut);
+        Some(piece)
+    }
+
+    fn given(&mut self, up_to: usize) {
+        self.given = up_to;
+        self.searched = self.searched.max(up_to);
+        if self.is_empty() {
+            // The buffer is used again, not its bytes.
+            self.bytes.clear();
+            (self.given, self.searched) = (0, 0);
+        }
+    }
+}
+
+/// Where to cut a line that is longer than `limit`: there, or a little before so that no character is
+/// split.
+fn cut(line: &[u8], limit: usize) -> usize {
+    let starts = |place: &usize| line[*place] & 0b1100_0000 != 0b1000_0000;
+    // A character is at most four bytes long. What is no UTF-8 is cut anywhere.
+    (limit.saturating_sub(3).max(1)..=limit).rev().find(starts).unwrap_or(limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all(splitter: &mut Splitter, limit: usize, at_end: bool) -> Vec<(String, bool)> {
+        std::iter::from_fn(|| splitter.line(limit, at_end))
+            .map(|piece| (String::from_utf8_lossy(&piece.bytes).into_owned(), piece.complete))
+            .collect()
+    }
+
+    fn split(text: &str, limit: usize) -> Vec<(String, bool)> {
+        let mut splitter = Splitter::default();
+        splitter.buffer().extend_from_slice(text.as_bytes());
+        all(&mut splitter, limit, true)
+    }
+
+    fn pieces(expected: &[(&str, bool)]) -> Vec<(String, bool)> {
+        expected.iter().map(|(text, complete)| ((*text).to_owned(), *complete)).collect()
+    }
+
+    #[test]
+    fn lines_and_their_ends() {
+        assert_eq!(split("a\nb\r\n\nc", 100), pieces(&[("a", true), ("b", true), ("", true), ("c", false)]));
+        assert_eq!(split("", 100), pieces(&[]));
+        assert_eq!(split("\r\n\r", 100), pieces(&[("", true), ("\r", false)]));
+    }
+
+    #[test]
+    fn a_long_line_comes_in_pieces() {
+        assert_eq!(split("abcdefg\n", 3), pieces(&[("abc", false), ("def", false), ("g", true)]));
+        assert_eq!(split("abc\r\nd", 3), pieces(&[("abc", true), ("d", false)]), "as long as the limit");
+        assert_eq!(split("äöü\n", 3), pieces(&[("ä", false), ("ö", false), ("ü", true)]));
+    }
+
+    #[test]
+    fn an_unfinished_line_waits() {
+        let mut splitter = Splitter::default();
+        splitter.buffer().extend_from_slice(b"one\ntw");
+        assert_eq!(all(&mut splitter, 10, false), pieces(&[("one", true)]));
+        splitter.buffer().extend_from_slice(b"o\n");
+        assert_eq!(all(&mut splitter, 10, false), pieces(&[("two", true)]));
+        assert!(splitter.is_empty());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 32 } else { 4096 }, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// However the bytes arrive: nothing is lost, and no piece is too long.
+        #[test]
+        fn every_chunking_gives_the_same(
+            chunks in proptest::collection::vec(proptest::collection::vec(
+                prop_oneof![Just(b'\n'), Just(b'\r'), Just(b'a'), Just(0xc3), Just(0xa4)], 0..12), 0..12),
+            limit in 1_usize..9,
+        ) {
+            let whole = chunks.concat();
+            let mut splitter = Splitter::default();
+            let mut given = Vec::new();
+            for chunk in &chunks {
+                splitter.buffer().extend_from_slice(chunk);
+                while let Some(piece) = splitter.line(limit, false) {
+                    given.push(piece);
+                }
+            }
+            while let Some(piece) = splitter.line(limit, true) {
+                given.push(piece);
+            }
+            prop_assert!(splitter.is_empty());
+            // Put together again, with the line end that each whole line really had.
+            let mut rest = &whole[..];
+            for piece in given {
+                prop_assert!(piece.bytes.len() <= limit);
+                prop_assert!(!piece.bytes.contains(&b'\n'));
+                prop_assert!(rest.starts_with(&piece.bytes));
+                rest = &rest[piece.bytes.len()..];
+                if piece.complete {
+                    rest = rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n")).expect("a line end");
+                }
+            }
+            prop_assert!(rest.is_empty());
+        }
+
+        /// Without a limit it is what `str::lines` does.
+        #[test]
+        fn as_std_does_it(text in "[ab\r\n]{0,40}") {
+            let expected: Vec<&str> = text.lines().collect();
+            let given = split(&text, 1000);
+            let lines: Vec<&str> = given.iter().map(|(line, _)| line.as_str()).collect();
+            prop_assert_eq!(lines, expected);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! A pipe out of the child, and where a copy of it goes.
+//!
+//! Rule: what is read is handed on only after the copy has taken it, so the child runs no faster than
+//! that.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use futures::io::AsyncWrite;
+
+use super::pipe::ReadEnd;
+use crate::spawn::Pipe;
+use crate::stdio::BoxWriter;
+
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    pipe: ReadEnd,
+    tee: Option<Tee>,
+    /// Where the pipe is a terminal. It hangs up when this is dropped before its end of file.
+    terminal: Option<Terminal>,
+}
+
+/// A terminal of a child's, held open until it is emptied or the child was reaped. Its end of file comes
+/// when the child has closed it; hanging up then would still hit the child, on its way out, with SIGHUP.
+pub(super) type Terminal = Arc<Mutex<Option<Pipe>>>;
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        if let Some(terminal) = &self.terminal {
+            hang_up(terminal);
+        }
+    }
+}
+
+pub(super) fn hang_up(terminal: &Terminal) {
+    terminal.lock().unwrap_or_else(PoisonError::into_inner).take();
+}
+
+struct Tee {
+    copy: BoxWriter,
+    /// Read, and not yet handed on.
+    chunk: Vec<u8>,
+    /// So much of it was copied.
+    copied: usize,
+    end_of_file: bool,
+}
+
+impl Outlet {
+    pub(super) fn new(pipe: Pipe, copy: Option<BoxWriter>, terminal: Option<Terminal>) -> io::Result<Self> {
+        let tee = copy.map(|copy| Tee { copy, chunk: Vec::new(), copied: 0, end_of_file: false });
+        Ok(Outlet { pipe: ReadEnd::new(pipe)?, tee, terminal })
+    }
+
+    /// There is likely something to read: try before waiting to be told.
+    pub(super) fn look(&mut self) {
+        self.pipe.look();
+    }
+
+    /// Appends what one read gives; 0 is end of file.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        let read = match &mut self.tee {
+            None => ready!(self.pipe.poll_read(cx, buffer)),
+            Some(tee) => {
+                let result = ready!(tee.poll_read(&mut self.pipe, cx));
+                let count = tee.chunk.len();
+                buffer.append(&mut tee.chunk);
+                tee.copied = 0;
+                result.map(|()| count)
+            }
+        };
+        self.noted(read)
+    }
+
+    fn noted(&mut self, read: io::Result<usize>) -> Poll<io::Result<usize>> {
+        if let Ok(0) = read {
+            self.terminal = None;
+        }
+        Poll::Ready(read)
+    }
+
+    /// Whether `poll_read_into` can be used: nothing is to be copied.
+    #[cfg(unix)]
+    pub(crate) fn reads_directly(&self) -> bool {
+        self.tee.is_none()
+    }
+
+    /// One read into the buffer; 0 is end of file.
+    #[cfg(unix)]
+    pub(crate) fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let read = ready!(self.pipe.poll_read_into(cx, buffer));
+        if buffer.is_empty() { Poll::Ready(read) } else { self.noted(read) }
+    }
+
+    /// Appends what is there at this moment; the copy goes without it.
+    pub(super) fn drain(&mut self, buffer: &mut Vec<u8>) {
+        if let Some(tee) = &mut self.tee {
+            buffer.append(&mut tee.chunk);
+        }
+        self.pipe.drain(buffer);
+    }
+}
+
+impl Tee {
+    /// Ready when a chunk was read and copied, or at the end of file when the copy is complete.
+    fn poll_read(&mut self, pipe: &mut ReadEnd, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.chunk.is_empty() && !self.end_of_file {
+            self.end_of_file = ready!(pipe.poll_read(cx, &mut self.chunk))? == 0;
+        }
+        while self.copied < self.chunk.len() {
+            match ready!(Pin::new(&mut self.copy).poll_write(cx, &self.chunk[self.copied..])) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(count) => self.copied += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        if self.end_of_file { Pin::new(&mut self.copy).poll_close(cx) } else { Poll::Ready(Ok(())) }
+    }
+}
+
+impl std::fmt::Debug for Tee {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tee").field("waiting", &(self.chunk.len() - self.copied)).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,253 @@
+//! Lines, and copies of what is captured.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::io::AsyncWrite;
+use reaped::{Command, Error, Event, InvalidReason, Line, Process, Stdio};
+
+use super::helper::pattern;
+use super::support::{alone, everywhere, helper, sh, warm_up};
+
+async fn all(process: &mut Process, limit: usize) -> Vec<Line> {
+    let mut lines = process.lines().limit(limit);
+    let mut all = Vec::new();
+    while let Some(line) = lines.next().await {
+        all.push(line);
+    }
+    assert!(lines.next().await.is_none());
+    all
+}
+
+#[test]
+fn every_kind_of_line() {
+    everywhere(|| async {
+        let text = r"one\n\ntwo\r\nabcdefgh\ncaf\351\nlast";
+        let mut process = Command::new("printf").arg(text).spawn().expect("starts");
+        let lines = all(&mut process, 5).await;
+        let seen: Vec<(&[u8], bool)> = lines.iter().map(|line| (line.bytes(), line.complete)).collect();
+        let expected: [(&[u8], bool); 7] = [
+            (b"one", true),
+            (b"", true),
+            (b"two", true),
+            (b"abcde", false),
+            (b"fgh", true),
+            (b"caf\xe9", true),
+            (b"last", false),
+        ];
+        assert_eq!(seen, expected);
+        assert_eq!(lines[5].text, "caf\u{fffd}");
+        assert!(process.status().await.expect("a status").success());
+    });
+}
+
+#[test]
+fn lines_of_two_streams() {
+    everywhere(|| async {
+        let script = "i=0; while [ $i -lt 1000 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done";
+        let mut process = sh(script).spawn().expect("starts");
+        let lines = all(&mut process, 1000).await;
+        for (fd, name) in [(1, "out"), (2, "err")] {
+            let of: Vec<&str> = lines.iter().filter(|l| l.fd == fd).map(|l| l.text.as_str()).collect();
+            let expected: Vec<String> = (0..1000).map(|i| format!("{name} {i}")).collect();
+            assert_eq!(of, expected);
+        }
+    });
+}
+
+/// What was read of a line stays when the lines are dropped, and comes again as lines or as data.
+#[test]
+fn dropping_the_lines_loses_nothing() {
+    everywhere(|| async {
+        let mut process =
+            sh("printf 'one\ntw'; read x; printf 'o\nthr'; read x; echo ee").spawn().expect("starts");
+        let mut writer = process.writer(0).expect("an input");
+        assert_eq!(process.lines().next().await.expect("a line").text, "one");
+        let half = futures::FutureExt::now_or_never(process.lines().next());
+        assert!(half.is_none(), "{half:?}");
+        futures::AsyncWriteExt::write_all(&mut writer, b"\n").await.expect("read");
+        assert_eq!(process.lines().next().await.expect("a line").text, "two");
+        let mut rest = Vec::new();
+        futures::AsyncWriteExt::write_all(&mut writer, b"\n").await.expect("read");
+        while let Some(event) = process.next().await {
+            if let Event::Data { data, .. } = event {
+                rest.extend(data);
+            }
+        }
+        assert_eq!(rest, b"three\n");
+
+        let mut process = sh("printf 'one\ntwo\nthree'").spawn().expect("starts");
+        assert_eq!(process.lines().next().await.expect("a line").text, "one");
+        assert_eq!(process.output().await.expect("a value").stdout, b"two\nthree");
+    });
+}
+
+#[test]
+fn an_endless_line_is_bounded() {
+    alone("lines::an_endless_line_is_bounded", || {
+        warm_up();
+        let peak = || {
+            let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
+            let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
+            line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("a number")
+        };
+        std::fs::write("/proc/self/clear_refs", "5").expect("procfs");
+        let before = peak();
+        futures::executor::block_on(async {
+            let mut process = helper(&["out:100000000"]).spawn().expect("starts");
+            let mut place = 0;
+            let mut lines = process.lines().limit(1 << 16);
+            // The pattern has a line end in 251 bytes, and none of them is "\r\n".
+            while let Some(line) = lines.next().await {
+                place += line.bytes().len() + usize::from(line.complete);
+            }
+            assert_eq!(place, 100_000_000);
+            let mut process = sh("head -c 100000000 /dev/zero").spawn().expect("starts");
+            let mut lines = process.lines().limit(1 << 16);
+            let mut count = 0;
+            while let Some(line) = lines.next().await {
+                assert!(line.bytes().len() <= 1 << 16 && !line.complete);
+                count += line.bytes().len();
+            }
+            assert_eq!(count, 100_000_000);
+        });
+        assert!(peak() - before < 4096, "{} KiB", peak() - before);
+    });
+}
+
+/// Keeps what is written, and can be slow, or fail.
+#[derive(Clone, Default)]
+struct Copy {
+    kept: Arc<Mutex<Vec<u8>>>,
+    closed: Arc<Mutex<bool>>,
+    fail_after: Option<usize>,
+    stutter: bool,
+    ready: bool,
+}
+
+impl AsyncWrite for Copy {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.ready = !self.ready;
+        if self.stutter && self.ready {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut kept = self.kept.lock().expect("no panic");
+        if self.fail_after.is_some_and(|most| kept.len() >= most) {
+            return Poll::Ready(Err(io::Error::other("disk full")));
+        }
+        let count = if self.stutter { bytes.len().min(777) } else { bytes.len() };
+        kept.extend_from_slice(&bytes[..count]);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        *self.closed.lock().expect("no panic") = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_tee_copies_all_and_is_closed() {
+    everywhere(|| async {
+        for stutter in [false, true] {
+            let (one, two) = (Copy { stutter, ..Copy::default() }, Copy::default());
+            let mut command = helper(&["out:300000", "err:5", "fill:7:300000"]);
+            command.stdout(Stdio::tee(one.clone())).fd(7, Stdio::tee(two.clone()));
+            let output = command.output().await.expect("runs");
+            assert_eq!(output.stdout, pattern(300_000));
+            assert_eq!(output.fd(7), Some(&pattern(300_000)[..]));
+            for copy in [one, two] {
+                assert_eq!(*copy.kept.lock().expect("no panic"), pattern(300_000));
+                assert!(*copy.closed.lock().expect("no panic"));
+            }
+            let error = command.output().await.expect_err("used up");
+            assert!(matches!(error, Error::Invalid { reason: InvalidReason::ReaderUsed, .. }));
+        }
+    });
+}
+
+#[test]
+fn a_tee_beside_events_and_readers() {
+    everywhere(|| async {
+        let copy = Copy { stutter: true, ..Copy::default() };
+        let mut process = helper(&["out:300000"]).stdout(Stdio::tee(copy.clone())).spawn().expect("starts");
+        let mut data = Vec::new();
+        while let Some(event) = process.next().await {
+            if let Event::Data { fd: 1, data: more } = event {
+                data.extend(more);
+                assert!(copy.kept.lock().expect("no panic").len() >= data.len(), "copied before it is told");
+            }
+        }
+        assert_eq!(data, pattern(300_000));
+
+        let copy = Copy::default();
+        let mut process = helper(&["out:300000"]).stdout(Stdio::tee(copy.clone())).spawn().expect("starts");
+        let mut data = Vec::new();
+        let mut reader = process.reader(1).expect("an output");
+        futures::AsyncReadExt::read_to_end(&mut reader, &mut data).await.expect("data");
+        assert_eq!(data, pattern(300_000));
+        assert_eq!(*copy.kept.lock().expect("no panic"), data);
+        assert!(process.status().await.expect("a status").success());
+    });
+}
+
+#[test]
+fn a_tee_that_fails_is_an_error_with_what_was_captured() {
+    everywhere(|| async {
+        let copy = Copy { fail_after: Some(1000), ..Copy::default() };
+        let error =
+            helper(&["out:100000000"]).stdout(Stdio::tee(copy)).output().await.expect_err("disk full");
+        assert!(matches!(&error, Error::Io { .. }), "{error}");
+        assert!(error.to_string().ends_with("failed on descriptor 1: disk full"), "{error}");
+        let output = error.into_output().expect("it ran");
+        assert!(output.stdout.len() >= 1000 && pattern(output.stdout.len()) == output.stdout);
+
+        // As an event.
+        let copy = Copy { fail_after: Some(0), ..Copy::default() };
+        let mut process = sh("echo hi; exec sleep 1000").stdout(Stdio::tee(copy)).spawn().expect("starts");
+        let mut events = Vec::new();
+        while let Some(event) = process.next().await {
+            events.push(event);
+        }
+        assert!(
+            events.iter().any(|e| matches!(e, Event::Data { fd: 1, data } if data == b"hi\n")),
+            "{events:?}"
+        );
+        assert!(events.iter().any(|e| matches!(e, Event::Failed { fd: 1, .. })), "{events:?}");
+        assert!(matches!(events.last(), Some(Event::Ended(status)) if !status.success()), "{events:?}");
+    });
+}
+
+/// The child runs no faster than the copy takes it.
+#[test]
+fn a_stuck_tee_holds_the_child_back() {
+    struct Stuck;
+    impl AsyncWrite for Stuck {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+    everywhere(|| async {
+        let mut promise = Command::new("yes").stdout(Stdio::tee(Stuck)).output();
+        let pid = promise.pid().expect("runs");
+        let timer = smol::Timer::after(Duration::from_millis(100));
+        let first = futures::future::select(&mut promise, timer).await;
+        assert!(matches!(first, futures::future::Either::Right(_)));
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs");
+        assert!(stat.rsplit_once(") ").expect("a state").1.starts_with('S'), "{stat}");
+    });
+}

@@ -1,0 +1,152 @@
+//! A terminal for the child.
+
+use futures::io::AsyncWriteExt;
+use reaped::{Command, Error, Event, InvalidReason, Process, PtySize, Stdio};
+
+use super::support::{alone, descriptors, eventually, everywhere, no_children, sh, warm_up};
+
+/// Reads on until the output so far contains the text.
+async fn until(process: &mut Process, said: &mut String, text: &str) {
+    while !said.contains(text) {
+        match process.next().await {
+            Some(Event::Data { fd: 1, data }) => said.push_str(&String::from_utf8_lossy(&data)),
+            other => panic!("{other:?} before {text:?}, after {said:?}"),
+        }
+    }
+}
+
+#[test]
+fn all_three_are_one_terminal() {
+    everywhere(|| async {
+        let script = "test -t 0 && test -t 1 && test -t 2 && echo yes; stty size; tty </dev/tty >/dev/null && echo own; \
+                      ps -o tpgid= -p $$ | grep -qw $$ && echo foreground; echo err >&2";
+        let said = sh(script).pty(PtySize { rows: 50, columns: 132 }).read().await.expect("runs");
+        assert_eq!(said, "yes\r\n50 132\r\nown\r\nforeground\r\nerr");
+    });
+}
+
+#[test]
+fn ctrl_c_reaches_the_foreground() {
+    everywhere(|| async {
+        let script = "trap 'echo caught' INT; echo ready; sleep 1000; echo over";
+        let mut process = sh(script).pty(PtySize::default()).spawn().expect("starts");
+        let mut writer = process.writer(0).expect("a terminal");
+        let mut said = String::new();
+        until(&mut process, &mut said, "ready").await;
+        // The shell says so before it has started `sleep`; Ctrl-C then only ends what is there.
+        let pid = process.pid().expect("runs");
+        eventually("sleep runs", || {
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            let name = |child: &str| std::fs::read_to_string(format!("/proc/{child}/comm"));
+            children.is_ok_and(|children| name(children.trim()).is_ok_and(|name| name == "sleep\n"))
+        });
+        writer.write_all(b"\x03").await.expect("typed");
+        until(&mut process, &mut said, "over").await;
+        assert!(said.contains("^C") && said.contains("caught"), "{said:?}");
+        assert!(process.status().await.expect("a status").success());
+    });
+}
+
+#[test]
+fn a_new_size_is_told() {
+    everywhere(|| async {
+        let script = "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.01; done";
+        let mut process = sh(script).pty(PtySize::default()).spawn().expect("starts");
+        let mut said = String::new();
+        until(&mut process, &mut said, "ready").await;
+        process.resize(PtySize { rows: 7, columns: 9 }).expect("open");
+        until(&mut process, &mut said, "7 9").await;
+        let mut process = sh("exit").pty(PtySize::default()).spawn().expect("starts");
+        while process.next().await.is_some() {}
+        let error = process.resize(PtySize::default()).expect_err("gone");
+        assert!(matches!(error, Error::AlreadyEnded(_)));
+        let mut process = Command::new("cat").fd(3, Stdio::output()).spawn().expect("starts");
+        let error = process.resize(PtySize::default()).expect_err("pipes");
+        assert!(matches!(error, Error::Invalid { reason: InvalidReason::Conflict, .. }));
+        // Whatever was taken out, the terminal is the same.
+        let mut command = Command::new("cat");
+        let mut process = command.pty(PtySize::default()).fd(3, Stdio::output()).spawn().expect("starts");
+        let _reader = process.reader(1).expect("a terminal");
+        drop(process.writer(0));
+        process.resize(PtySize::default()).expect("open");
+    });
+}
+
+/// EIO at the end of a terminal is its end of file, and the writer's close is the child's.
+#[test]
+fn the_end_of_a_terminal() {
+    everywhere(|| async {
+        let mut cat = Command::new("cat").pty(PtySize::default()).spawn().expect("starts");
+        let mut writer = cat.writer(0).expect("a terminal");
+        writer.write_all(b"one\n").await.expect("typed");
+        let mut said = String::new();
+        until(&mut cat, &mut said, "one\r\none\r\n").await;
+        // Within a line, too.
+        writer.write_all(b"two").await.expect("typed");
+        writer.close().await.expect("closes");
+        let mut ends = Vec::new();
+        while let Some(event) = cat.next().await {
+            match event {
+                Event::Data { data, .. } => said.push_str(&String::from_utf8_lossy(&data)),
+                Event::Closed { fd } => ends.push(fd),
+                Event::Ended(status) => assert!(status.success()),
+                _ => {}
+            }
+        }
+        assert_eq!((said.as_str(), &ends[..]), ("one\r\none\r\ntwotwo", &[1][..]));
+
+        // A verb has nobody who types: the end of file at once.
+        assert_eq!(Command::new("cat").pty(PtySize::default()).read().await.expect("runs"), "");
+        // The writer is told of the end.
+        let mut process = sh("sleep 0.05").pty(PtySize::default()).spawn().expect("starts");
+        let mut writer = process.writer(0).expect("a terminal");
+        while process.next().await.is_some() {}
+        let error = writer.write_all(b"x").await.expect_err("hung up");
+        assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+    });
+}
+
+#[test]
+fn a_dropped_terminal_hangs_up() {
+    alone("terminal::a_dropped_terminal_hangs_up", || {
+        warm_up();
+        let before = descriptors();
+        let marks = tempfile::tempdir().expect("a folder");
+        let mark = marks.path().join("hup");
+        futures::executor::block_on(async {
+            let script = format!(
+                "trap 'touch {}; exit' HUP; echo ready; while :; do sleep 0.01; done",
+                mark.display()
+            );
+            let mut process = sh(&script).pty(PtySize::default()).spawn().expect("starts");
+            until(&mut process, &mut String::new(), "ready").await;
+            process.close_all();
+            process.status().await.expect("a status");
+        });
+        assert!(mark.exists());
+        no_children();
+        eventually("the descriptors are as before", || descriptors() == before);
+    });
+}
+
+#[test]
+fn more_descriptors_beside_the_terminal() {
+    everywhere(|| async {
+        let mut command = sh("cat <&3 >&4; echo shown");
+        command.pty(PtySize::default()).fd(3, Stdio::bytes("in")).fd(4, Stdio::output());
+        let output = command.output().await.expect("runs");
+        assert_eq!((&output.stdout[..], output.fd(4)), (&b"shown\r\n"[..], Some(&b"in"[..])));
+    });
+}
+
+#[test]
+fn a_terminal_and_another_stdin_contradict() {
+    let mut command = Command::new("true");
+    command.pty(PtySize::default()).stdin(Stdio::null());
+    let error = command.spawn().expect_err("two settings");
+    assert!(matches!(error, Error::Invalid { reason: InvalidReason::Conflict, .. }));
+    assert_eq!(
+        error.to_string(),
+        "invalid command `true`: descriptor 0 was set, and with pty it is the terminal"
+    );
+}
