@@ -1,25 +1,29 @@
 //! Noun: the handle of a child to talk to: its events, its lines, its writers and readers.
 
+mod ends;
+mod lines;
+
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::process::ExitStatus;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use futures::io::{AsyncRead, AsyncWrite};
 use futures::stream::{FusedStream, Stream};
 
 use crate::control::Control;
+use crate::error::Error;
 #[cfg(unix)]
-use crate::error::{Details, Error, InvalidReason};
+use crate::error::{Details, InvalidReason};
 use crate::output::Output;
 use crate::promise::{Call, Promise};
-use crate::protocol::{Notice, Piece};
+use crate::protocol::Notice;
 #[cfg(unix)]
 use crate::stdio::PtySize;
-use crate::transport::{Inlet, Outlet};
+
+pub use ends::{Reader, Writer};
+pub use lines::{Line, Lines};
 
 /// What happened to a child, as [`Process`] tells it.
 ///
@@ -378,7 +382,7 @@ impl Process {
         self.promise(Ok)
     }
 
-    fn promise<T>(mut self, conclude: fn(Output) -> Result<T, crate::error::Error>) -> Promise<T> {
+    fn promise<T>(mut self, conclude: fn(Output) -> Result<T, Error>) -> Promise<T> {
         self.call.transport.leave_alone();
         Promise::new(*self.call, conclude)
     }
@@ -409,222 +413,5 @@ impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Process");
         debug.field("command", &self.call.command).field("pid", &self.pid()).finish_non_exhaustive()
-    }
-}
-
-/// The writing end of a pipe into a child; see [`Process::writer`].
-///
-/// Writing waits while the pipe is full. It is `BrokenPipe` when nobody can read it any more, and once the
-/// process has [closed](Process::close) it.
-///
-/// # Cancellation
-/// Dropping or closing it is the child's end of file, after what was written. It may outlive the
-/// [`Process`].
-pub struct Writer {
-    inlet: Arc<Inlet>,
-}
-
-impl Writer {
-    /// Resolves once the pipe is closed, by the child and all who inherited it, or by us; also while
-    /// nothing is written.
-    ///
-    /// ```
-    /// # #[cfg(unix)] futures::executor::block_on(async {
-    /// let mut process = reaped::Command::new("sh").args(["-c", "exec <&-; sleep 1000"]).spawn()?;
-    /// process.writer(0).expect("a pipe, not taken yet").closed().await;
-    /// # Ok::<(), reaped::Error>(()) }).unwrap();
-    /// ```
-    ///
-    /// # Platform
-    /// Unix. Of a terminal ([`pty`](crate::Command::pty)) it resolves once the process has seen its end. On
-    /// Windows only our own closing is seen.
-    pub fn closed(&mut self) -> impl Future<Output = ()> + Send + '_ {
-        poll_fn(|cx| self.inlet.poll_watch(cx))
-    }
-}
-
-impl AsyncWrite for Writer {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.inlet.poll_write(cx, &[IoSlice::new(bytes)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.inlet.poll_write(cx, buffers)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Nothing is kept back here: what was written is in the pipe, or on Windows on its way.
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inlet.close();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.inlet.close();
-    }
-}
-
-impl fmt::Debug for Writer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer").finish_non_exhaustive()
-    }
-}
-
-/// The reading end of a pipe out of a child; see [`Process::reader`].
-///
-/// # Cancellation
-/// Dropping it closes the pipe: the child gets SIGPIPE on its next write. It may outlive the [`Process`].
-pub struct Reader {
-    /// Read before, or where it cannot be read into the user's buffer; given up to `given`.
-    read: Vec<u8>,
-    given: usize,
-    outlet: Outlet,
-}
-
-impl AsyncRead for Reader {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        if this.given == this.read.len() {
-            #[cfg(unix)]
-            if this.outlet.reads_directly() {
-                return this.outlet.poll_read_into(cx, buffer);
-            }
-            this.read.clear();
-            this.given = 0;
-            ready!(this.outlet.poll_read(cx, &mut this.read))?;
-        }
-        let rest = &this.read[this.given..];
-        let count = rest.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&rest[..count]);
-        this.given += count;
-        Poll::Ready(Ok(count))
-    }
-}
-
-impl fmt::Debug for Reader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader").finish_non_exhaustive()
-    }
-}
-
-/// One line that a child wrote; see [`Process::lines`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Line {
-    /// The descriptor, by the child's number.
-    pub fd: i32,
-    /// The line without its end (`\n` or `\r\n`). What is not UTF-8 is shown as U+FFFD;
-    /// [`bytes`](Self::bytes) has it as it was.
-    pub text: String,
-    /// A line end came after it. Not so for the last line of a program that does not end it, and for all
-    /// but the last piece of a line above the [limit](Lines::limit).
-    pub complete: bool,
-    /// Where the text is not what was written.
-    raw: Option<Vec<u8>>,
-}
-
-impl Line {
-    fn new(fd: i32, piece: Piece) -> Self {
-        let Piece { bytes, complete } = piece;
-        match String::from_utf8(bytes) {
-            Ok(text) => Line { fd, text, complete, raw: None },
-            Err(error) => {
-                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-                Line { fd, text, complete, raw: Some(error.into_bytes()) }
-            }
-        }
-    }
-
-    /// The bytes of the line, without its end.
-    ///
-    /// ```
-    /// # #[cfg(unix)] futures::executor::block_on(async {
-    /// let mut process = reaped::Command::new("printf").arg(r"caf\351\n").spawn()?;
-    /// let line = process.lines().next().await.unwrap();
-    /// assert_eq!((&line.text[..], line.bytes()), ("caf\u{fffd}", &b"caf\xe9"[..]));
-    /// # Ok::<(), reaped::Error>(()) }).unwrap();
-    /// ```
-    pub fn bytes(&self) -> &[u8] {
-        self.raw.as_deref().unwrap_or(self.text.as_bytes())
-    }
-}
-
-/// A stream of [`Line`]s, which ends when the process has ended; see [`Process::lines`].
-///
-/// Lines of one descriptor come in their order; between two descriptors there is none.
-///
-/// # Cancellation
-/// Dropping it loses nothing, and leaves the process running.
-#[derive(Debug)]
-pub struct Lines<'a> {
-    process: &'a mut Process,
-    limit: usize,
-    over: bool,
-}
-
-impl Lines<'_> {
-    const LIMIT: usize = 1024 * 1024;
-
-    /// The most bytes of one line, 1 MiB at first: a longer one comes in pieces of at most this size, of
-    /// which only the last is [complete](Line::complete). Memory stays bounded by it.
-    ///
-    /// ```
-    /// # futures::executor::block_on(async {
-    /// let mut process = reaped::Command::new("echo").arg("abcdef").spawn()?;
-    /// let mut lines = process.lines().limit(4);
-    /// assert_eq!(lines.next().await.unwrap().text, "abcd");
-    /// assert_eq!(lines.next().await.unwrap().text, "ef");
-    /// # Ok::<(), reaped::Error>(()) }).unwrap();
-    /// ```
-    #[must_use]
-    pub fn limit(mut self, bytes: usize) -> Self {
-        self.limit = bytes;
-        self
-    }
-
-    /// The next line; `None` when the process has ended. The same as the [`Stream`]'s.
-    ///
-    /// ```
-    /// # futures::executor::block_on(async {
-    /// let mut process = reaped::Command::new("ls").arg("/").spawn()?;
-    /// let mut lines = process.lines();
-    /// while let Some(line) = lines.next().await {
-    ///     println!("{}: {}", line.fd, line.text);
-    /// }
-    /// # Ok::<(), reaped::Error>(()) }).unwrap();
-    /// ```
-    #[expect(clippy::should_implement_trait, reason = "the name that every stream has for it")]
-    pub fn next(&mut self) -> impl Future<Output = Option<Line>> + Send + '_ {
-        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx))
-    }
-}
-
-impl Stream for Lines<'_> {
-    type Item = Line;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Line>> {
-        let limit = self.limit;
-        let line = ready!(self.process.call.transport.poll_line(limit, cx));
-        self.over |= line.is_none();
-        Poll::Ready(line.map(|(fd, piece)| Line::new(fd, piece)))
-    }
-}
-
-impl FusedStream for Lines<'_> {
-    fn is_terminated(&self) -> bool {
-        self.over
     }
 }

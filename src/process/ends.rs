@@ -1,0 +1,120 @@
+//! The ends of pipes that a user takes out of a process.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures::io::{AsyncRead, AsyncWrite};
+
+use crate::transport::{Inlet, Outlet};
+
+/// The writing end of a pipe into a child; see [`Process::writer`].
+///
+/// Writing waits while the pipe is full. It is `BrokenPipe` when nobody can read it any more, and once the
+/// process has [closed](Process::close) it.
+///
+/// # Cancellation
+/// Dropping or closing it is the child's end of file, after what was written. It may outlive the
+/// [`Process`].
+pub struct Writer {
+    pub(super) inlet: Arc<Inlet>,
+}
+
+impl Writer {
+    /// Resolves once the pipe is closed, by the child and all who inherited it, or by us; also while
+    /// nothing is written.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// let mut process = reaped::Command::new("sh").args(["-c", "exec <&-; sleep 1000"]).spawn()?;
+    /// process.writer(0).expect("a pipe, not taken yet").closed().await;
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Platform
+    /// Unix. Of a terminal ([`pty`](crate::Command::pty)) it resolves once the process has seen its end. On
+    /// Windows only our own closing is seen.
+    pub fn closed(&mut self) -> impl Future<Output = ()> + Send + '_ {
+        poll_fn(|cx| self.inlet.poll_watch(cx))
+    }
+}
+
+impl AsyncWrite for Writer {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.inlet.poll_write(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.inlet.poll_write(cx, buffers)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Nothing is kept back here: what was written is in the pipe, or on Windows on its way.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inlet.close();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.inlet.close();
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+/// The reading end of a pipe out of a child; see [`Process::reader`].
+///
+/// # Cancellation
+/// Dropping it closes the pipe: the child gets SIGPIPE on its next write. It may outlive the [`Process`].
+pub struct Reader {
+    /// Read before, or where it cannot be read into the user's buffer; given up to `given`.
+    pub(super) read: Vec<u8>,
+    pub(super) given: usize,
+    pub(super) outlet: Outlet,
+}
+
+impl AsyncRead for Reader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.given == this.read.len() {
+            #[cfg(unix)]
+            if this.outlet.reads_directly() {
+                return this.outlet.poll_read_into(cx, buffer);
+            }
+            this.read.clear();
+            this.given = 0;
+            ready!(this.outlet.poll_read(cx, &mut this.read))?;
+        }
+        let rest = &this.read[this.given..];
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        this.given += count;
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,119 @@
+//! The lines of a process, as a stream.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures::stream::{FusedStream, Stream};
+
+use super::Process;
+use crate::protocol::Piece;
+
+/// One line that a child wrote; see [`Process::lines`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Line {
+    /// The descriptor, by the child's number.
+    pub fd: i32,
+    /// The line without its end (`\n` or `\r\n`). What is not UTF-8 is shown as U+FFFD;
+    /// [`bytes`](Self::bytes) has it as it was.
+    pub text: String,
+    /// A line end came after it. Not so for the last line of a program that does not end it, and for all
+    /// but the last piece of a line above the [limit](Lines::limit).
+    pub complete: bool,
+    /// Where the text is not what was written.
+    raw: Option<Vec<u8>>,
+}
+
+impl Line {
+    fn new(fd: i32, piece: Piece) -> Self {
+        let Piece { bytes, complete } = piece;
+        match String::from_utf8(bytes) {
+            Ok(text) => Line { fd, text, complete, raw: None },
+            Err(error) => {
+                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                Line { fd, text, complete, raw: Some(error.into_bytes()) }
+            }
+        }
+    }
+
+    /// The bytes of the line, without its end.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// let mut process = reaped::Command::new("printf").arg(r"caf\351\n").spawn()?;
+    /// let line = process.lines().next().await.unwrap();
+    /// assert_eq!((&line.text[..], line.bytes()), ("caf\u{fffd}", &b"caf\xe9"[..]));
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn bytes(&self) -> &[u8] {
+        self.raw.as_deref().unwrap_or(self.text.as_bytes())
+    }
+}
+
+/// A stream of [`Line`]s, which ends when the process has ended; see [`Process::lines`].
+///
+/// Lines of one descriptor come in their order; between two descriptors there is none.
+///
+/// # Cancellation
+/// Dropping it loses nothing, and leaves the process running.
+#[derive(Debug)]
+pub struct Lines<'a> {
+    pub(super) process: &'a mut Process,
+    pub(super) limit: usize,
+    pub(super) over: bool,
+}
+
+impl Lines<'_> {
+    pub(super) const LIMIT: usize = 1024 * 1024;
+
+    /// The most bytes of one line, 1 MiB at first: a longer one comes in pieces of at most this size, of
+    /// which only the last is [complete](Line::complete). Memory stays bounded by it.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let mut process = reaped::Command::new("echo").arg("abcdef").spawn()?;
+    /// let mut lines = process.lines().limit(4);
+    /// assert_eq!(lines.next().await.unwrap().text, "abcd");
+    /// assert_eq!(lines.next().await.unwrap().text, "ef");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn limit(mut self, bytes: usize) -> Self {
+        self.limit = bytes;
+        self
+    }
+
+    /// The next line; `None` when the process has ended. The same as the [`Stream`]'s.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let mut process = reaped::Command::new("ls").arg("/").spawn()?;
+    /// let mut lines = process.lines();
+    /// while let Some(line) = lines.next().await {
+    ///     println!("{}: {}", line.fd, line.text);
+    /// }
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[expect(clippy::should_implement_trait, reason = "the name that every stream has for it")]
+    pub fn next(&mut self) -> impl Future<Output = Option<Line>> + Send + '_ {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx))
+    }
+}
+
+impl Stream for Lines<'_> {
+    type Item = Line;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Line>> {
+        let limit = self.limit;
+        let line = ready!(self.process.call.transport.poll_line(limit, cx));
+        self.over |= line.is_none();
+        Poll::Ready(line.map(|(fd, piece)| Line::new(fd, piece)))
+    }
+}
+
+impl FusedStream for Lines<'_> {
+    fn is_terminated(&self) -> bool {
+        self.over
+    }
+}
