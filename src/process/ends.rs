@@ -11,14 +11,14 @@ use futures::io::{AsyncRead, AsyncWrite};
 
 use crate::transport::{Inlet, Outlet};
 
-/// The writing end of a pipe into a child; see [`Process::writer`].
+/// The writing end of a pipe into a child; see [`Process::writer`](crate::Process::writer).
 ///
 /// Writing waits while the pipe is full. It is `BrokenPipe` when nobody can read it any more, and once the
-/// process has [closed](Process::close) it.
+/// process has [closed](crate::Process::close) it.
 ///
 /// # Cancellation
 /// Dropping or closing it is the child's end of file, after what was written. It may outlive the
-/// [`Process`].
+/// [`Process`](crate::Process).
 pub struct Writer {
     pub(super) inlet: Arc<Inlet>,
 }
@@ -78,10 +78,10 @@ impl fmt::Debug for Writer {
     }
 }
 
-/// The reading end of a pipe out of a child; see [`Process::reader`].
+/// The reading end of a pipe out of a child; see [`Process::reader`](crate::Process::reader).
 ///
 /// # Cancellation
-/// Dropping it closes the pipe: the child gets SIGPIPE on its next write. It may outlive the [`Process`].
+/// Dropping it closes the pipe: the child gets SIGPIPE on its next write. It may outlive the [`Process`](crate::Process).
 pub struct Reader {
     /// Read before, or where it cannot be read into the user's buffer; given up to `given`.
     pub(super) read: Vec<u8>,
