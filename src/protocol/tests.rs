@@ -34,6 +34,13 @@ fn lost() -> Exit {
     Exit::Lost
 }
 
+fn fd_of(fault: &Fault) -> i32 {
+    match fault {
+        Fault::Io { fd, .. } | Fault::Limit { fd } => *fd,
+        Fault::TimedOut | Fault::Idle => -1,
+    }
+}
+
 /// A second bookkeeper, as plain as can be, that the layer is compared with.
 #[derive(Default)]
 struct Model {
@@ -88,7 +95,7 @@ proptest! {
                 }
                 Next::Drain => {
                     prop_assert!(model.first_fault.is_some() && model.exited && !all_closed);
-                    protocol.drained();
+                    protocol.drained(&[]);
                     prop_assert_eq!(protocol.next(), Next::Ended, "waited for descendants after a fault");
                     break;
                 }
@@ -99,7 +106,7 @@ proptest! {
             }
         }
         let ending = protocol.into_ending();
-        prop_assert_eq!(ending.fault.map(|fault| fault.fd), model.first_fault);
+        prop_assert_eq!(ending.fault.map(|fault| fd_of(&fault)), model.first_fault);
         for (slot, (fd, bytes)) in ending.collected.iter().enumerate() {
             prop_assert_eq!(*fd, FDS[slot]);
             prop_assert_eq!(bytes, &model.collected[slot]);
@@ -156,10 +163,10 @@ fn a_fault_kills_then_takes_what_is_there() {
     protocol.buffer(1).extend_from_slice(b"kept");
     protocol.exited(lost());
     assert_eq!(protocol.next(), Next::Drain);
-    protocol.drained();
+    protocol.drained(&[]);
     assert_eq!(protocol.next(), Next::Ended);
     let ending = protocol.into_ending();
-    assert_eq!(ending.fault.expect("the fault").fd, 0);
+    assert_eq!(fd_of(&ending.fault.expect("the fault")), 0);
     assert_eq!(ending.collected, [(1, b"kept".to_vec())]);
 }
 
@@ -206,7 +213,7 @@ impl Listener {
             Notice::Closed { fd } => {
                 assert!(!std::mem::replace(&mut self.closed[slot(fd)], true), "{fd} closed twice");
             }
-            Notice::Failed { .. } => self.failed += 1,
+            Notice::Fault(_) => self.failed += 1,
             Notice::Exited(_) => assert!(!std::mem::replace(&mut self.exited, true), "exited twice"),
             Notice::Ended(_) => {
                 assert!(self.exited, "ended before it exited");
