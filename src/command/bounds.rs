@@ -15,7 +15,17 @@ use super::Command;
 /// | dropping | SIGKILL, and nobody is told |
 ///
 /// In every case what the child had written by then is kept, and nothing waits for a descendant that holds a
-/// pipe. What is fed to the child meanwhile is no matter.
+/// pipe. And where two of them meet:
+///
+/// | | and a limit | and a drain timeout | and `terminate` or `kill` | and input that is still fed | and a descendant that holds a pipe |
+/// | --- | --- | --- | --- | --- | --- |
+/// | a timeout | the first one met is told | a child that has exited ends by the drain timeout, without an error; one that runs, by the timeout | the child ends by the signal, without an error, unless it outlives the timeout | `TimedOut`; the feed stops | `TimedOut`, with the child's own status |
+/// | a limit | | as with a timeout | as the signal or the limit comes first | `OutputLimit`; the feed stops | `OutputLimit` |
+/// | a drain timeout | | | the signal needs no drain: the end is at once | a feed that nobody takes any more ends too | the end, and `still_open` |
+/// | `terminate` or `kill` | | | | the feed stops | the end at once, and `still_open` |
+/// | neither | | | | | the end waits for the descendant, and a feed with it |
+///
+/// Dropping beats all of them: the child is killed, its pipes are closed, and nobody is told.
 ///
 /// There is no option that makes the kernel kill the child when the parent dies: Linux has one
 /// (`PR_SET_PDEATHSIG`, prctl(2)), but it watches the *thread* that started the child, and the threads of an
@@ -148,7 +158,8 @@ impl Command {
     /// Gives the child a process group of its own, and sends to the whole group what would be sent to the child:
     /// by a bound, by dropping, and by [`Control`](crate::Control).
     ///
-    /// So the children of a shell script end with it. A descendant that has left the group, for a session of its
+    /// So the children of a shell script end with it: where we end the child, what is left of the group when it
+    /// is gone is killed. A descendant that has left the group, for a session of its
     /// own (setsid(2)), lives on. Once the promise or the process has ended by itself, nothing is sent any more.
     /// Ctrl-C at the parent's terminal does not reach the group.
     ///

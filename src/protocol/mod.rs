@@ -294,6 +294,11 @@ impl Protocol {
         }
     }
 
+    /// Whether the end is our doing, and not the child's.
+    pub(crate) fn was_stopped(&self) -> bool {
+        self.fault.is_some() || self.ended_by_us
+    }
+
     /// Whether the child was seen to exit.
     pub(crate) fn has_exited(&self) -> bool {
         self.exit.is_some()
@@ -309,7 +314,7 @@ impl Protocol {
         if self.has_exited() {
             return match self.all_closed() {
                 true => Next::Ended,
-                false if self.fault.is_some() || self.ended_by_us || self.waited => Next::Drain,
+                false if self.was_stopped() || self.waited => Next::Drain,
                 false => Next::Wait,
             };
         }

@@ -17,7 +17,6 @@ mod pipe;
 #[path = "pipe_windows.rs"]
 mod pipe;
 
-#[cfg(unix)]
 use std::io;
 #[cfg(unix)]
 use std::os::fd::AsFd;
@@ -197,6 +196,7 @@ impl Transport {
         loop {
             if let Some(found) = wanted(&mut self.protocol) {
                 if self.protocol.next() == Next::Ended {
+                    self.kill_the_rest();
                     self.child.release();
                 }
                 return Poll::Ready(found);
@@ -235,6 +235,7 @@ impl Transport {
                 self.give_up_unless(told.is_ok());
             }
             Next::Drain => {
+                self.kill_the_rest();
                 self.drain();
                 return true;
             }
@@ -344,6 +345,14 @@ impl Transport {
             Alarm::Waited => self.protocol.waited(),
         }
         true
+    }
+
+    /// Where we ended a child that leads a group: once it is gone, nobody of the group is to survive it.
+    fn kill_the_rest(&self) {
+        if self.protocol.was_stopped() {
+            // A child without a group was reaped, and nothing is sent; what is not permitted cannot be helped.
+            let _: io::Result<()> = self.child.kill();
+        }
     }
 
     /// A child that became another user may not be signalled: it is left to run, and reaped when it ends.

@@ -11,6 +11,8 @@ mod helper;
 mod house;
 mod support;
 
+#[cfg(target_os = "linux")]
+mod bounds;
 #[cfg(unix)]
 mod bulk;
 #[cfg(target_os = "linux")]
