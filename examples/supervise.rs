@@ -1,4 +1,4 @@
-//! Starts a program again when it crashes, each time after a longer pause, until Ctrl-C:
+//! Keeps a program running: starts it again when it has ended, each time after a longer pause, until Ctrl-C:
 //! `cargo run --example supervise -- PROGRAM [ARG...]`. Without arguments it supervises a script that crashes twice,
 //! and presses Ctrl-C itself. Needs Unix.
 
