@@ -31,6 +31,8 @@ mod lines;
 mod plans;
 #[cfg(target_os = "linux")]
 mod signals;
+#[cfg(target_os = "linux")]
+mod soak;
 #[cfg(unix)]
 mod stdio;
 #[cfg(target_os = "linux")]
