@@ -169,8 +169,8 @@ impl Error {
     /// assert_eq!(error.into_output().unwrap().stdout, [0xff]);
     /// # });
     /// ```
-    pub fn into_output(self) -> Option<Output> {
-        self.into_details().0.output
+    pub fn into_output(mut self) -> Option<Output> {
+        self.details_mut().0.output.take()
     }
 
     /// The command as the message quotes it.
@@ -188,18 +188,7 @@ impl Error {
     /// For the gpg recipe, which takes the plaintext out.
     #[cfg(unix)]
     pub(crate) fn output_mut(&mut self) -> Option<&mut Output> {
-        match self {
-            Error::Spawn { details, .. }
-            | Error::Invalid { details, .. }
-            | Error::Io { details, .. }
-            | Error::Failed(details)
-            | Error::UnexpectedStderr(details)
-            | Error::TimedOut(details)
-            | Error::OutputLimit(details)
-            | Error::NotUtf8(details)
-            | Error::StatusLost(details)
-            | Error::AlreadyEnded(details) => details.0.output.as_mut(),
-        }
+        self.details_mut().0.output.as_mut()
     }
 
     fn details(&self) -> &Details {
@@ -217,7 +206,7 @@ impl Error {
         }
     }
 
-    fn into_details(self) -> Details {
+    fn details_mut(&mut self) -> &mut Details {
         match self {
             Error::Spawn { details, .. }
             | Error::Invalid { details, .. }

@@ -10,7 +10,9 @@ use futures::{FutureExt, StreamExt};
 use reaped::{Command, Event, ExitStatus, Process, Stdio};
 
 use super::helper::pattern;
-use super::support::{alone, descriptors, eventually, everywhere, helper, no_children, sh, warm_up};
+use super::support::{
+    alone, descriptors, eventually, everywhere, helper, no_children, peak, reset_peak, sh, warm_up,
+};
 
 /// Events in short: what a test compares.
 #[derive(Debug, PartialEq, Eq, Clone)]
@@ -335,18 +337,6 @@ fn a_dialogue_on_colliding_numbers() {
             assert_eq!(std::fs::read_to_string(log.path()).expect("text"), "c0\nc1\nc2\n");
         }
     });
-}
-
-/// The most memory since the last reset, in bytes.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
-    1024 * line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("a number")
-}
-
-fn reset_peak() -> u64 {
-    std::fs::write("/proc/self/clear_refs", "5").expect("procfs");
-    peak()
 }
 
 #[test]
