@@ -14,7 +14,11 @@ use crate::transport;
 ///
 /// Every method is [`Error::AlreadyEnded`] once the child was reaped, so that no other process which got
 /// the same number is ever hit. A child that has exited and was not reaped yet takes signals without
-/// effect.
+/// effect. With [`new_group`](crate::Command::new_group) every signal goes to the whole group, until the
+/// promise or the process has ended.
+///
+/// After [`terminate`](Self::terminate) and [`kill`](Self::kill) nobody waits for descendants that hold pipes:
+/// once the child is gone, what is in the pipes is taken, and that is the end.
 ///
 /// # Cancellation
 /// Dropping it does nothing. It keeps nothing of the child alive.
@@ -31,11 +35,17 @@ use crate::transport;
 pub struct Control {
     child: Remote,
     command: Arc<str>,
+    grace: Duration,
 }
 
 impl Control {
-    pub(crate) fn new(child: Remote, command: &str) -> Self {
-        Control { child, command: command.into() }
+    pub(crate) fn new(child: Remote, command: &str, grace: Duration) -> Self {
+        Control { child, command: command.into(), grace }
+    }
+
+    /// Of a child that was never started.
+    pub(crate) fn nobody(command: &str) -> Self {
+        Control::new(Remote::nobody(), command, Duration::ZERO)
     }
 
     /// Sends a signal; Twisted's `signalProcess`.
@@ -58,7 +68,8 @@ impl Control {
         self.told(self.child.signal(signal), signal)
     }
 
-    /// Asks the child to end, with SIGTERM, and ends it with SIGKILL two seconds later.
+    /// Asks the child to end, with SIGTERM, and ends it with SIGKILL after the
+    /// [`grace`](crate::Command::grace), two seconds if nothing else was set.
     ///
     /// A stopped child (SIGSTOP) is continued, so that it can obey. The second step comes whether or not
     /// anybody polls, unless the child was reaped by then.
@@ -78,8 +89,7 @@ impl Control {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn terminate(&self) -> Result<(), Error> {
-        const GRACE: Duration = Duration::from_secs(2);
-        self.told(transport::terminate(&self.child, GRACE), Signal::TERM)
+        self.told(transport::terminate(&self.child, self.grace), Signal::TERM)
     }
 
     /// Ends the child with SIGKILL.

@@ -63,6 +63,14 @@ pub enum Error {
     /// The program wrote to stderr, and [`Command::fail_on_stderr`](crate::Command::fail_on_stderr) forbade it.
     #[error("{0}")]
     UnexpectedStderr(Details),
+    /// The program ran for longer than [`Command::timeout`](crate::Command::timeout), or was silent for
+    /// longer than [`Command::idle_timeout`](crate::Command::idle_timeout), and was ended for it.
+    #[error("{0}")]
+    TimedOut(Details),
+    /// The program wrote more than [`Command::limit`](crate::Command::limit), and was killed for it; the
+    /// bytes up to the limit are in [`Error::output`].
+    #[error("{0}")]
+    OutputLimit(Details),
     /// What the program wrote to stdout is not UTF-8; the bytes are in [`Error::output`].
     #[error("{0}")]
     NotUtf8(Details),
@@ -161,8 +169,8 @@ impl Error {
     /// assert_eq!(error.into_output().unwrap().stdout, [0xff]);
     /// # });
     /// ```
-    pub fn into_output(self) -> Option<Output> {
-        self.into_details().0.output
+    pub fn into_output(mut self) -> Option<Output> {
+        self.details_mut().0.output.take()
     }
 
     /// The command as the message quotes it.
@@ -180,16 +188,7 @@ impl Error {
     /// For the gpg recipe, which takes the plaintext out.
     #[cfg(unix)]
     pub(crate) fn output_mut(&mut self) -> Option<&mut Output> {
-        match self {
-            Error::Spawn { details, .. }
-            | Error::Invalid { details, .. }
-            | Error::Io { details, .. }
-            | Error::Failed(details)
-            | Error::UnexpectedStderr(details)
-            | Error::NotUtf8(details)
-            | Error::StatusLost(details)
-            | Error::AlreadyEnded(details) => details.0.output.as_mut(),
-        }
+        self.details_mut().0.output.as_mut()
     }
 
     fn details(&self) -> &Details {
@@ -199,19 +198,23 @@ impl Error {
             | Error::Io { details, .. }
             | Error::Failed(details)
             | Error::UnexpectedStderr(details)
+            | Error::TimedOut(details)
+            | Error::OutputLimit(details)
             | Error::NotUtf8(details)
             | Error::StatusLost(details)
             | Error::AlreadyEnded(details) => details,
         }
     }
 
-    fn into_details(self) -> Details {
+    fn details_mut(&mut self) -> &mut Details {
         match self {
             Error::Spawn { details, .. }
             | Error::Invalid { details, .. }
             | Error::Io { details, .. }
             | Error::Failed(details)
             | Error::UnexpectedStderr(details)
+            | Error::TimedOut(details)
+            | Error::OutputLimit(details)
             | Error::NotUtf8(details)
             | Error::StatusLost(details)
             | Error::AlreadyEnded(details) => details,
@@ -231,7 +234,10 @@ impl Error {
             Error::Io { source, .. } => source.kind(),
             // ESRCH, for which std has no kind.
             Error::AlreadyEnded(_) => io::ErrorKind::NotFound,
-            Error::Failed(_) | Error::UnexpectedStderr(_) | Error::StatusLost(_) => io::ErrorKind::Other,
+            Error::TimedOut(_) => io::ErrorKind::TimedOut,
+            Error::Failed(_) | Error::UnexpectedStderr(_) | Error::OutputLimit(_) | Error::StatusLost(_) => {
+                io::ErrorKind::Other
+            }
         }
     }
 }
@@ -306,6 +312,13 @@ impl Details {
     /// Of a child that ran: how it ended, then the end of its stderr.
     pub(crate) fn ended(output: Output) -> Self {
         let mut text = describe(output.status);
+        push_tail(&mut text, &output.stderr);
+        Details::of(output, text)
+    }
+
+    /// Of a child that we ended: why, how it ended, then the end of its stderr.
+    pub(crate) fn stopped(output: Output, why: String) -> Self {
+        let mut text = format!("{why} and {}", describe(output.status));
         push_tail(&mut text, &output.stderr);
         Details::of(output, text)
     }

@@ -59,6 +59,22 @@
 //! # Ok::<(), std::io::Error>(()) }).unwrap();
 //! ```
 //!
+//! # Bounds
+//!
+//! [`Command::timeout`], [`idle_timeout`](Command::idle_timeout), [`limit`](Command::limit) and
+//! [`drain_timeout`](Command::drain_timeout) bound a run, [`new_group`](Command::new_group) reaches its descendants,
+//! and what was collected is kept in any case.
+//!
+//! ```
+//! # #[cfg(unix)] futures::executor::block_on(async {
+//! use std::time::Duration;
+//! let mut build = reaped::Command::new("sh");
+//! build.args(["-c", "echo half; sleep 100"]).timeout(Duration::from_millis(100)).new_group();
+//! let error = build.read().await.unwrap_err();
+//! assert_eq!(error.output().unwrap().stdout, b"half\n");
+//! # });
+//! ```
+//!
 //! # When it fails
 //!
 //! An [`Error`] reads as one line that a person can act on, and carries what was collected until then.
@@ -74,7 +90,7 @@
 //! # What happens when I drop it?
 //!
 //! Dropping a promise or a process sends SIGKILL to the child and has it reaped in the background: no orphan, no zombie,
-//! no thread that stays for it. Its descendants live on.
+//! no thread that stays for it. Its descendants live on, unless it was given a [`new_group`](Command::new_group).
 //!
 //! # How it works
 //!

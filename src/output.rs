@@ -31,6 +31,7 @@ pub struct Output {
     pub(crate) extra: Vec<(i32, Vec<u8>)>,
     /// Whether 1 and 2 were captured, so that `fd(1)` can tell "nothing" from "not captured".
     pub(crate) captured: [bool; 2],
+    pub(crate) still_open: Vec<i32>,
     pub(crate) elapsed: Duration,
     pub(crate) usage: Option<Usage>,
     /// The command as a person may see it; for messages only.
@@ -74,6 +75,23 @@ impl Output {
             2 => self.captured[1].then_some(self.stderr),
             _ => self.extra.into_iter().find(|(fd, _)| *fd == n).map(|(_, bytes)| bytes),
         }
+    }
+
+    /// The captured descriptors that descendants of the child still held open when the call ended, because
+    /// of a [`drain_timeout`](crate::Command::drain_timeout) or a kill of ours. What they write later is in no
+    /// output.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use std::time::Duration;
+    /// let mut daemon = reaped::Command::new("sh");
+    /// daemon.args(["-c", "sleep 5 & echo started"]).drain_timeout(Duration::from_millis(50));
+    /// let output = daemon.output().await?;
+    /// assert_eq!((&output.stdout[..], output.still_open()), (&b"started\n"[..], &[1, 2][..]));
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn still_open(&self) -> &[i32] {
+        &self.still_open
     }
 
     /// The time from the start of the process until it had ended: reaped, and every pipe closed.

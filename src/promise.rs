@@ -9,9 +9,8 @@ use std::time::Duration;
 use crate::control::Control;
 use crate::error::{Details, Error, describe, push_tail};
 use crate::output::{Exit, Output};
-use crate::protocol::Ending;
-use crate::spawn::Remote;
-use crate::transport::Transport;
+use crate::protocol::{Ending, Fault};
+use crate::transport::{Bounds, Transport};
 
 /// A future that owns a running child process and resolves once the child has **ended**: it was reaped,
 /// *and* every pipe to it is closed, so nothing that it wrote is missing.
@@ -28,7 +27,8 @@ use crate::transport::Transport;
 /// run on instead.
 ///
 /// A descendant that inherited a pipe holds it open, and so holds the promise back, even after the child
-/// itself has exited.
+/// itself has exited; [`Command::drain_timeout`](crate::Command::drain_timeout) bounds that, and after a kill
+/// of ours nothing waits for it.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -79,6 +79,32 @@ impl<T> Promise<T> {
         }
     }
 
+    /// Lets the child run on by itself, reaped when it ends; as dropping does after
+    /// [`kill_on_drop(false)`](crate::Command::kill_on_drop).
+    ///
+    /// Its pipes close with the promise: it reads end of file, and what it writes to a captured descriptor
+    /// raises SIGPIPE in it.
+    ///
+    /// # Errors
+    /// The error of a child that could not be started.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::{Command, Stdio};
+    /// Command::new("true").stdout(Stdio::null()).stderr(Stdio::null()).run().detach()?;
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn detach(self) -> Result<(), Error> {
+        match self.state {
+            State::Running(mut call) => {
+                call.transport.let_run();
+                Ok(())
+            }
+            State::Refused(error) => Err(error),
+            State::Resolved => Ok(()),
+        }
+    }
+
     /// A handle to signal the child with, from anywhere.
     ///
     /// For a child that did not start, every signal is [`Error::AlreadyEnded`].
@@ -93,8 +119,8 @@ impl<T> Promise<T> {
     pub fn control(&self) -> Control {
         match &self.state {
             State::Running(call) => call.control(),
-            State::Refused(error) => Control::new(Remote::nobody(), error.command()),
-            State::Resolved => Control::new(Remote::nobody(), "a program"),
+            State::Refused(error) => Control::nobody(error.command()),
+            State::Resolved => Control::nobody("a program"),
         }
     }
 }
@@ -131,26 +157,44 @@ impl<T> fmt::Debug for Promise<T> {
 pub(crate) struct Call {
     pub(crate) transport: Transport,
     pub(crate) command: String,
+    bounds: Bounds,
     fail_on_stderr: bool,
 }
 
 impl Call {
-    pub(crate) fn new(transport: Transport, command: String, fail_on_stderr: bool) -> Self {
-        Call { transport, command, fail_on_stderr }
+    pub(crate) fn new(transport: Transport, command: String, bounds: Bounds, fail_on_stderr: bool) -> Self {
+        Call { transport, command, bounds, fail_on_stderr }
     }
 
     pub(crate) fn control(&self) -> Control {
-        Control::new(self.transport.remote(), &self.command)
+        Control::new(self.transport.remote(), &self.command, self.bounds.grace)
     }
 
     /// What every verb has in common; the child has ended.
     fn conclude(self) -> Result<Output, Error> {
         let (ending, elapsed) = self.transport.into_ending();
-        let Ending { exit, fault, collected } = ending;
-        let output = collect(exit, collected, elapsed, self.command);
-        if let Some(fault) = fault {
-            let text = format!("failed on descriptor {}: {}", fault.fd, fault.error);
-            return Err(Error::Io { source: fault.error, details: Details::of(output, text) });
+        let Ending { exit, fault, collected, still_open } = ending;
+        let mut output = collect(exit, collected, elapsed, self.command);
+        output.still_open = still_open;
+        match fault {
+            None => {}
+            Some(Fault::Io { fd, error }) => {
+                let text = format!("failed on descriptor {fd}: {error}");
+                return Err(Error::Io { source: error, details: Details::of(output, text) });
+            }
+            Some(Fault::TimedOut) => {
+                let most = self.bounds.timeout.unwrap_or_default();
+                return Err(Error::TimedOut(Details::stopped(output, format!("timed out after {most:?}"))));
+            }
+            Some(Fault::Idle) => {
+                let most = self.bounds.idle.unwrap_or_default();
+                return Err(Error::TimedOut(Details::stopped(output, format!("was silent for {most:?}"))));
+            }
+            Some(Fault::Limit { fd }) => {
+                let most = self.bounds.limit(fd).unwrap_or_default();
+                let text = format!("wrote more than {most} bytes to descriptor {fd}");
+                return Err(Error::OutputLimit(Details::stopped(output, text)));
+            }
         }
         if exit == Exit::Lost {
             let text = "ended, but somebody else took its exit status".to_owned();
@@ -168,8 +212,17 @@ impl Call {
 fn collect(exit: Exit, collected: Vec<(i32, Vec<u8>)>, elapsed: Duration, command: String) -> Output {
     let (status, usage) = (exit.status(), exit.usage());
     let (stdout, stderr) = (Vec::new(), Vec::new());
-    let mut output =
-        Output { status, stdout, stderr, extra: Vec::new(), captured: [false; 2], elapsed, usage, command };
+    let mut output = Output {
+        status,
+        stdout,
+        stderr,
+        extra: Vec::new(),
+        captured: [false; 2],
+        still_open: Vec::new(),
+        elapsed,
+        usage,
+        command,
+    };
     for (fd, bytes) in collected {
         match fd {
             1 => (output.stdout, output.captured[0]) = (bytes, true),

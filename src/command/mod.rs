@@ -1,5 +1,6 @@
 //! Noun: the builder. Holds what was set; each verb resolves it and starts a child.
 
+mod bounds;
 mod start;
 mod verbs;
 
@@ -14,6 +15,7 @@ use crate::spawn::Identity;
 #[cfg(unix)]
 use crate::stdio::PtySize;
 use crate::stdio::Stdio;
+use crate::transport::Bounds;
 
 /// What to run, and how: std's builder, with verbs that return [`Promise`](crate::Promise)s.
 ///
@@ -52,6 +54,9 @@ pub struct Command {
     #[cfg(unix)]
     terminal: Option<PtySize>,
     inherit_fds: bool,
+    bounds: Bounds,
+    #[cfg(unix)]
+    new_group: bool,
     fail_on_stderr: bool,
     hide_args: bool,
     kill_on_drop: bool,
@@ -90,6 +95,9 @@ impl Command {
             #[cfg(unix)]
             terminal: None,
             inherit_fds: false,
+            bounds: Bounds::default(),
+            #[cfg(unix)]
+            new_group: false,
             fail_on_stderr: false,
             hide_args: false,
             kill_on_drop: true,
@@ -328,7 +336,8 @@ impl Command {
 
     /// Whether dropping the promise kills the child; `true` at first.
     ///
-    /// With `false` the child runs on and is reaped when it ends. Its pipes close with the promise: it
+    /// With `false` the child runs on and is reaped when it ends, as with
+    /// [`Promise::detach`](crate::Promise::detach). Its pipes close with the promise: it
     /// reads end of file, and what it writes to a captured descriptor raises SIGPIPE in it.
     ///
     /// ```

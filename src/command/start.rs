@@ -28,7 +28,11 @@ impl Command {
             return Err(Refusal::invalid(InvalidReason::Conflict, text));
         }
         let talk = matches!(defaults, [Unset::Talk, ..]);
-        let mut wiring = Wiring { talk, ends: Vec::new(), flows: Flows::default() };
+        let mut wiring = Wiring {
+            talk,
+            ends: Vec::new(),
+            flows: Flows { bounds: self.bounds.clone(), ..Flows::default() },
+        };
         for (n, setting) in &self.stdio {
             wiring.add(*n, &setting.stdio.0)?;
         }
@@ -65,6 +69,8 @@ impl Command {
             identity: &self.identity,
             #[cfg(unix)]
             terminal: self.terminal,
+            #[cfg(unix)]
+            new_group: self.new_group,
             kill_on_drop: self.kill_on_drop,
         };
         Transport::start(&launch, wiring.flows)

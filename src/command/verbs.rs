@@ -19,7 +19,7 @@ impl Command {
     ///
     /// # Errors
     /// As of every verb: [`Error::Invalid`], [`Error::Spawn`], [`Error::Io`], [`Error::StatusLost`], and
-    /// [`Error::UnexpectedStderr`] where asked for. Of this one also [`Error::Failed`].
+    /// [`Error::TimedOut`], [`Error::OutputLimit`] and [`Error::UnexpectedStderr`] where asked for. Of this one also [`Error::Failed`].
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -147,7 +147,9 @@ impl Command {
     pub fn spawn(&mut self) -> Result<Process, Error> {
         let command = self.text();
         match self.start([Unset::Talk, Unset::Capture, Unset::Capture]) {
-            Ok(transport) => Ok(Process::new(Call::new(transport, command, self.fail_on_stderr))),
+            Ok(transport) => {
+                Ok(Process::new(Call::new(transport, command, self.bounds.clone(), self.fail_on_stderr)))
+            }
             Err(refusal) => Err(refusal.into_error(command)),
         }
     }
@@ -155,7 +157,10 @@ impl Command {
     fn promise<T>(&self, defaults: [Unset; 3], conclude: fn(Output) -> Result<T, Error>) -> Promise<T> {
         let command = self.text();
         match self.start(defaults) {
-            Ok(transport) => Promise::new(Call::new(transport, command, self.fail_on_stderr), conclude),
+            Ok(transport) => Promise::new(
+                Call::new(transport, command, self.bounds.clone(), self.fail_on_stderr),
+                conclude,
+            ),
             Err(refusal) => Promise::refused(refusal.into_error(command)),
         }
     }

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::error::{Details, InvalidReason};
 use crate::output::Output;
 use crate::promise::{Call, Promise};
-use crate::protocol::Notice;
+use crate::protocol::{Fault, Notice};
 #[cfg(unix)]
 use crate::stdio::PtySize;
 
@@ -55,6 +55,15 @@ pub enum Event {
         fd: i32,
         /// What the reader or the writer said.
         error: io::Error,
+    },
+    /// The child ran for longer than its [`timeout`](crate::Command::timeout), or was silent for longer than its
+    /// [`idle_timeout`](crate::Command::idle_timeout), and is asked to end.
+    TimedOut,
+    /// The child wrote more than its [`limit`](crate::Command::limit), and is killed. Nothing above the limit is
+    /// told.
+    LimitReached {
+        /// The descriptor, by the child's number.
+        fd: i32,
     },
     /// The child was reaped. What it wrote itself was told before, unless it is held back; its descendants
     /// may still hold pipes, so more may follow.
@@ -347,6 +356,7 @@ impl Process {
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io), [`Error::StatusLost`](crate::Error::StatusLost), and
+    /// [`Error::TimedOut`](crate::Error::TimedOut), [`Error::OutputLimit`](crate::Error::OutputLimit) and
     /// [`Error::UnexpectedStderr`](crate::Error::UnexpectedStderr) where asked for.
     ///
     /// ```
@@ -396,7 +406,9 @@ impl Stream for Process {
         Poll::Ready(notice.map(|notice| match notice {
             Notice::Data { fd, data } => Event::Data { fd, data },
             Notice::Closed { fd } => Event::Closed { fd },
-            Notice::Failed { fd, error } => Event::Failed { fd, error },
+            Notice::Fault(Fault::Io { fd, error }) => Event::Failed { fd, error },
+            Notice::Fault(Fault::TimedOut | Fault::Idle) => Event::TimedOut,
+            Notice::Fault(Fault::Limit { fd }) => Event::LimitReached { fd },
             Notice::Exited(exit) => Event::Exited(exit.status()),
             Notice::Ended(exit) => Event::Ended(exit.status()),
         }))

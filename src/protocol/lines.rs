@@ -39,6 +39,11 @@ impl Splitter {
         &mut self.bytes
     }
 
+    /// Takes so many of the last bytes away.
+    pub(super) fn cut_off(&mut self, count: usize) {
+        self.bytes.truncate(self.bytes.len() - count);
+    }
+
     /// All that was not given, without a copy where nothing was.
     pub(super) fn take(&mut self) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.bytes);

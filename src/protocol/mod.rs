@@ -8,8 +8,12 @@
 //! - Exit and end of file are separate facts that come in either order.
 //! - A child has ended when it was reaped *and* every pipe to it is closed, feeds included. A pipe that
 //!   the user took over is the user's own affair.
-//! - The first fault is the one that is told. It costs the child its life; what is in the pipes by
-//!   then is taken, and the end does not wait for descendants that hold them.
+//! - The first fault is the one that is told, and it costs the child its life: at once, or politely where
+//!   it was only late. Whoever ends the child: what is in the pipes when it is gone is taken, and the end
+//!   does not wait for descendants that hold them.
+//! - After the exit the end waits for descendants that hold pipes, for as long as was set; then what is in
+//!   the pipes is taken, and that is no fault.
+//! - No channel gives more than its limit; one byte more is a fault.
 //! - Every byte is told before its pipe's end, and everything before the end, which is told once.
 //! - The exit is told once the pipes were looked at after it, so that what the child itself wrote comes
 //!   first.
@@ -22,6 +26,7 @@ mod tests;
 
 use std::io;
 
+use crate::error::copy;
 use crate::output::Exit;
 
 pub(crate) use lines::Piece;
@@ -35,10 +40,12 @@ pub(crate) struct Protocol {
     /// What the pipes held at the exit was read.
     settled: bool,
     fault: Option<Fault>,
+    /// `Next::Terminate` or `Next::Kill` was done, or somebody else of ours has ended the child.
+    ended_by_us: bool,
     /// `Next::Kill` was done.
     killed: bool,
-    /// The pipes were emptied after a fault; whoever still holds them does not matter any more.
-    drained: bool,
+    /// The end has waited long enough for descendants.
+    waited: bool,
     told: Told,
 }
 
@@ -56,7 +63,11 @@ struct Channel {
     direction: Direction,
     state: State,
     paused: bool,
+    /// Somebody else still held it when the end was there.
+    left_open: bool,
     closing_told: bool,
+    /// Bytes that may still be taken.
+    room: u64,
     /// What was read and not yet told.
     collected: Splitter,
 }
@@ -80,9 +91,15 @@ pub(crate) enum Direction {
 
 /// What went wrong while the child ran.
 #[derive(Debug)]
-pub(crate) struct Fault {
-    pub(crate) fd: i32,
-    pub(crate) error: io::Error,
+pub(crate) enum Fault {
+    /// A descriptor failed.
+    Io { fd: i32, error: io::Error },
+    /// The child ran for too long.
+    TimedOut,
+    /// Nothing moved on any descriptor for too long.
+    Idle,
+    /// The child wrote more than the limit.
+    Limit { fd: i32 },
 }
 
 /// What the transport is to do.
@@ -90,6 +107,8 @@ pub(crate) struct Fault {
 pub(crate) enum Next {
     /// Move bytes and watch for the exit.
     Wait,
+    /// Send SIGTERM, and SIGKILL some time later, then say `terminated`.
+    Terminate,
     /// Send SIGKILL, then say `killed`.
     Kill,
     /// Take what the output pipes hold at this moment, then say `drained`.
@@ -103,7 +122,7 @@ pub(crate) enum Next {
 pub(crate) enum Notice {
     Data { fd: i32, data: Vec<u8> },
     Closed { fd: i32 },
-    Failed { fd: i32, error: io::Error },
+    Fault(Fault),
     Exited(Exit),
     Ended(Exit),
 }
@@ -119,6 +138,8 @@ pub(crate) struct Ending {
     /// What each descriptor that leads out of the child gave and was not told before, in the order of
     /// the channels.
     pub(crate) collected: Vec<(i32, Vec<u8>)>,
+    /// The descriptors that descendants still held.
+    pub(crate) still_open: Vec<i32>,
 }
 
 impl Protocol {
@@ -129,7 +150,9 @@ impl Protocol {
             direction,
             state: State::Open,
             paused: false,
+            left_open: false,
             closing_told: false,
+            room: u64::MAX,
             collected: Splitter::default(),
         };
         Protocol {
@@ -137,10 +160,16 @@ impl Protocol {
             exit: None,
             settled: false,
             fault: None,
+            ended_by_us: false,
             killed: false,
-            drained: false,
+            waited: false,
             told: Told::default(),
         }
+    }
+
+    /// The most bytes that a channel gives.
+    pub(crate) fn limit(&mut self, slot: Slot, most: u64) {
+        self.channels[slot].room = most;
     }
 
     /// The channel of a descriptor that leads this way.
@@ -152,6 +181,20 @@ impl Protocol {
     pub(crate) fn buffer(&mut self, slot: Slot) -> &mut Vec<u8> {
         debug_assert!(self.channels[slot].state == State::Open, "no byte comes after the end of file");
         self.channels[slot].collected.buffer()
+    }
+
+    /// So many bytes were appended to the buffer.
+    pub(crate) fn received(&mut self, slot: Slot, count: usize) {
+        let channel = &mut self.channels[slot];
+        match channel.room.checked_sub(count as u64) {
+            Some(room) => channel.room = room,
+            None => {
+                let excess = count as u64 - channel.room;
+                channel.room = 0;
+                channel.collected.cut_off(excess as usize);
+                self.fault.get_or_insert(Fault::Limit { fd: channel.fd });
+            }
+        }
     }
 
     /// A pipe is closed: end of file, or no one left to read our feed, or all of it was fed, or the user
@@ -168,7 +211,7 @@ impl Protocol {
     pub(crate) fn failed(&mut self, slot: Slot, error: io::Error) {
         self.closed(slot);
         let fd = self.channels[slot].fd;
-        self.fault.get_or_insert(Fault { fd, error });
+        self.fault.get_or_insert(Fault::Io { fd, error });
     }
 
     /// The user takes the pipe over, with what was read from it and not told.
@@ -210,17 +253,50 @@ impl Protocol {
         !std::mem::replace(&mut self.settled, true)
     }
 
-    /// `Next::Kill` was done.
-    pub(crate) fn killed(&mut self) {
-        self.killed = true;
+    /// The child has run for as long as it may; an end that is there comes first.
+    pub(crate) fn timed_out(&mut self) {
+        self.late(Fault::TimedOut);
     }
 
-    /// `Next::Drain` was done: the pipes count as closed, whoever holds them.
-    pub(crate) fn drained(&mut self) {
-        self.drained = true;
+    /// Nothing has moved for as long as it may; an end that is there comes first.
+    pub(crate) fn idle(&mut self) {
+        self.late(Fault::Idle);
+    }
+
+    fn late(&mut self, fault: Fault) {
+        if self.next() != Next::Ended {
+            self.fault.get_or_insert(fault);
+        }
+    }
+
+    /// The end has waited for descendants for as long as it may.
+    pub(crate) fn waited(&mut self) {
+        self.waited = true;
+    }
+
+    /// `Next::Terminate` was done.
+    pub(crate) fn terminated(&mut self) {
+        self.ended_by_us = true;
+    }
+
+    /// `Next::Kill` was done.
+    pub(crate) fn killed(&mut self) {
+        (self.ended_by_us, self.killed) = (true, true);
+    }
+
+    /// `Next::Drain` was done. These pipes were not at their end; they count as closed, whoever holds them.
+    pub(crate) fn drained(&mut self, open: &[Slot]) {
+        for slot in open {
+            self.channels[*slot].left_open = true;
+        }
         for channel in self.channels.iter_mut().filter(|channel| channel.state == State::Open) {
             channel.state = State::Closed;
         }
+    }
+
+    /// Whether the end is our doing, and not the child's.
+    pub(crate) fn was_stopped(&self) -> bool {
+        self.fault.is_some() || self.ended_by_us
     }
 
     /// Whether the child was seen to exit.
@@ -235,10 +311,16 @@ impl Protocol {
 
     /// What to do now, from all that was told.
     pub(crate) fn next(&self) -> Next {
-        match (self.has_exited(), &self.fault) {
-            (true, _) if self.all_closed() => Next::Ended,
-            (true, Some(_)) => Next::Drain,
-            (false, Some(_)) if !self.killed => Next::Kill,
+        if self.has_exited() {
+            return match self.all_closed() {
+                true => Next::Ended,
+                false if self.was_stopped() || self.waited => Next::Drain,
+                false => Next::Wait,
+            };
+        }
+        match &self.fault {
+            Some(Fault::TimedOut | Fault::Idle) if !self.ended_by_us => Next::Terminate,
+            Some(Fault::Io { .. } | Fault::Limit { .. }) if !self.killed => Next::Kill,
             _ => Next::Wait,
         }
     }
@@ -256,7 +338,7 @@ impl Protocol {
         }
         if let (Some(fault), false) = (&self.fault, self.told.fault) {
             self.told.fault = true;
-            return Some(Notice::Failed { fd: fault.fd, error: crate::error::copy(&fault.error) });
+            return Some(Notice::Fault(fault.copy()));
         }
         let exit = self.exit.filter(|_| self.settled || self.all_closed())?;
         if !std::mem::replace(&mut self.told.exit, true) {
@@ -285,6 +367,7 @@ impl Protocol {
 
     /// All that is known, once `next` said `Ended`.
     pub(crate) fn into_ending(self) -> Ending {
+        let still_open = self.channels.iter().filter(|c| c.left_open).map(|c| c.fd).collect();
         let out = |c: &Channel| c.direction == Direction::Out && c.state != State::Released;
         Ending {
             exit: self.exit.unwrap_or(Exit::Lost),
@@ -295,6 +378,18 @@ impl Protocol {
                 .filter(out)
                 .map(|mut c| (c.fd, c.collected.take()))
                 .collect(),
+            still_open,
+        }
+    }
+}
+
+impl Fault {
+    fn copy(&self) -> Self {
+        match self {
+            Fault::Io { fd, error } => Fault::Io { fd: *fd, error: copy(error) },
+            Fault::TimedOut => Fault::TimedOut,
+            Fault::Idle => Fault::Idle,
+            Fault::Limit { fd } => Fault::Limit { fd: *fd },
         }
     }
 }

@@ -11,6 +11,12 @@ enum Fact {
     Closed(Slot),
     Failed(Slot),
     Exited,
+    TimedOut,
+    Idle,
+    /// The time after the exit is over.
+    Waited,
+    /// The user's own kill.
+    EndedByUs,
 }
 
 const CHANNELS: usize = 4;
@@ -27,12 +33,24 @@ fn fact() -> impl Strategy<Value = Fact> {
         3 => slot.clone().prop_map(Fact::Closed),
         1 => slot.prop_map(Fact::Failed),
         2 => Just(Fact::Exited),
+        1 => prop_oneof![Just(Fact::TimedOut), Just(Fact::Idle), Just(Fact::Waited), Just(Fact::EndedByUs)],
     ]
 }
 
 fn lost() -> Exit {
     Exit::Lost
 }
+
+fn fd_of(fault: &Fault) -> i32 {
+    match fault {
+        Fault::Io { fd, .. } | Fault::Limit { fd } => *fd,
+        Fault::TimedOut | Fault::Idle => -1,
+    }
+}
+
+/// What a limit in the tests is, on one channel.
+const LIMITED: Slot = 2;
+const LIMIT: usize = 25;
 
 /// A second bookkeeper, as plain as can be, that the layer is compared with.
 #[derive(Default)]
@@ -41,22 +59,58 @@ struct Model {
     collected: [Vec<u8>; CHANNELS],
     exited: bool,
     first_fault: Option<i32>,
-    kills: usize,
+    /// The first fault asks politely.
+    polite: bool,
+    terminated: bool,
+    killed: bool,
+    waited: bool,
+}
+
+impl Model {
+    fn fault(&mut self, fd: i32, polite: bool) {
+        if self.first_fault.is_none() {
+            (self.first_fault, self.polite) = (Some(fd), polite);
+        }
+    }
+
+    fn ended(&self) -> bool {
+        self.exited && self.closed.iter().all(|closed| *closed)
+    }
+
+    /// What the layer must say to do.
+    fn next(&self) -> Next {
+        let hurry = self.first_fault.is_some() || self.terminated || self.killed || self.waited;
+        match self.exited {
+            true if self.ended() => Next::Ended,
+            true if hurry => Next::Drain,
+            true => Next::Wait,
+            false if self.first_fault.is_some() && self.polite && !self.terminated => Next::Terminate,
+            false if self.first_fault.is_some() && !self.polite && !self.killed => Next::Kill,
+            false => Next::Wait,
+        }
+    }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 32 } else { 4096 }, failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// Every interleaving of data, ends, exits, faults, and of a clock that strikes at any moment.
     #[test]
     fn every_interleaving_keeps_the_rules(facts in proptest::collection::vec(fact(), 0..60)) {
         let mut protocol = out(FDS);
+        protocol.limit(LIMITED, LIMIT as u64);
         let mut model = Model::default();
         for fact in facts {
             // A transport never tells these twice; the layer need not bear it.
             match fact {
                 Fact::Data(slot, bytes) if !model.closed[slot] => {
                     protocol.buffer(slot).extend_from_slice(&bytes);
+                    protocol.received(slot, bytes.len());
                     model.collected[slot].extend_from_slice(&bytes);
+                    if slot == LIMITED && model.collected[slot].len() > LIMIT {
+                        model.collected[slot].truncate(LIMIT);
+                        model.fault(FDS[slot], false);
+                    }
                 }
                 Fact::Closed(slot) if !model.closed[slot] => {
                     protocol.closed(slot);
@@ -65,41 +119,59 @@ proptest! {
                 Fact::Failed(slot) if !model.closed[slot] => {
                     protocol.failed(slot, io::Error::from(io::ErrorKind::BrokenPipe));
                     model.closed[slot] = true;
-                    model.first_fault.get_or_insert(FDS[slot]);
+                    model.fault(FDS[slot], false);
                 }
                 Fact::Exited if !model.exited => {
                     protocol.exited(lost());
                     model.exited = true;
                 }
+                Fact::TimedOut if !model.ended() => {
+                    protocol.timed_out();
+                    model.fault(-1, true);
+                }
+                Fact::Idle if !model.ended() => {
+                    protocol.idle();
+                    model.fault(-1, true);
+                }
+                Fact::Waited if model.exited => {
+                    protocol.waited();
+                    model.waited = true;
+                }
+                Fact::EndedByUs => {
+                    protocol.terminated();
+                    model.terminated = true;
+                }
                 _ => continue,
             }
-            let all_closed = model.closed.iter().all(|closed| *closed);
-            prop_assert_eq!(protocol.all_closed(), all_closed);
+            prop_assert_eq!(protocol.all_closed(), model.closed.iter().all(|closed| *closed));
+            prop_assert_eq!(protocol.next(), model.next());
             match protocol.next() {
-                Next::Ended => {
-                    prop_assert!(model.exited && all_closed, "ended without exit and end of file");
-                    break;
+                Next::Ended => break,
+                Next::Terminate => {
+                    protocol.terminated();
+                    model.terminated = true;
+                    prop_assert_eq!(protocol.next(), Next::Wait, "asked once");
                 }
                 Next::Kill => {
-                    prop_assert!(model.first_fault.is_some() && !model.exited);
-                    model.kills += 1;
-                    prop_assert_eq!(model.kills, 1, "killed twice");
                     protocol.killed();
+                    model.killed = true;
+                    prop_assert_eq!(protocol.next(), Next::Wait, "killed once");
                 }
                 Next::Drain => {
-                    prop_assert!(model.first_fault.is_some() && model.exited && !all_closed);
-                    protocol.drained();
-                    prop_assert_eq!(protocol.next(), Next::Ended, "waited for descendants after a fault");
-                    break;
+                    let open: Vec<Slot> = (0..CHANNELS).filter(|slot| !model.closed[*slot]).collect();
+                    protocol.drained(&open);
+                    prop_assert_eq!(protocol.next(), Next::Ended, "waited for descendants");
+                    let still_open: Vec<i32> = open.iter().map(|slot| FDS[*slot]).collect();
+                    let ending = protocol.into_ending();
+                    prop_assert_eq!(ending.still_open, still_open);
+                    return Ok(());
                 }
-                Next::Wait => {
-                    prop_assert!(!model.exited || !all_closed, "waited for an ended child");
-                    prop_assert!(model.first_fault.is_none() || (model.kills == 1 && !model.exited));
-                }
+                Next::Wait => {}
             }
         }
         let ending = protocol.into_ending();
-        prop_assert_eq!(ending.fault.map(|fault| fault.fd), model.first_fault);
+        prop_assert!(ending.still_open.is_empty());
+        prop_assert_eq!(ending.fault.map(|fault| fd_of(&fault)), model.first_fault);
         for (slot, (fd, bytes)) in ending.collected.iter().enumerate() {
             prop_assert_eq!(*fd, FDS[slot]);
             prop_assert_eq!(bytes, &model.collected[slot]);
@@ -156,10 +228,10 @@ fn a_fault_kills_then_takes_what_is_there() {
     protocol.buffer(1).extend_from_slice(b"kept");
     protocol.exited(lost());
     assert_eq!(protocol.next(), Next::Drain);
-    protocol.drained();
+    protocol.drained(&[]);
     assert_eq!(protocol.next(), Next::Ended);
     let ending = protocol.into_ending();
-    assert_eq!(ending.fault.expect("the fault").fd, 0);
+    assert_eq!(fd_of(&ending.fault.expect("the fault")), 0);
     assert_eq!(ending.collected, [(1, b"kept".to_vec())]);
 }
 
@@ -206,7 +278,7 @@ impl Listener {
             Notice::Closed { fd } => {
                 assert!(!std::mem::replace(&mut self.closed[slot(fd)], true), "{fd} closed twice");
             }
-            Notice::Failed { .. } => self.failed += 1,
+            Notice::Fault(_) => self.failed += 1,
             Notice::Exited(_) => assert!(!std::mem::replace(&mut self.exited, true), "exited twice"),
             Notice::Ended(_) => {
                 assert!(self.exited, "ended before it exited");
@@ -295,4 +367,29 @@ proptest! {
             prop_assert_eq!(&told, &sent[slot]);
         }
     }
+}
+
+#[test]
+fn a_limit_met_exactly_is_no_fault() {
+    for (bytes, kept, fault) in [(&b"12345"[..], &b"12345"[..], false), (b"123456", b"12345", true)] {
+        let mut protocol = out([1]);
+        protocol.limit(0, 5);
+        protocol.buffer(0).extend_from_slice(bytes);
+        protocol.received(0, bytes.len());
+        assert_eq!(protocol.next(), if fault { Next::Kill } else { Next::Wait });
+        protocol.closed(0);
+        protocol.exited(lost());
+        assert_eq!(protocol.next(), Next::Ended);
+        assert_eq!(protocol.into_ending().collected, [(1, kept.to_vec())]);
+    }
+}
+
+#[test]
+fn a_deadline_after_the_end_is_none() {
+    let mut protocol = Protocol::new([]);
+    protocol.exited(lost());
+    protocol.timed_out();
+    protocol.idle();
+    assert_eq!(protocol.next(), Next::Ended);
+    assert!(protocol.into_ending().fault.is_none());
 }

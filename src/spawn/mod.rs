@@ -32,6 +32,7 @@ mod windows;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
@@ -70,6 +71,9 @@ pub(crate) struct Launch<'a> {
     /// The child's descriptors 0, 1 and 2 are a terminal of this size; the ends name none of them.
     #[cfg(unix)]
     pub(crate) terminal: Option<PtySize>,
+    /// The child leads a process group, and what is sent to it is sent to all of them.
+    #[cfg(unix)]
+    pub(crate) new_group: bool,
     pub(crate) kill_on_drop: bool,
 }
 
@@ -142,8 +146,9 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Started, Refusal> {
     let (engine, ours) = unix::spawn(launch)?;
     #[cfg(windows)]
     let (engine, ours) = windows::spawn(launch)?;
-    let child =
-        Child { engine: Arc::new(engine), exited: false, look: false, kill_on_drop: launch.kill_on_drop };
+    let shared = Arc::new(Shared { engine, ended_by_us: AtomicBool::new(false) });
+    let kill_on_drop = launch.kill_on_drop;
+    let child = Child { shared, exited: false, released: false, look: false, kill_on_drop };
     Ok(Started { child, ours })
 }
 
@@ -151,11 +156,21 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Started, Refusal> {
 /// background in any case.
 #[derive(Debug)]
 pub(crate) struct Child {
-    engine: Arc<Engine>,
+    shared: Arc<Shared>,
     exited: bool,
+    /// Nothing is to be sent to it any more.
+    released: bool,
     /// The exit is likely to have happened: ask for it before waiting to be told.
     look: bool,
     kill_on_drop: bool,
+}
+
+/// What names of a child share with it.
+#[derive(Debug)]
+struct Shared {
+    engine: Engine,
+    /// One of us has told the child to end.
+    ended_by_us: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -174,7 +189,7 @@ enum Engine {
 impl Child {
     /// The process id; `None` once the child was reaped, since the system may use the number again.
     pub(crate) fn pid(&self) -> Option<u32> {
-        match &*self.engine {
+        match &self.shared.engine {
             _ if self.exited => None,
             #[cfg(all(target_os = "linux", target_env = "gnu"))]
             Engine::Native(child) => Some(child.pid()),
@@ -194,7 +209,7 @@ impl Child {
 
     /// Reaps the child once it has exited. Not to be called again after `Ready`.
     pub(crate) fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Exit> {
-        let exit = match &*self.engine {
+        let exit = match &self.shared.engine {
             #[cfg(all(target_os = "linux", target_env = "gnu"))]
             Engine::Native(child) => child.poll_exit(&mut self.look, cx),
             #[cfg(unix)]
@@ -209,13 +224,31 @@ impl Child {
     }
 
     /// Kills the child; nothing happens to one that was reaped.
-    pub(crate) fn kill(&self) {
-        // The only error is "not permitted" (a child that changed its user): nothing can be done.
-        let _: io::Result<bool> = self.engine.signal(Signal::KILL);
+    ///
+    /// The only error is "not permitted": the child has become another user.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        self.remote().signal(Signal::KILL).map(drop)
     }
 
     pub(crate) fn remote(&self) -> Remote {
-        Remote(Arc::downgrade(&self.engine))
+        Remote(Arc::downgrade(&self.shared))
+    }
+
+    /// Whether one of us has told the child to end.
+    pub(crate) fn was_ended(&self) -> bool {
+        self.shared.ended_by_us.load(Ordering::Relaxed)
+    }
+
+    /// The child has ended: its group is left alone from now on.
+    pub(crate) fn release(&mut self) {
+        if self.exited && !std::mem::replace(&mut self.released, true) {
+            self.shared.engine.release();
+        }
+    }
+
+    /// Lets it run on when it is dropped.
+    pub(crate) fn let_run(&mut self) {
+        self.kill_on_drop = false;
     }
 }
 
@@ -233,11 +266,25 @@ impl Engine {
             Engine::Windows(child) => child.signal(signal),
         }
     }
+
+    /// Nothing is to be sent to the group of a child that has exited.
+    fn release(&self) {
+        match self {
+            #[cfg(all(target_os = "linux", target_env = "gnu"))]
+            Engine::Native(child) => child.release(),
+            #[cfg(unix)]
+            Engine::Portable(child) => child.release(),
+            #[cfg(unix)]
+            Engine::Lost => {}
+            #[cfg(windows)]
+            Engine::Windows(_) => {}
+        }
+    }
 }
 
 /// Names a child from anywhere, and keeps nothing of it alive.
 #[derive(Clone, Debug)]
-pub(crate) struct Remote(Weak<Engine>);
+pub(crate) struct Remote(Weak<Shared>);
 
 impl Remote {
     /// Of a child that was never started.
@@ -247,22 +294,37 @@ impl Remote {
 
     /// Sends a signal; `false` where the child was reaped already.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<bool> {
-        self.0.upgrade().map_or(Ok(false), |engine| engine.signal(signal))
+        if signal == Signal::KILL {
+            self.ends();
+        }
+        self.0.upgrade().map_or(Ok(false), |shared| shared.engine.signal(signal))
+    }
+
+    /// What is sent is to end the child: nobody is to wait for what its descendants do.
+    pub(crate) fn ends(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.ended_by_us.store(true, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.exited {
+        if self.released {
             return;
         }
         if self.kill_on_drop {
-            self.kill();
+            // Where it is not permitted, nothing can be done.
+            let _: io::Result<()> = self.kill();
+        }
+        if self.exited {
+            self.release();
+            return;
         }
         // The portable engines have async-process reap what is dropped.
         #[cfg(all(target_os = "linux", target_env = "gnu"))]
-        if let Engine::Native(_) = &*self.engine {
-            orphan::adopt(self.engine.clone());
+        if let Engine::Native(_) = &self.shared.engine {
+            orphan::adopt(self.shared.clone());
         }
     }
 }

@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 
 use super::fds::Action;
+use super::raw::send_to_group;
 use super::unix::{Image, Wiring, retry_busy};
 use super::{Engine, program};
 use crate::error::Refusal;
@@ -35,6 +36,9 @@ use crate::signal::Signal;
 pub(super) struct Native {
     pid: Pid,
     pidfd: Async<OwnedFd>,
+    /// It leads a process group. The group is named by the child's number, so the child is seen to exit
+    /// but not reaped, and keeps the number, until nothing is to be sent to the group any more.
+    group: bool,
     /// Held while the status is taken and while a signal is sent, so that neither sees the other half
     /// done.
     reaped: Mutex<bool>,
@@ -92,7 +96,7 @@ fn symbol(name: &CStr) -> Option<ptr::NonNull<c_void>> {
 pub(super) fn spawn(image: &Image, wiring: Wiring) -> Result<Engine, Refusal> {
     let terminal = wiring.terminal.as_deref();
     let actions = FileActions::new(image, &wiring.actions(), terminal).map_err(Refusal::os)?;
-    let attributes = Attributes::new(terminal.is_some()).map_err(Refusal::os)?;
+    let attributes = Attributes::new(terminal.is_some(), wiring.new_group).map_err(Refusal::os)?;
     // The pidfd needs a number once the child exists. The child's ends of pipes free theirs just then;
     // where there are none, this one does.
     let placeholder = if wiring.frees_numbers() {
@@ -101,9 +105,10 @@ pub(super) fn spawn(image: &Image, wiring: Wiring) -> Result<Engine, Refusal> {
         Some(pidfd_open(getpid(), PidfdFlags::empty()).map_err(|errno| Refusal::os(errno.into()))?)
     };
     let pid = start(image, &actions, &attributes)?;
+    let group = wiring.new_group;
     drop(placeholder);
     drop(wiring);
-    watch(pid)
+    watch(pid, group)
 }
 
 /// Tries the candidates in turn, and a busy program a few times.
@@ -152,7 +157,7 @@ fn posix_spawn(
 }
 
 /// From here on the child exists: a failure kills and reaps it before it is told.
-fn watch(pid: Pid) -> Result<Engine, Refusal> {
+fn watch(pid: Pid, group: bool) -> Result<Engine, Refusal> {
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
         // Somebody else reaped it before we looked, or SIGCHLD is ignored.
@@ -164,7 +169,7 @@ fn watch(pid: Pid) -> Result<Engine, Refusal> {
         return Ok(Engine::Lost);
     }
     match Async::new_nonblocking(pidfd) {
-        Ok(pidfd) => Ok(Engine::Native(Native { pid, pidfd, reaped: Mutex::new(false) })),
+        Ok(pidfd) => Ok(Engine::Native(Native { pid, pidfd, group, reaped: Mutex::new(false) })),
         Err(error) => Err(abandon(pid, error)),
     }
 }
@@ -207,13 +212,24 @@ impl Native {
     /// Takes the status if there is one.
     fn reap(&self) -> Option<Exit> {
         let mut reaped = self.reaped.lock().unwrap_or_else(PoisonError::into_inner);
-        let exit = match wait(self.pidfd.get_ref(), libc::WEXITED | libc::WNOHANG) {
+        let keep = if self.group { libc::WNOWAIT } else { 0 };
+        let exit = match wait(self.pidfd.get_ref(), libc::WEXITED | libc::WNOHANG | keep) {
             Ok(None) => return None,
             Ok(Some((status, usage))) => Exit::Reaped(status, Some(usage)),
             Err(_) => Exit::Lost,
         };
-        *reaped = true;
+        *reaped = !self.group || exit == Exit::Lost;
         Some(exit)
+    }
+
+    /// Reaps a child that was seen to exit.
+    pub(super) fn release(&self) {
+        let mut reaped = self.reaped.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*reaped {
+            // The status is known; where a stranger has taken it by now, that is no loss.
+            let _: Result<_, Errno> = wait(self.pidfd.get_ref(), libc::WEXITED | libc::WNOHANG);
+            *reaped = true;
+        }
     }
 
     /// Sends a signal; `false` where the child was reaped already.
@@ -221,6 +237,9 @@ impl Native {
         let reaped = self.reaped.lock().unwrap_or_else(PoisonError::into_inner);
         if *reaped {
             return Ok(false);
+        }
+        if self.group {
+            return send_to_group(self.pid.as_raw_pid(), signal);
         }
         let pidfd = self.pidfd.get_ref().as_raw_fd();
         let info = ptr::null::<libc::siginfo_t>();
@@ -341,7 +360,7 @@ impl Drop for FileActions {
 struct Attributes(libc::posix_spawnattr_t);
 
 impl Attributes {
-    fn new(own_session: bool) -> io::Result<Self> {
+    fn new(own_session: bool, own_group: bool) -> io::Result<Self> {
         let mut raw = MaybeUninit::uninit();
         // SAFETY: initialises what it is given.
         check(unsafe { libc::posix_spawnattr_init(raw.as_mut_ptr()) })?;
@@ -358,7 +377,12 @@ impl Attributes {
         check(unsafe { libc::posix_spawnattr_setsigdefault(&mut attributes.0, set.as_ptr()) })?;
         let mut flags = (libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF) as i16;
         if own_session {
+            // Who leads a session leads a group, setsid(2).
             flags |= libc::POSIX_SPAWN_SETSID;
+        } else if own_group {
+            flags |= libc::POSIX_SPAWN_SETPGROUP as i16;
+            // SAFETY: initialised attributes; 0 is the child itself.
+            check(unsafe { libc::posix_spawnattr_setpgroup(&mut attributes.0, 0) })?;
         }
         // SAFETY: initialised attributes.
         check(unsafe { libc::posix_spawnattr_setflags(&mut attributes.0, flags) })?;

@@ -16,11 +16,13 @@ use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
 use std::pin::Pin;
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::{fmt, ptr};
 
 use super::fds::Action;
+use super::raw::send_to_group;
 use super::unix::{Image, Wiring, pipe, retry_busy};
 use super::{Engine, Identity, program};
 use crate::error::{Refusal, SpawnReason};
@@ -33,6 +35,8 @@ pub(super) struct Portable {
     /// Emptied when the status was taken. Held while it is taken and while a signal is sent:
     /// async-process reaps a live child only when it is asked for the status.
     running: Mutex<Option<Running>>,
+    /// It leads a process group, to which something may still be sent.
+    group: AtomicBool,
 }
 
 struct Running {
@@ -67,8 +71,18 @@ impl Portable {
     /// Sends a signal; `false` where the child was reaped already.
     pub(super) fn signal(&self, signal: Signal) -> io::Result<bool> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let group = self.group.load(Ordering::Relaxed);
         if running.is_none() {
-            return Ok(false);
+            // async-process reaps at once, and then the number of the group may become another's, though not
+            // while the group has members. A new group of that number would have its leader.
+            return if group && !self.number_is_used() {
+                send_to_group(self.pid as _, signal)
+            } else {
+                Ok(false)
+            };
+        }
+        if group {
+            return send_to_group(self.pid as _, signal);
         }
         // SAFETY: no memory is involved; the pid is the child's, since it was not reaped.
         match unsafe { libc::kill(self.pid as libc::pid_t, signal.as_raw()) } {
@@ -82,6 +96,20 @@ impl Portable {
     }
 }
 
+impl Portable {
+    /// Whether there is a process of this number.
+    fn number_is_used(&self) -> bool {
+        // SAFETY: no memory is involved, and no signal is sent.
+        let asked = unsafe { libc::kill(self.pid as libc::pid_t, 0) };
+        asked == 0 || errno() != libc::ESRCH
+    }
+
+    /// Nothing is to be sent to the group any more.
+    pub(super) fn release(&self) {
+        self.group.store(false, Ordering::Relaxed);
+    }
+}
+
 /// Starts a child.
 pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Result<Engine, Refusal> {
     let (report, childs_report) = pipe()?;
@@ -91,6 +119,7 @@ pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Re
         actions: wiring.actions(),
         report: source,
         terminal: wiring.terminal.is_some(),
+        new_group: wiring.new_group,
         highest_open: highest_open(),
         image,
         identity: identity.clone(),
@@ -128,6 +157,7 @@ pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Re
             _ => Ok(Engine::Portable(Portable {
                 pid: child.id(),
                 running: Mutex::new(Some(Running { status: Box::pin(child.status()), _child: child })),
+                group: AtomicBool::new(new_process.new_group),
             })),
         },
         // The child was made, but async-process could not watch it and has forgotten it.
@@ -168,6 +198,8 @@ struct NewProcess {
     report: RawFd,
     /// Descriptor 0 is to be the controlling terminal of a new session.
     terminal: bool,
+    /// It is to lead a process group.
+    new_group: bool,
     /// No descriptor above this one is open, where the system has no call that closes all.
     highest_open: RawFd,
 }
@@ -213,6 +245,11 @@ impl NewProcess {
     fn become_program(&self, report: &mut RawFd) -> Failure {
         if let Err(errno) = self.wire(report) {
             return (step::DESCRIPTORS, errno);
+        }
+        if self.new_group && !self.terminal {
+            // Cannot fail for a process that leads no session, setpgid(2).
+            // SAFETY: no memory is involved; 0 is this process.
+            unsafe { libc::setpgid(0, 0) };
         }
         if self.terminal {
             if let Err(errno) = take_terminal() {

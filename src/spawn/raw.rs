@@ -1,12 +1,14 @@
 //! The few lines that both Unix engines need and that no safe wrapper has.
 #![allow(unsafe_code)]
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
 
 use rustix::io::Errno;
+
+use crate::signal::Signal;
 
 /// A number of the caller's choice, to ask about it or to copy it.
 pub(super) fn borrow(number: RawFd) -> BorrowedFd<'static> {
@@ -72,5 +74,17 @@ fn take_pending(only_pipe: &libc::sigset_t) {
         let mut signal = 0;
         // SAFETY: a valid set; the signal is pending, so this does not wait.
         unsafe { libc::sigwait(only_pipe, &mut signal) };
+    }
+}
+
+/// kill(2) of a whole process group; `false` where it is empty.
+pub(super) fn send_to_group(leader: libc::pid_t, signal: Signal) -> io::Result<bool> {
+    // SAFETY: no memory is involved.
+    match unsafe { libc::kill(-leader, signal.as_raw()) } {
+        0 => Ok(true),
+        _ => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+            error => Err(error),
+        },
     }
 }

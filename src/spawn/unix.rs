@@ -126,6 +126,7 @@ pub(super) struct Wiring {
     pub(super) others: Others,
     /// The terminal that is to be the child's controlling one.
     pub(super) terminal: Option<CString>,
+    pub(super) new_group: bool,
     ours: Ours,
     /// Keeps sources open until the child has them: the child's ends of pipes, the null device,
     /// moved copies.
@@ -140,6 +141,7 @@ impl Wiring {
             closed: Vec::new(),
             others,
             terminal: None,
+            new_group: launch.new_group,
             ours: Ours::default(),
             keep: Vec::new(),
         };

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::PoisonError;
 use std::task::{Context, Poll, ready};
 
+use super::clock::Activity;
 use super::pipe::WriteEnd;
 use crate::spawn::Pipe;
 use crate::stdio::{BoxReader, Feed, ReaderSlot};
@@ -25,6 +26,7 @@ pub(super) struct Feeder {
     // Dropped first: the end of file does not wait for the source to be wiped.
     pipe: WriteEnd,
     state: State,
+    activity: Option<Activity>,
 }
 
 enum State {
@@ -35,7 +37,7 @@ enum State {
 }
 
 impl Feeder {
-    pub(super) fn new(pipe: Pipe, source: Source) -> io::Result<Self> {
+    pub(super) fn new(pipe: Pipe, source: Source, activity: Option<Activity>) -> io::Result<Self> {
         let state = match source {
             Source::Writer => unreachable!("what the user writes is not fed"),
             Source::Bytes(feed) => State::Bytes(feed, 0),
@@ -45,7 +47,7 @@ impl Feeder {
                 State::Reader { reader, chunk: Vec::new(), start: 0, end: 0 }
             }
         };
-        Ok(Feeder { pipe: WriteEnd::new(pipe)?, state })
+        Ok(Feeder { pipe: WriteEnd::new(pipe)?, state, activity })
     }
 
     /// Feeds until all is fed or nobody reads any more, which is no error. Only a failing reader is.
@@ -59,24 +61,28 @@ impl Feeder {
     }
 
     fn poll_write_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
-        match &mut self.state {
+        let Feeder { pipe, state, activity } = self;
+        let write = |cx: &mut Context<'_>, pipe: &mut WriteEnd, bytes: &[u8]| {
+            let written = ready!(pipe.poll_write(cx, &[IoSlice::new(bytes)])).map_err(Stop::writing);
+            activity.iter().for_each(Activity::touch);
+            Poll::Ready(written)
+        };
+        match state {
             State::Bytes(feed, offset) => {
                 while *offset < feed.as_slice().len() {
-                    *offset += ready!(self.pipe.poll_write(cx, &[IoSlice::new(&feed.as_slice()[*offset..])]))
-                        .map_err(Stop::writing)?;
+                    *offset += ready!(write(cx, pipe, &feed.as_slice()[*offset..]))?;
                 }
                 Poll::Ready(Ok(()))
             }
             State::Reader { reader, chunk, start, end } => loop {
                 while start < end {
-                    *start += ready!(self.pipe.poll_write(cx, &[IoSlice::new(&chunk[*start..*end])]))
-                        .map_err(Stop::writing)?;
+                    *start += ready!(write(cx, pipe, &chunk[*start..*end]))?;
                 }
                 chunk.resize(CHUNK, 0);
                 let read = match reader.as_mut().poll_read(cx, chunk) {
                     Poll::Ready(read) => read,
                     // A reader may have nothing for a year: do not wait for it longer than the child does.
-                    Poll::Pending => match self.pipe.poll_closed(cx) {
+                    Poll::Pending => match pipe.poll_closed(cx) {
                         Poll::Ready(()) => return Poll::Ready(Err(Stop::NobodyReads)),
                         Poll::Pending => return Poll::Pending,
                     },

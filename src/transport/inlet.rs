@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures::task::AtomicWaker;
 
+use super::clock::Activity;
 use super::pipe::WriteEnd;
 use crate::spawn::Pipe;
 
@@ -19,6 +20,7 @@ pub(crate) struct Inlet {
     /// Empty once it was closed.
     open: Mutex<Option<Open>>,
     terminal: bool,
+    activity: Option<Activity>,
     waiting: Arc<Waiting>,
 }
 
@@ -48,9 +50,9 @@ impl Wake for Waiting {
 }
 
 impl Inlet {
-    pub(super) fn new(pipe: Pipe, terminal: bool) -> io::Result<Arc<Self>> {
+    pub(super) fn new(pipe: Pipe, terminal: bool, activity: Option<Activity>) -> io::Result<Arc<Self>> {
         let open = Open { pipe: WriteEnd::new(pipe)?, within_line: false };
-        Ok(Arc::new(Inlet { open: Mutex::new(Some(open)), terminal, waiting: Arc::default() }))
+        Ok(Arc::new(Inlet { open: Mutex::new(Some(open)), terminal, activity, waiting: Arc::default() }))
     }
 
     pub(super) fn is_terminal(&self) -> bool {
@@ -79,6 +81,7 @@ impl Inlet {
             open.pipe.poll_write(&mut Context::from_waker(&all), buffers)
         };
         if let Poll::Ready(Ok(count @ 1..)) = written {
+            self.activity.iter().for_each(Activity::touch);
             open.within_line = last_byte(buffers, count) != Some(b'\n');
         }
         written

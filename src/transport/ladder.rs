@@ -17,6 +17,7 @@ use crate::spawn::Remote;
 
 /// SIGTERM now, SIGKILL after the grace. `false` where the child was reaped already.
 pub(crate) fn terminate(child: &Remote, grace: Duration) -> io::Result<bool> {
+    child.ends();
     if grace.is_zero() {
         return child.signal(Signal::KILL);
     }

@@ -6,6 +6,7 @@
 //! Rules: bytes are read straight into the buffer that the user gets; nothing is read or fed while
 //! nobody polls, which is the backpressure; one poll does a bounded amount of work.
 
+mod clock;
 mod feed;
 mod inlet;
 mod ladder;
@@ -16,7 +17,6 @@ mod pipe;
 #[path = "pipe_windows.rs"]
 mod pipe;
 
-#[cfg(unix)]
 use std::io;
 #[cfg(unix)]
 use std::os::fd::AsFd;
@@ -25,6 +25,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::error::Refusal;
+use crate::output::Exit;
 use crate::protocol::{Direction, Ending, Next, Notice, Piece, Protocol, Slot};
 #[cfg(unix)]
 use crate::spawn::resize;
@@ -33,6 +34,8 @@ use crate::spawn::{Child, Launch, Remote, spawn};
 use crate::stdio::PtySize;
 use crate::stdio::WriterSlot;
 
+pub(crate) use clock::{Activity, Bounds};
+use clock::{Alarm, Clock};
 use feed::Feeder;
 pub(crate) use feed::Source;
 pub(crate) use inlet::Inlet;
@@ -56,7 +59,9 @@ pub(crate) struct Transport {
     protocol: Protocol,
     /// By slot of the protocol.
     lanes: Vec<Lane>,
-    started: Instant,
+    clock: Clock,
+    /// Between the polite signal and the other one.
+    grace: Duration,
     /// All pipes were seen closed, and the exit was looked for right then.
     looked: bool,
     rounds_since_exit: usize,
@@ -81,9 +86,10 @@ enum Lane {
     Gone,
 }
 
-/// What flows through the pipes, by the child's descriptor.
+/// What flows through the pipes, by the child's descriptor, and for how long.
 #[derive(Default)]
 pub(crate) struct Flows {
+    pub(crate) bounds: Bounds,
     /// Of each pipe into the child.
     pub(crate) sources: Vec<(i32, Source)>,
     /// Copies of pipes out of the child.
@@ -96,6 +102,7 @@ impl Transport {
     pub(crate) fn start(launch: &Launch<'_>, mut flows: Flows) -> Result<Self, Refusal> {
         let started = Instant::now();
         let spawned = spawn(launch)?;
+        let activity = flows.bounds.idle.is_some().then(Activity::default);
         let terminal = Terminal::new(Mutex::new(spawned.ours.terminal));
         let mut channels = Vec::with_capacity(spawned.ours.pipes.len());
         let mut lanes = Vec::with_capacity(spawned.ours.pipes.len());
@@ -103,21 +110,27 @@ impl Transport {
             let is_terminal = launch.has_terminal() && fd <= 1;
             // Where this fails the child is dropped, and so killed and reaped.
             let lane = match take(&mut flows.sources, fd) {
-                Some(Source::Writer) => {
-                    Inlet::new(pipe, is_terminal).map(|inlet| Lane::Write { inlet, taken: false })
-                }
-                Some(source) => Feeder::new(pipe, source).map(Lane::Feed),
+                Some(Source::Writer) => Inlet::new(pipe, is_terminal, activity.clone())
+                    .map(|inlet| Lane::Write { inlet, taken: false }),
+                Some(source) => Feeder::new(pipe, source, activity.clone()).map(Lane::Feed),
                 None => {
                     let copy = take(&mut flows.copies, fd)
                         .and_then(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
-                    Outlet::new(pipe, copy, is_terminal.then(|| terminal.clone())).map(Lane::Read)
+                    Outlet::new(pipe, copy, is_terminal.then(|| terminal.clone()), activity.clone())
+                        .map(Lane::Read)
                 }
             };
             let lane = lane.map_err(Refusal::os)?;
             channels.push((fd, if let Lane::Read(_) = lane { Direction::Out } else { Direction::In }));
             lanes.push(lane);
         }
-        let mut protocol = Protocol::new(channels);
+        let mut protocol = Protocol::new(channels.iter().copied());
+        for (slot, (fd, direction)) in channels.iter().enumerate() {
+            if let (Some(most), Direction::Out) = (flows.bounds.limit(*fd), direction) {
+                protocol.limit(slot, most);
+            }
+        }
+        let clock = Clock::new(started, &flows.bounds, activity);
         if launch.has_terminal() {
             // A terminal is one thing, and closes when its output does.
             if let Some(slot) = protocol.slot(0, Direction::In) {
@@ -130,7 +143,8 @@ impl Transport {
             child: spawned.child,
             protocol,
             lanes,
-            started,
+            clock,
+            grace: flows.bounds.grace,
             looked: false,
             rounds_since_exit: 0,
             terminal,
@@ -181,6 +195,10 @@ impl Transport {
     ) -> Poll<T> {
         loop {
             if let Some(found) = wanted(&mut self.protocol) {
+                if self.protocol.next() == Next::Ended {
+                    self.kill_the_rest();
+                    self.child.release();
+                }
                 return Poll::Ready(found);
             }
             if self.spent == BUDGET {
@@ -198,15 +216,26 @@ impl Transport {
 
     /// What the child left, and how long it took; once `poll_end` was ready.
     pub(crate) fn into_ending(self) -> (Ending, Duration) {
-        let elapsed = self.started.elapsed();
+        let elapsed = self.clock.elapsed();
         (self.protocol.into_ending(), elapsed)
     }
 
     /// Does what the protocol says and one round over all pipes. Whether anything happened.
     fn advance(&mut self, cx: &mut Context<'_>) -> bool {
         match self.protocol.next() {
-            Next::Kill => self.kill(),
+            Next::Terminate => {
+                let told = terminate(&self.remote(), self.grace);
+                self.protocol.terminated();
+                self.give_up_unless(told.is_ok());
+            }
+            Next::Kill => {
+                let told = self.child.kill();
+                self.close_inputs(|_| true);
+                self.protocol.killed();
+                self.give_up_unless(told.is_ok());
+            }
             Next::Drain => {
+                self.kill_the_rest();
                 self.drain();
                 return true;
             }
@@ -216,6 +245,7 @@ impl Transport {
         for slot in 0..self.lanes.len() {
             progress |= self.poll_lane(slot, cx);
         }
+        progress |= self.poll_clock(cx);
         if self.protocol.has_exited() {
             // A descendant may go on writing for ever.
             self.rounds_since_exit += 1;
@@ -233,7 +263,10 @@ impl Transport {
             Lane::Read(outlet) => match outlet.poll_read(cx, self.protocol.buffer(slot)) {
                 Poll::Pending => return false,
                 Poll::Ready(Ok(0)) => Ok(()),
-                Poll::Ready(Ok(_)) => return true,
+                Poll::Ready(Ok(count)) => {
+                    self.protocol.received(slot, count);
+                    return true;
+                }
                 Poll::Ready(Err(error)) => Err(error),
             },
             Lane::Feed(feeder) => match feeder.poll_feed(cx) {
@@ -276,6 +309,9 @@ impl Transport {
         match self.child.poll_exit(cx) {
             Poll::Ready(exit) => {
                 self.protocol.exited(exit);
+                if self.child.was_ended() {
+                    self.protocol.terminated();
+                }
                 self.hang_up();
                 // What it wrote is there, whether the reactor has said so or not.
                 for lane in &mut self.lanes {
@@ -300,11 +336,30 @@ impl Transport {
         }
     }
 
-    /// Kills the child and stops feeding it.
-    fn kill(&mut self) {
-        self.child.kill();
-        self.close_inputs(|_| true);
-        self.protocol.killed();
+    /// Tells the protocol what time it is. Whether that matters.
+    fn poll_clock(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(alarm) = self.clock.poll_alarm(self.protocol.has_exited(), cx) else { return false };
+        match alarm {
+            Alarm::TimedOut => self.protocol.timed_out(),
+            Alarm::Idle => self.protocol.idle(),
+            Alarm::Waited => self.protocol.waited(),
+        }
+        true
+    }
+
+    /// Where we ended a child that leads a group: once it is gone, nobody of the group is to survive it.
+    fn kill_the_rest(&self) {
+        if self.protocol.was_stopped() {
+            // A child without a group was reaped, and nothing is sent; what is not permitted cannot be helped.
+            let _: io::Result<()> = self.child.kill();
+        }
+    }
+
+    /// A child that became another user may not be signalled: it is left to run, and reaped when it ends.
+    fn give_up_unless(&mut self, permitted: bool) {
+        if !permitted && !self.protocol.has_exited() {
+            self.protocol.exited(Exit::Lost);
+        }
     }
 
     fn close_inputs(&mut self, which: impl Fn(&Lane) -> bool) {
@@ -317,18 +372,33 @@ impl Transport {
 
     /// Takes what the pipes hold at this moment, whoever else may write to them.
     fn drain(&mut self) {
-        for (slot, lane) in self.lanes.iter_mut().enumerate() {
-            if let Lane::Read(outlet) = lane {
-                outlet.drain(self.protocol.buffer(slot));
-                *lane = Lane::Gone;
+        let mut open = Vec::new();
+        for slot in 0..self.lanes.len() {
+            if let Lane::Read(outlet) = &mut self.lanes[slot] {
+                let buffer = self.protocol.buffer(slot);
+                let before = buffer.len();
+                if !outlet.drain(buffer) {
+                    open.push(slot);
+                }
+                let count = buffer.len() - before;
+                self.protocol.received(slot, count);
+            }
+            match std::mem::replace(&mut self.lanes[slot], Lane::Gone) {
+                Lane::Write { inlet, .. } => inlet.close(),
+                Lane::Gone | Lane::Read(_) | Lane::Feed(_) => {}
             }
         }
-        self.protocol.drained();
+        self.protocol.drained(&open);
     }
 }
 
 /// What a living child is asked for.
 impl Transport {
+    /// Lets the child run on when this is dropped.
+    pub(crate) fn let_run(&mut self) {
+        self.child.let_run();
+    }
+
     /// The pipe into the child, once.
     pub(crate) fn writer(&mut self, fd: i32) -> Option<Arc<Inlet>> {
         match &mut self.lanes[self.protocol.slot(fd, Direction::In)?] {

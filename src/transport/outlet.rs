@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use futures::io::AsyncWrite;
 
+use super::clock::Activity;
 use super::pipe::ReadEnd;
 use crate::spawn::Pipe;
 use crate::stdio::BoxWriter;
@@ -20,6 +21,7 @@ pub(crate) struct Outlet {
     tee: Option<Tee>,
     /// Where the pipe is a terminal. It hangs up when this is dropped before its end of file.
     terminal: Option<Terminal>,
+    activity: Option<Activity>,
 }
 
 /// A terminal of a child's, held open until it is emptied or the child was reaped. Its end of file comes
@@ -48,9 +50,14 @@ struct Tee {
 }
 
 impl Outlet {
-    pub(super) fn new(pipe: Pipe, copy: Option<BoxWriter>, terminal: Option<Terminal>) -> io::Result<Self> {
+    pub(super) fn new(
+        pipe: Pipe,
+        copy: Option<BoxWriter>,
+        terminal: Option<Terminal>,
+        activity: Option<Activity>,
+    ) -> io::Result<Self> {
         let tee = copy.map(|copy| Tee { copy, chunk: Vec::new(), copied: 0, end_of_file: false });
-        Ok(Outlet { pipe: ReadEnd::new(pipe)?, tee, terminal })
+        Ok(Outlet { pipe: ReadEnd::new(pipe)?, tee, terminal, activity })
     }
 
     /// There is likely something to read: try before waiting to be told.
@@ -78,8 +85,10 @@ impl Outlet {
     }
 
     fn noted(&mut self, read: io::Result<usize>) -> Poll<io::Result<usize>> {
-        if let Ok(0) = read {
-            self.terminal = None;
+        match (&read, &self.activity) {
+            (Ok(0), _) => self.terminal = None,
+            (Ok(_), Some(activity)) => activity.touch(),
+            _ => {}
         }
         Poll::Ready(read)
     }
@@ -101,12 +110,12 @@ impl Outlet {
         if buffer.is_empty() { Poll::Ready(read) } else { self.noted(read) }
     }
 
-    /// Appends what is there at this moment; the copy goes without it.
-    pub(super) fn drain(&mut self, buffer: &mut Vec<u8>) {
+    /// Appends what is there at this moment; the copy goes without it. Whether it is at its end.
+    pub(super) fn drain(&mut self, buffer: &mut Vec<u8>) -> bool {
         if let Some(tee) = &mut self.tee {
             buffer.append(&mut tee.chunk);
         }
-        self.pipe.drain(buffer);
+        self.pipe.drain(buffer)
     }
 }
 

@@ -76,17 +76,19 @@ impl ReadEnd {
         }
     }
 
-    /// Appends what is there at this moment, and not what a descendant may go on writing.
-    pub(super) fn drain(&mut self, buffer: &mut Vec<u8>) {
+    /// Appends what is there at this moment, and not what a descendant may go on writing. Whether it is at
+    /// its end.
+    pub(super) fn drain(&mut self, buffer: &mut Vec<u8>) -> bool {
         let mut left = MOST.max(ioctl_fionread(self.pipe.get_ref()).unwrap_or(0) as usize);
         while left > 0 {
             match self.read(buffer) {
-                Ok(0) => return,
+                Ok(0) => return true,
                 Ok(count) => left = left.saturating_sub(count),
                 Err(Errno::INTR) => {}
-                Err(_) => return,
+                Err(_) => return false,
             }
         }
+        false
     }
 
     fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {

@@ -76,19 +76,21 @@ impl ReadEnd {
         }
     }
 
-    /// Appends what the pipe holds at this moment, and not what a descendant may go on writing.
-    pub(super) fn drain(&mut self, buffer: &mut Vec<u8>) {
+    /// Appends what the pipe holds at this moment, and not what a descendant may go on writing. Whether it
+    /// is at its end.
+    pub(super) fn drain(&mut self, buffer: &mut Vec<u8>) -> bool {
         if let Some(waiting) = self.waiting.take() {
             match waiting.call_back(&self.pipe) {
                 Some(read) => buffer.extend_from_slice(&read),
                 // Asking the pipe would wait for the thread.
-                None => return,
+                None => return false,
             }
         }
         if let Ok(Some(count @ 1..)) = self.pipe.available() {
             // What cannot be read is lost.
             let _: io::Result<usize> = self.pipe.read_available(count, buffer);
         }
+        matches!(self.pipe.available(), Ok(None))
     }
 }
 

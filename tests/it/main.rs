@@ -11,6 +11,8 @@ mod helper;
 mod house;
 mod support;
 
+#[cfg(target_os = "linux")]
+mod bounds;
 #[cfg(unix)]
 mod bulk;
 #[cfg(target_os = "linux")]
@@ -29,6 +31,8 @@ mod lines;
 mod plans;
 #[cfg(target_os = "linux")]
 mod signals;
+#[cfg(target_os = "linux")]
+mod soak;
 #[cfg(unix)]
 mod stdio;
 #[cfg(target_os = "linux")]

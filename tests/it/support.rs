@@ -122,3 +122,18 @@ pub fn warm_up() {
     }
     no_children();
 }
+
+/// The most memory of this process since `reset_peak`, in bytes.
+#[cfg(target_os = "linux")]
+pub fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
+    1024 * line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("a number")
+}
+
+/// Starts anew, from what is in use.
+#[cfg(target_os = "linux")]
+pub fn reset_peak() -> u64 {
+    std::fs::write("/proc/self/clear_refs", "5").expect("procfs");
+    peak()
+}

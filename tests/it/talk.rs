@@ -10,7 +10,9 @@ use futures::{FutureExt, StreamExt};
 use reaped::{Command, Event, ExitStatus, Process, Stdio};
 
 use super::helper::pattern;
-use super::support::{alone, descriptors, eventually, everywhere, helper, no_children, sh, warm_up};
+use super::support::{
+    alone, descriptors, eventually, everywhere, helper, no_children, peak, reset_peak, sh, warm_up,
+};
 
 /// Events in short: what a test compares.
 #[derive(Debug, PartialEq, Eq, Clone)]
@@ -253,13 +255,14 @@ fn dropping_a_reader_is_sigpipe_for_the_child() {
 #[test]
 fn a_reader_takes_what_was_read_before() {
     everywhere(|| async {
-        let mut process = sh("printf abc; printf def >&2; sleep 0.1; printf ghi; exec >&-; sleep 0.1")
-            .spawn()
-            .expect("starts");
-        // Both are read by one poll, if both are there; only one is told.
-        smol::Timer::after(Duration::from_millis(50)).await;
+        let script = "printf def >&2; printf abc; read x; printf ghi; exec >&-; read x";
+        let mut process = sh(script).spawn().expect("starts");
+        let mut writer = process.writer(0).expect("an input");
+        // One poll may read both and tell only one. Whether it does or not: nothing is lost.
+        process.pause(2);
         let first = process.next().await;
         assert!(matches!(&first, Some(Event::Data { fd: 1, data }) if data == b"abc"), "{first:?}");
+        writer.write_all(b"\n\n").await.expect("room");
         let mut errors = String::new();
         let mut reader = process.reader(2).expect("an output");
         reader.read_to_string(&mut errors).await.expect("text");
@@ -334,18 +337,6 @@ fn a_dialogue_on_colliding_numbers() {
             assert_eq!(std::fs::read_to_string(log.path()).expect("text"), "c0\nc1\nc2\n");
         }
     });
-}
-
-/// The most memory since the last reset, in bytes.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
-    1024 * line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("a number")
-}
-
-fn reset_peak() -> u64 {
-    std::fs::write("/proc/self/clear_refs", "5").expect("procfs");
-    peak()
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
-use futures::io::{AsyncRead, AsyncReadExt};
-use reaped::{Command, Error, InvalidReason, Output, Promise, SpawnReason, Stdio};
+use futures::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use reaped::{Command, Error, Event, InvalidReason, Output, Promise, SpawnReason, Stdio};
 
 use super::helper::pattern;
 use super::support::{alone, eventually, everywhere, helper};
@@ -380,5 +380,87 @@ fn no_thread_stays_for_a_dropped_promise() {
         let output = block_on(helper(&["out:100000", "err:100000"]).output()).expect("a value");
         assert_eq!(output.stdout.len() + output.stderr.len(), 200_000);
         assert!(start.elapsed() < Duration::from_secs(15), "it waited for the descendants");
+    });
+}
+
+#[test]
+fn a_child_to_talk_to() {
+    everywhere(|| async {
+        let mut copy = helper(&["copy:0:1"]).spawn().expect("starts");
+        assert!(copy.pid().is_some());
+        let mut writer = copy.writer(0).expect("an input");
+        assert!(copy.writer(0).is_none(), "taken");
+        for text in ["one", "two\r\n", "\x1athree"] {
+            writer.write_all(text.as_bytes()).await.expect("read");
+            let mut said = Vec::new();
+            while said.len() < text.len() {
+                match copy.next().await {
+                    Some(Event::Data { fd: 1, data }) => said.extend(data),
+                    other => panic!("{other:?} after {said:?}"),
+                }
+            }
+            assert_eq!(said, text.as_bytes());
+        }
+        drop(writer);
+        let mut events = Vec::new();
+        while let Some(event) = copy.next().await {
+            events.push(format!("{event:?}"));
+        }
+        assert!(events.last().is_some_and(|event| event.starts_with("Ended")), "{events:?}");
+        assert!(events.iter().any(|event| event.starts_with("Exited")), "{events:?}");
+        assert_eq!(copy.pid(), None);
+        assert!(matches!(copy.control().kill(), Err(Error::AlreadyEnded(_))));
+    });
+}
+
+#[test]
+fn lines_and_readers() {
+    everywhere(|| async {
+        let mut process = helper(&["say:1:a\r", "say:1:b", "say:2:c"]).spawn().expect("starts");
+        let mut lines = Vec::new();
+        while let Some(line) = process.next_line().await {
+            lines.push((line.fd, line.text));
+        }
+        lines.sort();
+        assert_eq!(lines, [(1, "a".to_owned()), (1, "b".to_owned()), (2, "c".to_owned())]);
+        assert!(process.status().await.expect("a status").success());
+
+        let mut process = helper(&["out:300000"]).spawn().expect("starts");
+        let mut data = Vec::new();
+        process.reader(1).expect("an output").read_to_end(&mut data).await.expect("data");
+        assert_eq!(data, pattern(300_000));
+        assert!(process.close(0));
+        assert!(process.status().await.expect("a status").success());
+    });
+}
+
+#[test]
+fn a_mebibyte_each_way_at_once() {
+    everywhere(|| async {
+        let mut copy = helper(&["copy:0:1"]).spawn().expect("starts");
+        let mut writer = copy.writer(0).expect("an input");
+        let sent = pattern(MIB);
+        let write = async {
+            writer.write_all(&sent).await.expect("read");
+            drop(writer);
+        };
+        let (output, ()) = futures::future::join(copy.output(), write).await;
+        assert_eq!(output.expect("a value").stdout, sent);
+    });
+}
+
+#[test]
+fn bounds() {
+    everywhere(|| async {
+        let soon = Duration::from_secs(2);
+        let error = helper(&["say:1:half", "sleep:100000"]).timeout(soon).output().await.expect_err("late");
+        assert!(matches!(error, Error::TimedOut(_)), "{error}");
+        assert_eq!(error.output().expect("it ran").stdout, b"half\n");
+        let error = helper(&["out:100000", "sleep:100000"]).limit(1000).output().await.expect_err("too much");
+        assert!(matches!(error, Error::OutputLimit(_)), "{error}");
+        assert_eq!(error.output().expect("it ran").stdout, pattern(1000));
+        let promise = helper(&["sleep:100000"]).output();
+        promise.control().terminate().expect("runs");
+        assert_eq!(promise.await.expect("a value").status.code(), Some(1));
     });
 }

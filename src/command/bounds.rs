@@ -1,0 +1,182 @@
+//! The part of the builder that bounds a run: how long, how much, and whom a signal reaches.
+
+use std::time::Duration;
+
+use super::Command;
+
+/// Bounds. They can be combined in any way; the first one that is met decides.
+///
+/// | meets | what happens |
+/// | --- | --- |
+/// | [`timeout`](Self::timeout), [`idle_timeout`](Self::idle_timeout) | SIGTERM, SIGKILL after the [`grace`](Self::grace), then [`Error::TimedOut`](crate::Error::TimedOut) |
+/// | [`limit`](Self::limit) | SIGKILL, then [`Error::OutputLimit`](crate::Error::OutputLimit) |
+/// | [`drain_timeout`](Self::drain_timeout) | the end, and no error: [`Output::still_open`](crate::Output::still_open) |
+/// | `Control::terminate`, `Control::kill` | the same signals; how the child ended is told as it is |
+/// | dropping | SIGKILL, and nobody is told |
+///
+/// In every case what the child had written by then is kept, and nothing waits for a descendant that holds a
+/// pipe. And where two of them meet:
+///
+/// | | and a limit | and a drain timeout | and `terminate` or `kill` | and input that is still fed | and a descendant that holds a pipe |
+/// | --- | --- | --- | --- | --- | --- |
+/// | a timeout | the first one met is told | a child that has exited ends by the drain timeout, without an error; one that runs, by the timeout | the child ends by the signal, without an error, unless it outlives the timeout | `TimedOut`; the feed stops | `TimedOut`, with the child's own status |
+/// | a limit | | as with a timeout | as the signal or the limit comes first | `OutputLimit`; the feed stops | `OutputLimit` |
+/// | a drain timeout | | | the signal needs no drain: the end is at once | a feed that nobody takes any more ends too | the end, and `still_open` |
+/// | `terminate` or `kill` | | | | the feed stops | the end at once, and `still_open` |
+/// | neither | | | | | the end waits for the descendant, and a feed with it |
+///
+/// Dropping beats all of them: the child is killed, its pipes are closed, and nobody is told.
+///
+/// There is no option that makes the kernel kill the child when the parent dies: Linux has one
+/// (`PR_SET_PDEATHSIG`, prctl(2)), but it watches the *thread* that started the child, and the threads of an
+/// executor come and go.
+impl Command {
+    /// The most time from the start to the end; without bound at first.
+    ///
+    /// Then the child is asked to end, with SIGTERM, and after the [`grace`](Self::grace) killed. Its descendants are
+    /// reached with [`new_group`](Self::new_group). The time runs while nobody polls, but is looked at only when
+    /// somebody does. With [`spawn`](Self::spawn) it comes as [`Event::TimedOut`](crate::Event::TimedOut).
+    ///
+    /// With other bounds: a limit that is met first is told instead. A child that has exited, and whose pipes
+    /// descendants hold until then, is `TimedOut` too, without a signal to it.
+    ///
+    /// # Errors
+    /// The call is [`Error::TimedOut`](crate::Error::TimedOut), with all that was collected, however the child took
+    /// the signal.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use std::time::Duration;
+    /// let mut slow = reaped::Command::new("sh");
+    /// slow.args(["-c", "echo half; exec sleep 100"]).timeout(Duration::from_millis(200));
+    /// let error = slow.read().await.unwrap_err();
+    /// assert!(error.to_string().ends_with("timed out after 200ms and was killed by SIGTERM (signal 15)"));
+    /// assert_eq!(error.output().unwrap().stdout, b"half\n");
+    /// # });
+    /// ```
+    pub fn timeout(&mut self, most: Duration) -> &mut Self {
+        self.bounds.timeout = Some(most);
+        self
+    }
+
+    /// The most time without a byte on any descriptor that is a pipe, in either direction; without bound at first.
+    ///
+    /// What follows is as with [`timeout`](Self::timeout). Time during which nobody reads what the child has written
+    /// is no silence of the child's, if what is there is read before anything else is found out; a
+    /// [paused](crate::Process::pause) descriptor says nothing.
+    ///
+    /// # Errors
+    /// The call is [`Error::TimedOut`](crate::Error::TimedOut).
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use std::time::Duration;
+    /// let mut stuck = reaped::Command::new("sh");
+    /// stuck.args(["-c", "echo a; sleep 0.1; echo b; exec sleep 100"]).idle_timeout(Duration::from_millis(300));
+    /// let error = stuck.read().await.unwrap_err();
+    /// assert_eq!(error.output().unwrap().stdout, b"a\nb\n");
+    /// # });
+    /// ```
+    pub fn idle_timeout(&mut self, most: Duration) -> &mut Self {
+        self.bounds.idle = Some(most);
+        self
+    }
+
+    /// The time between the polite signal (SIGTERM) and SIGKILL, for [`timeout`](Self::timeout),
+    /// [`idle_timeout`](Self::idle_timeout) and [`Control::terminate`](crate::Control::terminate); two seconds at first.
+    ///
+    /// A child that obeys ends at once. With zero there is no polite signal.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use std::time::Duration;
+    /// let mut deaf = reaped::Command::new("sh");
+    /// deaf.args(["-c", "trap '' TERM; while :; do sleep 0.01; done"]);
+    /// let error = deaf.timeout(Duration::from_millis(50)).grace(Duration::from_millis(50)).run().await.unwrap_err();
+    /// assert!(error.to_string().ends_with("was killed by SIGKILL (signal 9)"));
+    /// # });
+    /// ```
+    pub fn grace(&mut self, grace: Duration) -> &mut Self {
+        self.bounds.grace = grace;
+        self
+    }
+
+    /// How long after the child's exit to wait for pipes that its descendants still hold; without bound at first, as
+    /// std and Twisted do it.
+    ///
+    /// Then what is in the pipes is taken, and the call ends without an error:
+    /// [`Output::still_open`](crate::Output::still_open) names the descriptors. The descendants live on.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use std::time::Duration;
+    /// let mut daemon = reaped::Command::new("sh");
+    /// daemon.args(["-c", "sleep 5 & echo started"]).drain_timeout(Duration::from_millis(50));
+    /// assert_eq!(daemon.read().await?, "started");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn drain_timeout(&mut self, most: Duration) -> &mut Self {
+        self.bounds.drain = Some(most);
+        self
+    }
+
+    /// The most bytes that each captured descriptor may give; without bound at first.
+    ///
+    /// One byte more kills the child. A limit that is met exactly is no error. It does not hold for a
+    /// [`Reader`](crate::Reader) that was taken out. With [`spawn`](Self::spawn) it comes as
+    /// [`Event::LimitReached`](crate::Event::LimitReached).
+    ///
+    /// # Errors
+    /// The call is [`Error::OutputLimit`](crate::Error::OutputLimit), with the bytes up to the limit.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// let error = reaped::Command::new("yes").limit(5).read().await.unwrap_err();
+    /// assert_eq!(error.output().unwrap().stdout, b"y\ny\ny");
+    /// # });
+    /// ```
+    pub fn limit(&mut self, bytes: u64) -> &mut Self {
+        self.bounds.limits.push((None, bytes));
+        self
+    }
+
+    /// [`limit`](Self::limit) for one descriptor, in place of the one for all.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// let mut noisy = reaped::Command::new("sh");
+    /// noisy.args(["-c", "echo fine; yes >&2"]).limit_fd(2, 1000);
+    /// let error = noisy.output().await.unwrap_err();
+    /// assert_eq!(error.output().unwrap().stderr.len(), 1000);
+    /// # });
+    /// ```
+    pub fn limit_fd(&mut self, fd: i32, bytes: u64) -> &mut Self {
+        self.bounds.limits.push((Some(fd), bytes));
+        self
+    }
+
+    /// Gives the child a process group of its own, and sends to the whole group what would be sent to the child:
+    /// by a bound, by dropping, and by [`Control`](crate::Control).
+    ///
+    /// So the children of a shell script end with it: where we end the child, what is left of the group when it
+    /// is gone is killed. A descendant that has left the group, for a session of its
+    /// own (setsid(2)), lives on. Once the promise or the process has ended by itself, nothing is sent any more.
+    /// Ctrl-C at the parent's terminal does not reach the group.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use std::time::Duration;
+    /// let mut script = reaped::Command::new("sh");
+    /// script.args(["-c", "sleep 100 | sleep 100"]).new_group().timeout(Duration::from_millis(50));
+    /// assert!(script.run().await.is_err()); // and no `sleep` is left
+    /// # });
+    /// ```
+    ///
+    /// # Platform
+    /// Unix.
+    #[cfg(unix)]
+    pub fn new_group(&mut self) -> &mut Self {
+        self.new_group = true;
+        self
+    }
+}

@@ -1,0 +1,467 @@
+//! Every ending is bounded, alone and in pairs, and what was collected is kept.
+
+use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
+
+use futures::executor::block_on;
+use reaped::{Command, Error, Event, Output, Stdio};
+
+use super::helper::pattern;
+use super::support::{
+    alone, descriptors, eventually, everywhere, helper, no_children, peak, reset_peak, sh, warm_up,
+};
+
+const SOON: Duration = Duration::from_millis(150);
+const NEVER: Duration = Duration::from_secs(600);
+
+/// What is left of an error that came after the start.
+fn kept(error: &Error) -> &Output {
+    error.output().expect("it ran")
+}
+
+/// Whether a process of this number exists, be it a zombie.
+fn exists(pid: i32) -> bool {
+    unsafe { libc::kill(pid, 0) == 0 }
+}
+
+fn pids(text: &[u8]) -> Vec<i32> {
+    let text = String::from_utf8_lossy(text).into_owned();
+    text.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect()
+}
+
+fn end(pids: &[i32]) {
+    for pid in pids {
+        unsafe { libc::kill(*pid, libc::SIGKILL) };
+    }
+}
+
+#[test]
+fn a_grandchild_that_holds_the_pipes() {
+    everywhere(|| async {
+        let script = "sleep 1000 & echo $!";
+        let error = sh(script).timeout(SOON).output().await.expect_err("held");
+        assert!(matches!(error, Error::TimedOut(_)), "{error}");
+        assert!(kept(&error).status.success(), "the child itself had exited");
+        assert_eq!(kept(&error).still_open(), [1, 2]);
+        let left = pids(&kept(&error).stdout);
+        assert!(exists(left[0]), "it is out of reach without a group");
+        end(&left);
+
+        let output = sh(script).drain_timeout(SOON).output().await.expect("no error");
+        assert_eq!(output.still_open(), [1, 2]);
+        assert!(output.status.success());
+        end(&pids(&output.stdout));
+        // Only what is really held.
+        let output = sh("sleep 1000 2>/dev/null & echo $!; echo err >&2").drain_timeout(SOON).output().await;
+        let output = output.expect("no error");
+        assert_eq!((output.still_open(), &output.stderr[..]), (&[1][..], &b"err\n"[..]));
+        end(&pids(&output.stdout));
+        // With neither it waits.
+        let output = sh("(sleep 0.3; echo late) & echo early").output().await.expect("no error");
+        assert_eq!((&output.stdout[..], output.still_open()), (&b"early\nlate\n"[..], &[][..]));
+        // A bound that is not met changes nothing.
+        let output =
+            sh("(sleep 0.1; echo late) & echo early").drain_timeout(NEVER).timeout(NEVER).output().await;
+        assert_eq!(output.expect("no error").stdout, b"early\nlate\n");
+    });
+}
+
+#[test]
+fn a_child_that_does_not_obey() {
+    everywhere(|| async {
+        let script = "trap '' TERM; echo a; while :; do sleep 0.01; done";
+        let error = sh(script).timeout(SOON).grace(SOON).output().await.expect_err("killed");
+        assert!(matches!(error, Error::TimedOut(_)));
+        assert_eq!(
+            (&kept(&error).stdout[..], kept(&error).status.signal()),
+            (&b"a\n"[..], Some(libc::SIGKILL))
+        );
+        assert!(
+            error.to_string().contains("timed out after 150ms and was killed by SIGKILL (signal 9)"),
+            "{error}"
+        );
+        assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::TimedOut);
+
+        // Stopped: it is continued, and takes the polite signal.
+        let error = sh("echo a; kill -STOP $$; sleep 1000").timeout(SOON).output().await.expect_err("killed");
+        assert_eq!(
+            (&kept(&error).stdout[..], kept(&error).status.signal()),
+            (&b"a\n"[..], Some(libc::SIGTERM))
+        );
+        // One that obeys has its own last word.
+        let script = "trap 'echo bye; exit 3' TERM; echo a; while :; do sleep 0.01; done";
+        let error = sh(script).timeout(SOON).grace(NEVER).output().await.expect_err("late");
+        assert_eq!((&kept(&error).stdout[..], kept(&error).status.code()), (&b"a\nbye\n"[..], Some(3)));
+        // Without a grace there is no word.
+        let error = sh(script).timeout(SOON).grace(Duration::ZERO).output().await.expect_err("killed");
+        assert_eq!(
+            (&kept(&error).stdout[..], kept(&error).status.signal()),
+            (&b"a\n"[..], Some(libc::SIGKILL))
+        );
+    });
+}
+
+/// Three generations in a group, the first two of which do not obey.
+#[test]
+fn a_group_goes_as_a_whole() {
+    everywhere(|| async {
+        let script = "trap '' TERM; sh -c 'trap \"\" TERM; sleep 1000 & echo $$ $!; wait; while :; do sleep 0.01; done' & \
+                      echo $!; while :; do sleep 0.01; done";
+        for way in 0..4 {
+            let mut command = sh(script);
+            command.new_group().grace(SOON);
+            let told = match way {
+                0 => kept(&command.timeout(2 * SOON).output().await.expect_err("late")).stdout.clone(),
+                1 => {
+                    let mut process = command.spawn().expect("starts");
+                    let told = until_three(&mut process).await;
+                    process.control().terminate().expect("runs");
+                    let output = process.output().await.expect("no error");
+                    assert_eq!(output.status.signal(), Some(libc::SIGKILL));
+                    told
+                }
+                2 => {
+                    let mut process = command.spawn().expect("starts");
+                    let told = until_three(&mut process).await;
+                    process.control().kill().expect("runs");
+                    process.status().await.expect("no error");
+                    told
+                }
+                _ => {
+                    let mut process = command.spawn().expect("starts");
+                    until_three(&mut process).await
+                }
+            };
+            let told = pids(&told);
+            assert_eq!(told.len(), 3, "{told:?}");
+            eventually("none survives", || told.iter().all(|pid| !is_running(*pid)));
+        }
+    });
+}
+
+/// Not even as a zombie of ours; one that init has not reaped yet is gone enough.
+fn is_running(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit_once(") ").expect("a state").1.starts_with('Z'))
+}
+
+async fn until_three(process: &mut reaped::Process) -> Vec<u8> {
+    let mut told = Vec::new();
+    while pids(&told).len() < 3 || !told.ends_with(b"\n") {
+        match process.next().await {
+            Some(Event::Data { fd: 1, data }) => told.extend(data),
+            other => panic!("{other:?}"),
+        }
+    }
+    told
+}
+
+/// The leader has exited and only its group holds the pipes: they are reached all the same.
+#[test]
+fn a_group_without_its_leader() {
+    everywhere(|| async {
+        let error = sh("sleep 1000 & echo $!").new_group().timeout(SOON).output().await.expect_err("held");
+        assert!(matches!(error, Error::TimedOut(_)));
+        let left = pids(&kept(&error).stdout);
+        eventually("it is gone", || !is_running(left[0]));
+
+        // By dropping, too.
+        let mut process = sh("sleep 1000 & echo $!").new_group().spawn().expect("starts");
+        let mut told = Vec::new();
+        loop {
+            match process.next().await.expect("not ended") {
+                Event::Data { data, .. } => told.extend(data),
+                Event::Exited(_) => break,
+                _ => {}
+            }
+        }
+        assert!(is_running(pids(&told)[0]));
+        drop(process);
+        eventually("it is gone", || !is_running(pids(&told)[0]));
+
+        // One that holds nothing is no matter of a run that has ended by itself.
+        let output = sh("sleep 1000 >/dev/null 2>&1 & echo $!").new_group().output().await.expect("no error");
+        std::thread::sleep(Duration::from_millis(20));
+        let left = pids(&output.stdout);
+        assert!(is_running(left[0]));
+        end(&left);
+
+        // Where we end the child, nobody of its group survives it, pipe or no pipe, obedient or not.
+        let deaf = "(trap '' TERM; exec sleep 1000) >/dev/null 2>&1 & echo $!; exec sleep 1000";
+        let error = sh(deaf).new_group().timeout(2 * SOON).grace(NEVER).output().await.expect_err("late");
+        assert_eq!(kept(&error).status.signal(), Some(libc::SIGTERM), "the child itself obeys");
+        let left = pids(&kept(&error).stdout);
+        eventually("it is gone", || !is_running(left[0]));
+
+        // But one that has left for a session of its own lives on.
+        let error = sh("setsid sleep 1000 & echo $!; wait").new_group().timeout(SOON).output().await;
+        let left = pids(&kept(&error.expect_err("late")).stdout);
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(is_running(left[0]), "it lives on, as is told");
+        end(&left);
+    });
+}
+
+#[test]
+fn limits() {
+    alone("bounds::limits", || {
+        warm_up();
+        let before = reset_peak();
+        everywhere(|| async {
+            let error = Command::new("yes").limit(1 << 20).output().await.expect_err("too much");
+            assert!(matches!(error, Error::OutputLimit(_)));
+            let output = kept(&error);
+            assert_eq!(output.stdout.len(), 1 << 20);
+            assert!(output.stdout.chunks(2).all(|line| line == b"y\n"));
+            assert_eq!(output.status.signal(), Some(libc::SIGKILL));
+            assert_eq!(
+                error.to_string(),
+                "`yes` wrote more than 1048576 bytes to descriptor 1 and was killed by SIGKILL (signal 9)"
+            );
+            for (limit, script, fine) in [
+                (0, "exit", true),
+                (0, "echo", false),
+                (1, "echo", true),
+                (1, "echo a", false),
+                (5, "echo four", true),
+                (5, "echo five5", false),
+            ] {
+                let result = sh(script).limit(limit).output().await;
+                assert_eq!(result.is_ok(), fine, "{script} with {limit}: {result:?}");
+                if let Err(error) = result {
+                    assert!(matches!(error, Error::OutputLimit(_)), "{error}");
+                    assert_eq!(kept(&error).stdout.len() as u64, limit);
+                }
+            }
+            // One descriptor has its own, and the others the common one.
+            let mut command = helper(&["fill:5:1000", "err:1000", "out:100000"]);
+            command.fd(5, Stdio::output()).limit(1000).limit_fd(1, 50_000);
+            let error = command.output().await.expect_err("too much on stdout");
+            let output = kept(&error);
+            assert_eq!(output.fd(5), Some(&pattern(1000)[..]));
+            assert_eq!((&output.stderr, &output.stdout), (&pattern(1000), &pattern(50_000)));
+        });
+        let grown = peak() - before;
+        assert!(grown < 16 << 20, "{grown} bytes more at the peak");
+        no_children();
+    });
+}
+
+#[test]
+fn silence() {
+    everywhere(|| async {
+        let error = sh("echo a; exec sleep 1000").idle_timeout(SOON).output().await.expect_err("silent");
+        assert!(matches!(error, Error::TimedOut(_)));
+        assert!(error.to_string().contains("was silent for 150ms and was killed by SIGTERM"), "{error}");
+        assert_eq!(kept(&error).stdout, b"a\n");
+        // Who speaks now and then may go on, on whatever descriptor, and who is fed too.
+        let talk = "for i in 1 2 3 4 5 6; do sleep 0.1; echo $i >&$((i%2*2+1)); done";
+        let output =
+            sh(talk).fd(3, Stdio::output()).idle_timeout(3 * SOON).output().await.expect("no silence");
+        assert_eq!((&output.stdout[..], output.fd(3)), (&b"2\n4\n6\n"[..], Some(&b"1\n3\n5\n"[..])));
+        let slow = "for i in 1 2 3 4 5 6; do sleep 0.1; head -c 60000 >/dev/null; done";
+        let output = sh(slow).stdin(Stdio::bytes(vec![0; 360_000])).idle_timeout(3 * SOON).output().await;
+        assert!(output.is_ok(), "it is fed: {output:?}");
+        // A reader that was taken out is heard.
+        let mut process = sh(talk).fd(3, Stdio::output()).idle_timeout(3 * SOON).spawn().expect("starts");
+        let (mut one, mut three) =
+            (process.reader(1).expect("an output"), process.reader(3).expect("an output"));
+        let (mut ones, mut threes) = (Vec::new(), Vec::new());
+        let (one, three, status) = futures::future::join3(
+            futures::AsyncReadExt::read_to_end(&mut one, &mut ones),
+            futures::AsyncReadExt::read_to_end(&mut three, &mut threes),
+            process.status(),
+        )
+        .await;
+        assert_eq!((one.expect("read"), three.expect("read")), (6, 6));
+        assert!(status.expect("no silence").success());
+    });
+}
+
+#[test]
+fn bounds_as_events() {
+    everywhere(|| async {
+        for (command, expected) in [
+            (sh("echo hi; exec sleep 1000").timeout(SOON), "TimedOut"),
+            (sh("echo hi; exec sleep 1000").idle_timeout(SOON), "TimedOut"),
+            (sh("echo hi; exec yes").limit(3), "LimitReached { fd: 1 }"),
+            (sh("echo hi; sleep 1 & exit").drain_timeout(SOON), ""),
+        ] {
+            let mut process = command.spawn().expect("starts");
+            let (mut events, mut data) = (Vec::new(), Vec::new());
+            while let Some(event) = process.next().await {
+                match event {
+                    Event::Data { fd: 1, data: more } => data.extend(more),
+                    other => events.push(format!("{other:?}")),
+                }
+            }
+            assert!(data.len() <= 3 && data.starts_with(b"hi\n"), "{data:?}");
+            assert!(events.last().is_some_and(|event| event.starts_with("Ended")), "{events:?}");
+            let told = events.iter().filter(|e| e.starts_with("TimedOut") || e.starts_with("Limit")).count();
+            assert_eq!(told, usize::from(!expected.is_empty()), "{events:?}");
+            assert!(expected.is_empty() || events.iter().any(|event| event == expected), "{events:?}");
+            for closed in ["Closed { fd: 0 }", "Closed { fd: 1 }", "Closed { fd: 2 }", "Exited"] {
+                assert!(events.iter().any(|event| event.starts_with(closed)), "{closed} in {events:?}");
+            }
+        }
+    });
+}
+
+/// The things that end a run, or stand in the way of its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bound {
+    Timeout,
+    Limit,
+    Drain,
+    Drop,
+    Terminate,
+    Fed,
+    Held,
+}
+
+/// Each pair at once, on a child that would go on for ever. What comes is in the table of the docs.
+#[test]
+fn every_pair() {
+    use Bound::{Drain, Drop, Fed, Held, Limit, Terminate, Timeout};
+    let all = [Timeout, Limit, Drain, Drop, Terminate, Fed, Held];
+    alone("bounds::every_pair", || {
+        warm_up();
+        let before = descriptors();
+        for (place, first) in all.iter().enumerate() {
+            for second in &all[place + 1..] {
+                let pair = [*first, *second];
+                let has = |bound| pair.contains(&bound);
+                // Nothing would end it, or the kernel would when the promise is dropped: no pair to look at.
+                let script = match (has(Held), has(Limit)) {
+                    (true, true) => "sleep 5 & exec yes",
+                    (true, false) => "sleep 5 & echo hi",
+                    (false, true) => "exec yes",
+                    (false, false) if has(Drain) && !has(Timeout) && !has(Terminate) && !has(Drop) => {
+                        "echo hi"
+                    }
+                    (false, false) => "echo hi; exec sleep 5",
+                };
+                let mut command = sh(script);
+                command.grace(SOON);
+                if has(Timeout) {
+                    command.timeout(SOON);
+                }
+                if has(Limit) {
+                    command.limit(100_000);
+                }
+                if has(Drain) {
+                    command.drain_timeout(Duration::from_millis(20));
+                }
+                if has(Fed) {
+                    command.stdin(Stdio::bytes(vec![0; 1 << 20]));
+                }
+                let start = Instant::now();
+                let promise = command.output();
+                if has(Drop) {
+                    let mut promise = promise;
+                    let early = block_on(futures::future::poll_fn(|cx| {
+                        std::task::Poll::Ready(std::pin::Pin::new(&mut promise).poll(cx).is_ready())
+                    }));
+                    assert!(!early, "{pair:?}");
+                    drop(promise);
+                    continue;
+                }
+                if has(Terminate) {
+                    std::thread::sleep(Duration::from_millis(50));
+                    let sent = promise.control().terminate();
+                    assert!(sent.is_ok(), "{pair:?}: {sent:?}, not reaped while nobody polls");
+                }
+                let result = block_on(promise);
+                // Only so that a hang is told: the sleeps are 5 seconds.
+                assert!(start.elapsed() < Duration::from_secs(4) || pair == [Fed, Held], "{pair:?} waited");
+                let error = match (&result, pair) {
+                    // The user's own signal came first, and is no error; the limit may be met by what was written
+                    // until then.
+                    (Ok(output), [Terminate, _] | [_, Terminate]) => {
+                        let gone = output.status.signal() == Some(libc::SIGTERM) || has(Held);
+                        assert!(gone, "{pair:?}: {output:?}");
+                        None
+                    }
+                    (Ok(output), [Drain, _]) => {
+                        assert!(output.status.success(), "{pair:?}: {output:?}");
+                        assert_eq!(output.still_open().is_empty(), !has(Held), "{pair:?}");
+                        None
+                    }
+                    (Ok(output), [Fed, Held]) => {
+                        assert!(output.status.success() && output.still_open().is_empty(), "{output:?}");
+                        None
+                    }
+                    (Ok(output), _) => panic!("{pair:?}: {output:?}"),
+                    (Err(error), _) => Some(error),
+                };
+                if let Some(error) = error {
+                    let fits = match error {
+                        Error::TimedOut(_) => has(Timeout),
+                        Error::OutputLimit(_) => has(Limit),
+                        _ => false,
+                    };
+                    assert!(fits, "{pair:?}: {error}");
+                    let output = kept(error);
+                    assert!(
+                        !output.stdout.is_empty() && output.stdout.len() <= 100_000,
+                        "{pair:?}: {output:?}"
+                    );
+                }
+            }
+        }
+        no_children();
+        eventually("the descriptors are as before", || descriptors() == before);
+    });
+}
+
+#[test]
+fn detached_children_run_on_and_are_reaped() {
+    alone("bounds::detached_children_run_on_and_are_reaped", || {
+        warm_up();
+        let dir = tempfile::tempdir().expect("a folder");
+        for way in 0..3 {
+            let mark = dir.path().join(format!("mark{way}"));
+            let mut command = sh(&format!("sleep 0.1; touch {}", mark.display()));
+            match way {
+                0 => command.run().detach().expect("starts"),
+                1 => drop(command.kill_on_drop(false).run()),
+                _ => command.new_group().run().detach().expect("starts"),
+            }
+            eventually("it ran on", || mark.exists());
+            no_children();
+        }
+        assert!(Command::new("no-such-program").run().detach().is_err());
+    });
+}
+
+/// A child that became another user cannot be signalled by an ordinary one: the call ends all the same.
+#[test]
+fn a_child_out_of_reach() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: not root");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("for all");
+    // A copy of `sleep` that runs as root, whoever starts it.
+    let setuid = dir.path().join("sleep");
+    std::fs::copy("/bin/sleep", &setuid).expect("a copy");
+    std::fs::set_permissions(&setuid, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).expect("ours");
+    let copy = dir.path().join("it");
+    std::fs::copy(std::env::current_exe().expect("this binary"), &copy).expect("a copy that others may run");
+    let mut again = Command::new(&copy);
+    again.args(["bounds::as_an_ordinary_user", "--exact", "--nocapture"]).env("REAPED_TEST_SETUID", &setuid);
+    let said = block_on(again.uid(65534).gid(65534).current_dir("/").output()).expect("runs");
+    assert!(said.status.success() && String::from_utf8_lossy(&said.stdout).contains("1 passed"), "{said:?}");
+}
+
+#[test]
+fn as_an_ordinary_user() {
+    let Some(setuid) = std::env::var_os("REAPED_TEST_SETUID") else { return };
+    let result = block_on(Command::new(setuid).arg("5").timeout(SOON).grace(SOON).output());
+    let error = result.expect_err("late");
+    // Where the folder's file system takes no notice of setuid, it was reached after all.
+    assert!(matches!(error, Error::TimedOut(_)), "{error}");
+    assert!(kept(&error).elapsed() < Duration::from_secs(4), "it did not wait for it");
+}
