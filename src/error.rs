@@ -221,7 +221,7 @@ impl Error {
         }
     }
 
-    fn kind(&self) -> io::ErrorKind {
+    pub(crate) fn kind(&self) -> io::ErrorKind {
         match self {
             Error::Spawn { reason, source, .. } => match reason {
                 SpawnReason::ProgramNotFound | SpawnReason::InterpreterMissing => io::ErrorKind::NotFound,
