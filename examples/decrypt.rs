@@ -1,64 +1,99 @@
-//! Makes a key in a temporary folder, encrypts with it, and decrypts in one line:
-//! `cargo run --example decrypt`.
+//! Makes a key in a folder of its own, encrypts a message to it, and decrypts that in one line.
+//!
+//! `cargo run --example decrypt`, or with a message: `cargo run --example decrypt -- "some words"`
 
-use std::error::Error;
+use std::process::ExitCode;
 
-#[cfg(unix)]
-fn main() -> Result<(), Box<dyn Error>> {
-    if std::env::args().len() > 1 {
-        eprintln!("usage: decrypt (without arguments)");
-        std::process::exit(2);
-    }
-    futures::executor::block_on(async {
-        // gpg wants a folder that is only ours, with a short name; tempfile makes it so.
-        let home = tempfile::Builder::new().prefix("g").tempdir_in("/tmp")?;
-        let result = make_and_decrypt(home.path()).await;
-        reaped::Command::new("gpgconf")
-            .arg("--homedir")
-            .arg(home.path())
-            .args(["--kill", "all"])
-            .exit_code()
-            .await?;
-        result
-    })
-}
-
-#[cfg(unix)]
-async fn make_and_decrypt(home: &std::path::Path) -> Result<(), Box<dyn Error>> {
-    use reaped::gpg::Decrypt;
-    use reaped::{Command, Stdio};
-
-    let gpg = |args: &[&str]| {
-        let mut gpg = Command::new("gpg");
-        gpg.arg("--homedir").arg(home).args(["--batch", "--quiet", "--pinentry-mode", "loopback"]);
-        gpg.args(["--passphrase-fd", "3"]).fd(3, Stdio::secret("hunter2")).args(args);
-        gpg
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let message = match &args[..] {
+        [] => "attack at dawn",
+        [message] if !message.starts_with('-') => message,
+        _ => {
+            eprintln!("usage: decrypt [MESSAGE]");
+            return ExitCode::from(2);
+        }
     };
-    gpg(&["--quick-gen-key", "alice@example.org", "future-default", "default", "never"])
-        .output()
-        .await?
-        .check()?;
-    println!("made a key");
-
-    let mut encrypt = gpg(&["--trust-model", "always", "--recipient", "alice@example.org", "--encrypt"]);
-    let letter = encrypt.stdin(Stdio::bytes("attack at dawn")).read_bytes().await?;
-    println!("encrypted to {} bytes", letter.len());
-
-    let opened = Decrypt::new(letter.clone()).homedir(home).passphrase("hunter2").decrypt().await?;
-    println!("decrypted: {}", String::from_utf8_lossy(&opened.plaintext));
-
-    let mut cut = letter;
-    cut.truncate(cut.len() - 10);
-    match Decrypt::new(cut).homedir(home).passphrase("hunter2").decrypt().await {
-        Ok(_) => Err("half a message was taken for a whole one".into()),
+    match futures::executor::block_on(demo::run(message)) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            println!("cut off: {error}");
-            Ok(())
+            eprintln!("decrypt: {error}");
+            ExitCode::FAILURE
         }
     }
 }
 
+#[cfg(unix)]
+mod demo {
+    use std::error::Error;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use reaped::{Command, SpawnReason, Stdio, gpg};
+
+    const PASSPHRASE: &str = "correct horse battery staple";
+
+    pub(crate) async fn run(message: &str) -> Result<(), Box<dyn Error>> {
+        match reaped::read("gpg", ["--version"]).await {
+            Ok(version) => println!("{}", version.lines().next().unwrap_or_default()),
+            Err(reaped::Error::Spawn { reason: SpawnReason::ProgramNotFound, .. }) => {
+                return Err("there is no gpg on this machine; please install GnuPG".into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        // A short path: the agent's socket lies in it. The folder goes when the function ends.
+        let mut home = tempfile::Builder::new();
+        let home = home.prefix("gpg").permissions(PermissionsExt::from_mode(0o700)).tempdir_in("/tmp")?;
+        let result = encrypt_and_decrypt(home.path(), message).await;
+        // gpg has left an agent running that serves this folder.
+        reaped::output(
+            "gpgconf",
+            ["--homedir".as_ref(), home.path(), "--kill".as_ref(), "gpg-agent".as_ref()],
+        )
+        .await?;
+        result
+    }
+
+    async fn encrypt_and_decrypt(home: &Path, message: &str) -> Result<(), Box<dyn Error>> {
+        let make = ["--quick-gen-key", "Alice <alice@example.org>", "future-default", "default", "never"];
+        gpg(home, "").args(make).run().await?;
+        println!("made a key for Alice");
+        let encrypt = ["--trust-model", "always", "--recipient", "alice@example.org", "--sign", "--encrypt"];
+        let ciphertext = gpg(home, message).args(encrypt).read_bytes().await?;
+        println!("{} bytes became {} encrypted ones", message.len(), ciphertext.len());
+
+        let decrypted = gpg::Decrypt::new(ciphertext).homedir(home).passphrase(PASSPHRASE).decrypt().await?;
+
+        println!("decrypted: {}", String::from_utf8_lossy(&decrypted.plaintext));
+        for signature in &decrypted.signatures {
+            let by = signature.user_id.as_deref().unwrap_or("somebody unknown");
+            println!("signed by: {by} ({:?})", signature.validity);
+        }
+        Ok(())
+    }
+
+    /// For what this crate has no call of its own.
+    fn gpg(home: &Path, input: &str) -> Command {
+        let mut command = Command::new("gpg");
+        command.args([
+            "--batch",
+            "--quiet",
+            "--no-tty",
+            "--pinentry-mode",
+            "loopback",
+            "--passphrase-fd",
+            "3",
+        ]);
+        command.arg("--homedir").arg(home).fd(3, Stdio::secret(PASSPHRASE)).stdin(Stdio::bytes(input));
+        // It tells of each file that it makes.
+        command.stderr(Stdio::output());
+        command
+    }
+}
+
 #[cfg(not(unix))]
-fn main() -> Result<(), Box<dyn Error>> {
-    Err("this example needs Unix".into())
+mod demo {
+    pub(crate) async fn run(_message: &str) -> Result<(), Box<dyn std::error::Error>> {
+        Err("gpg's descriptors are a matter of Unix".into())
+    }
 }

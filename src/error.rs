@@ -158,7 +158,7 @@ impl Error {
     /// # });
     /// ```
     pub fn output(&self) -> Option<&Output> {
-        self.details().0.output.as_ref()
+        self.details().output()
     }
 
     /// [`output`](Self::output), taken out without a copy.
@@ -221,7 +221,7 @@ impl Error {
         }
     }
 
-    fn kind(&self) -> io::ErrorKind {
+    pub(crate) fn kind(&self) -> io::ErrorKind {
         match self {
             Error::Spawn { reason, source, .. } => match reason {
                 SpawnReason::ProgramNotFound | SpawnReason::InterpreterMissing => io::ErrorKind::NotFound,
@@ -304,6 +304,21 @@ impl Refusal {
 }
 
 impl Details {
+    /// What was collected before the error, with the exit status where it is known; see [`Error::output`].
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::Error;
+    /// match reaped::read("sh", ["-c", "echo half; exit 1"]).await {
+    ///     Err(Error::Failed(details)) => assert_eq!(details.output().unwrap().stdout, b"half\n"),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # });
+    /// ```
+    pub fn output(&self) -> Option<&Output> {
+        self.0.output.as_ref()
+    }
+
     /// Of a child of which nothing was collected here.
     pub(crate) fn about(command: &str, text: String) -> Self {
         Details(Box::new(Inner { command: command.to_owned(), text, output: None }))

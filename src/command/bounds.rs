@@ -161,7 +161,7 @@ impl Command {
     /// So the children of a shell script end with it: where we end the child, what is left of the group when it
     /// is gone is killed. A descendant that has left the group, for a session of its
     /// own (setsid(2)), lives on. Once the promise or the process has ended by itself, nothing is sent any more.
-    /// Ctrl-C at the parent's terminal does not reach the group.
+    /// Ctrl-C at the parent's terminal does not reach the group: a program that is used at one passes it on.
     ///
     /// ```
     /// # futures::executor::block_on(async {

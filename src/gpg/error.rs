@@ -1,122 +1,148 @@
-//! Why there is no plaintext, as a user sees it.
+//! Calls, gpg: why there is no plaintext, told to a person and to a program. Plain data; decides nothing.
+//!
+//! Rules: each message is one line; neither a passphrase nor any plaintext is ever in an error.
 
-use std::io;
+use std::{fmt, io};
 
 use super::status::StatusLine;
-use super::verdict::Fault;
 use crate::error::Error as ProcessError;
 
-/// Why a message was not decrypted. It never carries any plaintext.
+/// Why a message was not decrypted.
+///
+/// None of them carries any plaintext: what gpg had written until then was wiped. Each carries gpg's
+/// status lines: see [`status`](Self::status).
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use reaped::gpg;
+/// match gpg::Decrypt::new("just text").passphrase("secret").decrypt().await {
+///     Err(gpg::Error::NotEncrypted(_)) => println!("it can be read as it is"),
+///     Err(gpg::Error::GpgMissing { .. }) => println!("please install gpg"),
+///     other => panic!("{other:?}"),
+/// }
+/// # });
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The passphrase is not that of the message or of its key, or none was given and one is needed.
+    /// The passphrase does not open the message, or the secret key that the message needs.
     ///
-    /// Where the first bytes of a symmetrically encrypted message are damaged, gpg cannot tell that from a
-    /// wrong passphrase.
-    #[error("gpg: wrong passphrase")]
-    WrongPassphrase {
-        /// What gpg said.
-        status: Vec<StatusLine>,
-    },
-    /// The message was encrypted to keys of which none is here.
-    #[error("gpg: no secret key for this message")]
-    NoSecretKey {
-        /// What gpg said.
-        status: Vec<StatusLine>,
-    },
-    /// The message was changed or cut off: its integrity check failed, or it has none.
-    #[error("gpg: the message is damaged")]
-    Damaged {
-        /// What gpg said.
-        status: Vec<StatusLine>,
-    },
-    /// There is no encrypted message in the input.
-    #[error("gpg: this is no encrypted message")]
-    NotEncrypted {
-        /// What gpg said.
-        status: Vec<StatusLine>,
-    },
-    /// The message holds a signature that is not that of its content.
-    #[error("gpg: the message has a bad signature")]
-    BadSignature {
-        /// What gpg said.
-        status: Vec<StatusLine>,
-    },
-    /// [`require_signature`](super::Decrypt::require_signature) was set, and the message has no good
-    /// signature of a key that is here.
-    #[error("gpg: the message has no good signature of a known key")]
-    SignatureMissing {
-        /// What gpg said.
-        status: Vec<StatusLine>,
-    },
-    /// The passphrase contains a line end or a NUL byte, at which gpg would cut it off.
-    #[error("gpg: the passphrase contains a line end or a NUL byte, and gpg reads one line")]
-    InvalidPassphrase,
-    /// gpg is not installed, or not where it was said to be.
-    #[error("gpg is missing: {source}")]
+    /// In a message that is encrypted with a passphrase alone, a change in its first bytes looks just the same.
+    #[error("cannot decrypt: {0}")]
+    WrongPassphrase(Report),
+    /// A passphrase is needed and [`Decrypt::passphrase`](super::Decrypt::passphrase) was not called.
+    #[error("cannot decrypt: {0}")]
+    PassphraseMissing(Report),
+    /// The passphrase cannot be given to gpg: it has a line end or a NUL byte in it (gpg was not
+    /// started then), or is longer than gpg-agent takes.
+    #[error("cannot decrypt: {0}")]
+    InvalidPassphrase(Report),
+    /// None of the secret keys that could open the message is there.
+    #[error("cannot decrypt: {0}")]
+    NoSecretKey(Report),
+    /// The message was cut off or changed, is not protected against that, or has other content beside
+    /// the encrypted one.
+    #[error("cannot decrypt: {0}")]
+    Damaged(Report),
+    /// The input is no encrypted message: other data, nothing at all, or a message that is only signed.
+    #[error("cannot decrypt: {0}")]
+    NotEncrypted(Report),
+    /// A signature was not made over this text, or is by a key that the keyring marks as never to be
+    /// trusted. A change in an encrypted and signed message can show itself this way too.
+    #[error("cannot decrypt: {0}")]
+    BadSignature(Report),
+    /// A valid signature was [required](super::Decrypt::require_signature), and there is none.
+    #[error("cannot decrypt: {0}")]
+    SignatureMissing(Report),
+    /// There is no gpg program.
+    #[error("{source}; is GnuPG installed?")]
     GpgMissing {
-        /// What stood in the way of the start.
+        /// The failed start.
         source: ProcessError,
+        /// Without a status line.
+        report: Report,
     },
-    /// gpg could not be run, or failed for a reason that its status lines do not tell.
-    #[error("gpg failed: {source}")]
+    /// gpg could not be run to its end, or failed for a reason that its status lines do not tell.
+    #[error("{source}")]
     Process {
-        /// What happened to the process. Its output is without the plaintext.
+        /// What happened to the process; its `output` has gpg's stderr, and an empty stdout.
         source: ProcessError,
-        /// What gpg said.
-        status: Vec<StatusLine>,
+        /// The status lines until then.
+        report: Report,
     },
 }
 
-impl Error {
-    pub(super) fn new(fault: Fault, status: Vec<StatusLine>, process: impl FnOnce() -> ProcessError) -> Self {
-        match fault {
-            Fault::WrongPassphrase => Error::WrongPassphrase { status },
-            Fault::NoSecretKey => Error::NoSecretKey { status },
-            Fault::Damaged => Error::Damaged { status },
-            Fault::NotEncrypted => Error::NotEncrypted { status },
-            Fault::BadSignature => Error::BadSignature { status },
-            Fault::SignatureMissing => Error::SignatureMissing { status },
-            Fault::Unexplained => Error::Process { source: process(), status },
-        }
-    }
+/// What gpg reported before an error.
+pub struct Report(Box<Inner>);
 
-    /// What gpg said on its status descriptor; empty where it did not run.
+struct Inner {
+    text: String,
+    status: Vec<StatusLine>,
+}
+
+impl Report {
+    pub(super) fn new(text: String, status: Vec<StatusLine>) -> Self {
+        Report(Box::new(Inner { text, status }))
+    }
+}
+
+impl Error {
+    /// gpg's status lines, as far as they came.
     ///
     /// ```
     /// # futures::executor::block_on(async {
-    /// let error = reaped::gpg::Decrypt::new("").program("no-such-gpg").decrypt().await.unwrap_err();
+    /// use reaped::gpg;
+    /// let error = gpg::Decrypt::new("just text").program("true").decrypt().await.unwrap_err();
     /// assert!(error.status().is_empty());
     /// # });
     /// ```
     pub fn status(&self) -> &[StatusLine] {
         match self {
-            Error::WrongPassphrase { status }
-            | Error::NoSecretKey { status }
-            | Error::Damaged { status }
-            | Error::NotEncrypted { status }
-            | Error::BadSignature { status }
-            | Error::SignatureMissing { status }
-            | Error::Process { status, .. } => status,
-            Error::InvalidPassphrase | Error::GpgMissing { .. } => &[],
+            Error::WrongPassphrase(report)
+            | Error::PassphraseMissing(report)
+            | Error::InvalidPassphrase(report)
+            | Error::NoSecretKey(report)
+            | Error::Damaged(report)
+            | Error::NotEncrypted(report)
+            | Error::BadSignature(report)
+            | Error::SignatureMissing(report)
+            | Error::GpgMissing { report, .. }
+            | Error::Process { report, .. } => &report.0.status,
+        }
+    }
+
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            Error::WrongPassphrase(_) | Error::PassphraseMissing(_) | Error::NoSecretKey(_) => {
+                io::ErrorKind::PermissionDenied
+            }
+            Error::InvalidPassphrase(_) => io::ErrorKind::InvalidInput,
+            Error::Damaged(_)
+            | Error::NotEncrypted(_)
+            | Error::BadSignature(_)
+            | Error::SignatureMissing(_) => io::ErrorKind::InvalidData,
+            Error::GpgMissing { .. } => io::ErrorKind::NotFound,
+            Error::Process { source, .. } => source.kind(),
         }
     }
 }
 
-/// With the fitting kind, so that `?` works in functions that return [`io::Result`].
+/// With the fitting kind, so that `?` works in functions that return [`io::Result`]; the error
+/// itself stays inside ([`io::Error::into_inner`]).
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
-        let kind = match &error {
-            Error::WrongPassphrase { .. } => io::ErrorKind::PermissionDenied,
-            Error::NoSecretKey { .. } | Error::GpgMissing { .. } => io::ErrorKind::NotFound,
-            Error::InvalidPassphrase => io::ErrorKind::InvalidInput,
-            Error::Damaged { .. }
-            | Error::NotEncrypted { .. }
-            | Error::BadSignature { .. }
-            | Error::SignatureMissing { .. } => io::ErrorKind::InvalidData,
-            Error::Process { .. } => io::ErrorKind::Other,
-        };
-        io::Error::new(kind, error)
+        io::Error::new(error.kind(), error)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.text)
+    }
+}
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Report").field("text", &self.0.text).field("status", &self.0.status).finish()
     }
 }

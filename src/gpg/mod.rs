@@ -1,24 +1,11 @@
-//! Decrypts with gpg: the passphrase goes in on one extra descriptor and the status lines come back on
-//! another, with stdin and stdout free for the data.
+//! Calls, gpg: how to run gpg so that it decrypts and nothing else. Owns the command line, the
+//! descriptors and the wiping; leaves the meaning of what gpg says to `verdict`.
 //!
-//! ```no_run
-//! # futures::executor::block_on(async {
-//! # let message = Vec::new();
-//! let letter = reaped::gpg::decrypt(message, "the passphrase").await?.plaintext;
-//! # Ok::<(), reaped::gpg::Error>(()) }).unwrap();
-//! ```
-//!
-//! It fails closed: there is a plaintext only where gpg has said that the decryption succeeded and that the
-//! integrity check passed. Otherwise what gpg wrote is wiped, and the [`Error`] says what was wrong.
-//!
-//! gpg starts its agent where none runs, and the agent stays. It may keep the passphrase of a *secret key* in
-//! memory for some time (`default-cache-ttl` in gpg-agent.conf), and then a wrong passphrase for that key
-//! succeeds too. The passphrase of a symmetrically encrypted message is not kept.
-//!
-//! # Platform
-//! Unix, with GnuPG 2.2.7 or later.
+//! Rules: passphrase and plaintext travel through pipes only; a plaintext goes either into a
+//! [`Decrypted`] or is wiped.
 
 mod error;
+mod signature;
 mod status;
 mod verdict;
 
@@ -29,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use zeroize::{Zeroize, Zeroizing};
 
@@ -38,273 +26,449 @@ use crate::output::Output;
 use crate::promise::Promise;
 use crate::stdio::{Feed, Kind, Stdio};
 
-pub use error::Error;
+pub use error::{Error, Report};
+pub use signature::{Signature, Validity};
 pub use status::StatusLine;
 
-/// The child's descriptors.
+use status::Status;
+use verdict::{Cause, Facts};
+
+/// The child's descriptors beside 0, 1 and 2, which carry the ciphertext, the plaintext and gpg's words.
 const PASSPHRASE: i32 = 3;
 const STATUS: i32 = 4;
 
-/// Decrypts a message, armoured or binary, with the passphrase of the message or of the secret key.
+/// Decrypts an OpenPGP message with the `gpg` program: one that was encrypted with this passphrase, or
+/// to a secret key of the user's keyring that this passphrase opens.
 ///
-/// The same as [`Decrypt::new`]`(ciphertext)`[`.passphrase`](Decrypt::passphrase)`(passphrase)`[`.decrypt()`](Decrypt::decrypt).
-/// A `Vec` or `String` is moved in. Of a passphrase given as `&str` the caller keeps the original.
+/// The message may be binary or armoured, and of any size. A `Vec` or `String` is moved in, not copied.
+/// [`Decrypt`] has the settings.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use reaped::gpg;
+/// let message = "-----BEGIN PGP MESSAGE-----
+///
+/// jA0ECQMCpjt6vtB5eEz/0j8Btt4Iyso/gYcbTxvMjqRqixSIubOaDZEcUtohfOaM
+/// Dxj4JSdgA7xuU0QL3OWpsdPysZapj5wQo14uknzAXNw=
+/// =chaB
+/// -----END PGP MESSAGE-----";
+/// match gpg::decrypt(message, "secret").await {
+///     Ok(decrypted) => assert_eq!(decrypted.plaintext, b"attack at dawn"),
+///     Err(gpg::Error::GpgMissing { .. }) => println!("please install gpg"),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(()) }).unwrap();
+/// ```
 ///
 /// # Cancellation
-/// gpg starts at the call. Dropping the [`Decryption`] kills and reaps it.
+/// Dropping the future kills gpg; see [`Decryption`].
 ///
 /// # Errors
-/// An [`Error`] that tells a wrong passphrase, a missing key, a damaged message, a bad signature and a
-/// missing gpg apart. There is no plaintext in it.
+/// It fails closed: without gpg's word that all was decrypted and that the integrity check held, there is
+/// no plaintext. [`Error`] says why.
 ///
 /// # Platform
-/// Unix.
-///
-/// ```no_run
-/// # futures::executor::block_on(async {
-/// let message = std::fs::read("letter.gpg")?;
-/// let letter = reaped::gpg::decrypt(message, "the passphrase").await?;
-/// println!("{}", String::from_utf8_lossy(&letter.plaintext));
-/// # Ok::<(), std::io::Error>(()) }).unwrap();
-/// ```
+/// Unix, with gpg 2.2.7 or later.
 pub fn decrypt(ciphertext: impl Into<Vec<u8>>, passphrase: impl Into<Vec<u8>>) -> Decryption {
     Decrypt::new(ciphertext).passphrase(passphrase).decrypt()
 }
 
-/// Decrypts a message, with more to say about how.
+/// A message to decrypt, and how: the settings of [`decrypt`].
 ///
-/// ```no_run
-/// # futures::executor::block_on(async {
-/// use reaped::gpg::Decrypt;
-/// let message = std::fs::read("letter.gpg")?;
-/// let letter = Decrypt::new(message)
-///     .homedir("/var/lib/letters/gnupg")
-///     .passphrase("the passphrase")
-///     .require_signature(true)
-///     .decrypt()
-///     .await?;
-/// println!("signed by {}", letter.signatures[0].fingerprint);
-/// # Ok::<(), std::io::Error>(()) }).unwrap();
+/// It can be run again, and several runs may be alive at once; they share one copy of the message.
+///
+/// gpg takes its other settings from the user's `gpg.conf`, and starts the user's `gpg-agent` where a
+/// secret key is needed. The agent remembers, as its configuration says, that a secret key was opened:
+/// **within that time a wrong passphrase opens it as well**. For messages that are encrypted with a
+/// passphrase alone nothing is remembered. gpg is kept from asking anybody and from using the network.
+///
 /// ```
+/// # futures::executor::block_on(async {
+/// # let home = tempfile::tempdir()?;
+/// # let home = home.path();
+/// use reaped::{Command, Stdio, gpg};
+/// # if reaped::read("gpg", ["--version"]).await.is_err() { return Ok(()) }
+/// let message = Command::new("gpg")
+///     .args(["--batch", "--pinentry-mode", "loopback", "--passphrase-fd", "3", "--symmetric", "--homedir"])
+///     .arg(home)
+///     .fd(3, Stdio::secret("pass phrase"))
+///     .stdin(Stdio::bytes("hello"))
+///     .read_bytes()
+///     .await?;
+/// let decrypted = gpg::Decrypt::new(message).homedir(home).passphrase("pass phrase").decrypt().await?;
+/// assert_eq!(decrypted.plaintext, b"hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
+///
+/// # Cancellation
+/// Dropping it touches none of its runs. The passphrase is wiped when it and the last run are gone.
 pub struct Decrypt {
     program: OsString,
     homedir: Option<PathBuf>,
-    ciphertext: Arc<Vec<u8>>,
-    passphrase: Option<Arc<Zeroizing<Vec<u8>>>>,
+    /// Always [`Feed::Secret`].
+    passphrase: Option<Feed>,
     require_signature: bool,
+    /// Always [`Feed::Plain`].
+    ciphertext: Feed,
+    timeout: Option<Duration>,
+    limit: Option<u64>,
 }
 
 impl Decrypt {
-    /// A message to decrypt, armoured or binary.
+    /// This message, with the `gpg` in `PATH`, the user's keyring, and no passphrase.
     ///
     /// ```
     /// # futures::executor::block_on(async {
-    /// # use reaped::gpg::{Decrypt, Error};
-    /// let result = Decrypt::new("no message").program("no-such-gpg").decrypt().await;
-    /// assert!(matches!(result, Err(Error::GpgMissing { .. })));
+    /// use reaped::gpg;
+    /// let error = gpg::Decrypt::new("a message").program("no-such-gpg").decrypt().await.unwrap_err();
+    /// assert!(matches!(error, gpg::Error::GpgMissing { .. }));
     /// # });
     /// ```
     pub fn new(ciphertext: impl Into<Vec<u8>>) -> Self {
         Decrypt {
             program: "gpg".into(),
             homedir: None,
-            ciphertext: Arc::new(ciphertext.into()),
             passphrase: None,
             require_signature: false,
+            timeout: None,
+            limit: None,
+            ciphertext: Feed::Plain(Arc::new(ciphertext.into())),
         }
     }
 
-    /// The program; `gpg`, looked up in `PATH`, at first.
+    /// The program to run, `gpg` at first; looked up as by [`Command::new`].
     ///
     /// ```
-    /// reaped::gpg::Decrypt::new("").program("/opt/gnupg/bin/gpg");
+    /// let mut decrypt = reaped::gpg::Decrypt::new("a message");
+    /// decrypt.program("/usr/local/bin/gpg");
     /// ```
     pub fn program(&mut self, program: impl AsRef<OsStr>) -> &mut Self {
         self.program = program.as_ref().to_owned();
         self
     }
 
-    /// The folder of keys and settings, in place of `GNUPGHOME` or `~/.gnupg`.
+    /// The folder with the keyring and the configuration, in place of `GNUPGHOME` or `~/.gnupg`.
     ///
     /// ```
-    /// reaped::gpg::Decrypt::new("").homedir("/var/lib/letters/gnupg");
+    /// let mut decrypt = reaped::gpg::Decrypt::new("a message");
+    /// decrypt.homedir("/var/lib/backup/gnupg");
     /// ```
-    pub fn homedir(&mut self, homedir: impl AsRef<Path>) -> &mut Self {
-        self.homedir = Some(homedir.as_ref().to_owned());
+    pub fn homedir(&mut self, folder: impl AsRef<Path>) -> &mut Self {
+        self.homedir = Some(folder.as_ref().to_owned());
         self
     }
 
-    /// The passphrase of the message or of the secret key, wiped after use.
+    /// The passphrase, of the message or of the secret key that opens it.
     ///
-    /// Without one, only a key without a passphrase, or one that the agent has unlocked, can decrypt; gpg
-    /// never asks.
+    /// It reaches gpg through a pipe, is never shown, and is wiped after use. A `Vec` or `String` is
+    /// moved in, so that this is the only copy; of a `&str` the caller keeps the original. Its bytes are
+    /// given as they are: gpg's own tools use UTF-8.
     ///
-    /// # Errors
-    /// Decrypting is [`Error::InvalidPassphrase`] where it contains a line end or a NUL byte, at which gpg
-    /// would cut it off.
+    /// Without this call only a secret key without a passphrase, or one that the agent still has open,
+    /// can be used; nobody is asked.
     ///
     /// ```
-    /// # futures::executor::block_on(async {
-    /// # use reaped::gpg::{Decrypt, Error};
-    /// let result = Decrypt::new("").passphrase("read from a file\n").decrypt().await;
-    /// assert!(matches!(result, Err(Error::InvalidPassphrase)));
-    /// # });
+    /// let mut decrypt = reaped::gpg::Decrypt::new("a message");
+    /// decrypt.passphrase("correct horse");
+    /// assert!(!format!("{decrypt:?}").contains("horse"));
     /// ```
     pub fn passphrase(&mut self, passphrase: impl Into<Vec<u8>>) -> &mut Self {
-        self.passphrase = Some(Arc::new(Zeroizing::new(passphrase.into())));
+        self.passphrase = Some(Feed::Secret(Arc::new(Zeroizing::new(passphrase.into()))));
         self
     }
 
-    /// Whether the message must have a good signature of a key that is here; `false` at first.
+    /// Whether the message must have a valid signature inside of its encryption; `false` at first.
     ///
-    /// A signature of an expired or a revoked key is not enough. Whose key it is, and whether it is trusted,
-    /// is for the caller to see: compare [`Signature::primary`] with what is expected. A signature that is
-    /// *bad* is an error in any case.
+    /// Valid is a signature over the text that is neither expired nor made by a key that has expired or
+    /// was revoked since, by **any** key in the keyring, however far it is trusted (but never one that is
+    /// marked as distrusted): compare [`Signature::primary_fingerprint`] with the one you expect. One
+    /// such signature is enough; others may be unknown.
+    ///
+    /// A *bad* signature fails the call in any case.
+    ///
+    /// ```
+    /// let mut decrypt = reaped::gpg::Decrypt::new("a message");
+    /// decrypt.passphrase("correct horse").require_signature(true);
+    /// ```
     ///
     /// # Errors
-    /// Decrypting a message without one is [`Error::SignatureMissing`].
-    ///
-    /// ```
-    /// reaped::gpg::Decrypt::new("").require_signature(true);
-    /// ```
+    /// Without a valid signature, running it is [`Error::SignatureMissing`].
     pub fn require_signature(&mut self, require: bool) -> &mut Self {
         self.require_signature = require;
         self
     }
 
-    /// Starts gpg; can be called again.
-    ///
-    /// # Cancellation
-    /// Dropping the [`Decryption`] kills and reaps gpg.
+    /// The most time that gpg may take; without bound at first. See [`Command::timeout`].
     ///
     /// # Errors
-    /// See [`decrypt`](decrypt()).
+    /// Decrypting is [`Error::Process`] with [`Error::TimedOut`](crate::Error::TimedOut) in it.
     ///
-    /// ```no_run
-    /// # futures::executor::block_on(async {
-    /// let message = std::fs::read("letter.gpg")?;
-    /// let letter = reaped::gpg::Decrypt::new(message).passphrase("the passphrase").decrypt().await?;
-    /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
-    pub fn decrypt(&self) -> Decryption {
-        let cut_off = |byte: &u8| matches!(byte, b'\n' | b'\r' | b'\0');
-        if self.passphrase.as_ref().is_some_and(|passphrase| passphrase.iter().any(cut_off)) {
-            return Decryption { gpg: None, require_signature: false };
-        }
-        Decryption { gpg: Some(self.command().output()), require_signature: self.require_signature }
+    /// # futures::executor::block_on(async {
+    /// use std::time::Duration;
+    /// use reaped::gpg::{Decrypt, Error};
+    /// // `yes` in gpg's place never comes to an end.
+    /// let result = Decrypt::new("").program("yes").timeout(Duration::from_millis(50)).decrypt().await;
+    /// assert!(matches!(result, Err(Error::Process { .. })));
+    /// # });
+    /// ```
+    pub fn timeout(&mut self, most: Duration) -> &mut Self {
+        self.timeout = Some(most);
+        self
+    }
+
+    /// The most bytes that the plaintext may have; without bound at first. A small message can be a very long
+    /// text: gpg decompresses.
+    ///
+    /// # Errors
+    /// Decrypting is [`Error::Process`] with [`Error::OutputLimit`](crate::Error::OutputLimit) in it, and without the
+    /// part of the plaintext that fits.
+    ///
+    /// ```
+    /// reaped::gpg::Decrypt::new("").limit(1 << 20);
+    /// ```
+    pub fn limit(&mut self, bytes: u64) -> &mut Self {
+        self.limit = Some(bytes);
+        self
+    }
+
+    /// Starts gpg; the future that is returned resolves to the plaintext.
+    ///
+    /// # Cancellation
+    /// Dropping the future kills gpg; see [`Decryption`].
+    ///
+    /// # Errors
+    /// [`Error`] says why there is no plaintext.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::gpg;
+    /// let result = gpg::Decrypt::new("a message").passphrase("two\nlines").decrypt().await;
+    /// assert!(matches!(result, Err(gpg::Error::InvalidPassphrase(_))));
+    /// # });
+    /// ```
+    pub fn decrypt(&mut self) -> Decryption {
+        let passphrase_given = self.passphrase.is_some();
+        let require_signature = self.require_signature;
+        // gpg reads the first line, and a C string: it would take a part for the whole.
+        let cut = |feed: &Feed| feed.as_slice().iter().any(|byte| matches!(byte, b'\n' | b'\0'));
+        let state = if self.passphrase.as_ref().is_some_and(cut) {
+            let text = "a passphrase with a line end or a NUL byte cannot be given to gpg".to_owned();
+            State::Refused(Error::InvalidPassphrase(Report::new(text, Vec::new())))
+        } else {
+            State::Running(self.command().output())
+        };
+        Decryption { state, passphrase_given, require_signature }
     }
 
     fn command(&self) -> Command {
-        let mut gpg = Command::new(&self.program);
-        gpg.args(["--batch", "--no-tty", "--status-fd", &STATUS.to_string()]);
-        // A message must not make gpg talk to the network, nor its passphrase stay in the agent.
-        gpg.args(["--no-auto-key-retrieve", "--no-symkey-cache"]);
-        if let Some(homedir) = &self.homedir {
-            gpg.arg("--homedir").arg(homedir);
+        let mut command = Command::new(&self.program);
+        // gpg 2.1 and later ignore --passphrase-fd without --batch and loopback mode (gpg(1)). Without a
+        // passphrase, loopback would inquire in vain and end with no status line; `error` says why.
+        let mode = if self.passphrase.is_some() { "loopback" } else { "error" };
+        command.args(["--batch", "--no-tty", "--pinentry-mode", mode]);
+        if let Some(passphrase) = &self.passphrase {
+            command.args(["--passphrase-fd", &PASSPHRASE.to_string()]);
+            command.fd(PASSPHRASE, Stdio(Kind::Bytes(passphrase.clone())));
         }
-        match &self.passphrase {
-            // gpg 2.1 and later ignores the descriptor without --batch and this mode.
-            Some(passphrase) => gpg
-                .args(["--pinentry-mode", "loopback", "--passphrase-fd", &PASSPHRASE.to_string()])
-                .fd(PASSPHRASE, Stdio(Kind::Bytes(Feed::Secret(passphrase.clone())))),
-            None => gpg.args(["--pinentry-mode", "error"]),
-        };
-        gpg.arg("--decrypt").fd(STATUS, Stdio::output());
-        gpg.stdin(Stdio(Kind::Bytes(Feed::Plain(self.ciphertext.clone()))));
-        gpg
+        // Else the agent would open a message again with the passphrase of an earlier run, whatever we
+        // send it. Since gpg 2.2.7.
+        command.arg("--no-symkey-cache");
+        // A signature must not make gpg look for its key in the network, whatever gpg.conf says. (There
+        // is --no-auto-key-locate too, but it is about encryption only.)
+        command.args(["--no-auto-key-retrieve", "--disable-dirmngr"]);
+        if let Some(homedir) = &self.homedir {
+            command.arg("--homedir").arg(homedir);
+        }
+        command.args(["--status-fd", &STATUS.to_string()]).fd(STATUS, Stdio::output());
+        // `output` in gpg.conf would send the plaintext to a file.
+        command.args(["--output", "-", "--decrypt"]);
+        command.stdin(Stdio(Kind::Bytes(self.ciphertext.clone())));
+        if let Some(most) = self.timeout {
+            command.timeout(most);
+        }
+        if let Some(most) = self.limit {
+            command.limit_fd(1, most);
+        }
+        command
     }
 }
 
-/// Neither the message nor the passphrase.
+/// The settings; of the passphrase only whether there is one, and of the message only its length.
 impl fmt::Debug for Decrypt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Decrypt");
         debug.field("program", &self.program).field("homedir", &self.homedir);
-        debug.field("require_signature", &self.require_signature).finish_non_exhaustive()
+        debug.field("passphrase", &self.passphrase.as_ref().map(|_| "hidden"));
+        debug.field("require_signature", &self.require_signature);
+        debug.field("ciphertext", &format_args!("{} bytes", self.ciphertext.as_slice().len())).finish()
     }
 }
 
-/// A decryption that runs: a future of [`Decrypted`].
+/// A future that owns a running gpg and resolves to the plaintext, or to why there is none.
+///
+/// gpg was started when this was made, and works while this is polled; any executor will do.
 ///
 /// # Cancellation
-/// Dropping it kills and reaps gpg. What gpg had written by then is freed, but not wiped.
-#[must_use = "dropping it kills gpg; await it"]
+/// Dropping it kills and reaps gpg, as with a [`Promise`]. A `gpg-agent` that gpg started runs on: it is
+/// the user's, and ends by itself when its home folder is gone. Plaintext that was already collected is
+/// freed without being wiped.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// let decryption = reaped::gpg::Decrypt::new("a message").program("cat").decrypt();
+/// drop(decryption);
+/// # });
+/// ```
+#[must_use = "dropping a decryption kills gpg; await it"]
 pub struct Decryption {
-    /// `None` for a passphrase that gpg would not read whole.
-    gpg: Option<Promise<Output>>,
+    state: State,
+    passphrase_given: bool,
     require_signature: bool,
+}
+
+enum State {
+    Running(Promise<Output>),
+    Refused(Error),
+    Resolved,
+}
+
+impl Decryption {
+    /// gpg's process id; `None` where it did not start, and once it was reaped.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let decryption = reaped::gpg::Decrypt::new("a message").program("cat").decrypt();
+    /// assert!(decryption.pid().is_some());
+    /// # });
+    /// ```
+    pub fn pid(&self) -> Option<u32> {
+        match &self.state {
+            State::Running(promise) => promise.pid(),
+            State::Refused(_) | State::Resolved => None,
+        }
+    }
+
+    fn conclude(&self, ended: Result<Output, ProcessError>) -> Result<Decrypted, Error> {
+        let mut output = match ended {
+            Ok(output) => output,
+            Err(error) => return Err(interrupted(error)),
+        };
+        // Wiped when it is dropped, so on each way out but the one that takes it.
+        let mut plaintext = Zeroizing::new(std::mem::take(&mut output.stdout));
+        let status = status(&output);
+        let facts = Facts {
+            status: &status,
+            exit: output.status.code(),
+            plaintext: plaintext.len(),
+            passphrase_given: self.passphrase_given,
+            require_signature: self.require_signature,
+        };
+        match verdict::judge(&facts) {
+            Ok(signatures) => {
+                let plaintext = std::mem::take(&mut *plaintext);
+                Ok(Decrypted { plaintext, status: status.lines, signatures })
+            }
+            Err(refusal) => Err(told(refusal, status, output)),
+        }
+    }
+}
+
+fn status(output: &Output) -> Status {
+    status::parse(output.fd(STATUS).unwrap_or_default())
+}
+
+/// The process did not come to an end that can be judged.
+fn interrupted(mut error: ProcessError) -> Error {
+    let mut lines = Vec::new();
+    if let Some(output) = error.output_mut() {
+        // Part of the plaintext, and nothing has vouched for it.
+        output.stdout.zeroize();
+        lines = status(output).lines;
+    }
+    let report = Report::new(String::new(), lines);
+    match error {
+        ProcessError::Spawn { reason: SpawnReason::ProgramNotFound, .. } => {
+            Error::GpgMissing { source: error, report }
+        }
+        source => Error::Process { source, report },
+    }
+}
+
+fn told(refusal: verdict::Refusal, status: Status, output: Output) -> Error {
+    let (cause, text) = (refusal.cause, refusal.text);
+    let report = Report::new(text, status.lines);
+    match cause {
+        Cause::WrongPassphrase => Error::WrongPassphrase(report),
+        Cause::PassphraseMissing => Error::PassphraseMissing(report),
+        Cause::InvalidPassphrase => Error::InvalidPassphrase(report),
+        Cause::NoSecretKey => Error::NoSecretKey(report),
+        Cause::Damaged => Error::Damaged(report),
+        Cause::NotEncrypted => Error::NotEncrypted(report),
+        Cause::BadSignature => Error::BadSignature(report),
+        Cause::SignatureMissing => Error::SignatureMissing(report),
+        Cause::Unexplained => {
+            let details = if output.status.success() {
+                let text = format!("exited with code 0, but {report}: is it gpg?");
+                Details::of(output, text)
+            } else {
+                Details::ended(output)
+            };
+            Error::Process { source: ProcessError::Failed(details), report }
+        }
+    }
 }
 
 impl Future for Decryption {
     type Output = Result<Decrypted, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(gpg) = &mut self.gpg else { return Poll::Ready(Err(Error::InvalidPassphrase)) };
-        let output = ready!(Pin::new(gpg).poll(cx));
-        Poll::Ready(conclude(output, self.require_signature))
+        let ended = match &mut self.state {
+            State::Running(promise) => Some(ready!(Pin::new(promise).poll(cx))),
+            State::Refused(_) | State::Resolved => None,
+        };
+        let state = std::mem::replace(&mut self.state, State::Resolved);
+        Poll::Ready(match (ended, state) {
+            (Some(ended), _) => self.conclude(ended),
+            (None, State::Refused(error)) => Err(error),
+            (None, _) => panic!("a decryption was polled after it had resolved"),
+        })
     }
 }
 
 impl fmt::Debug for Decryption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Decryption").field("gpg", &self.gpg).finish_non_exhaustive()
+        let mut debug = f.debug_struct("Decryption");
+        match &self.state {
+            State::Running(promise) => debug.field("promise", promise),
+            State::Refused(error) => debug.field("error", error),
+            State::Resolved => debug.field("resolved", &true),
+        };
+        debug.field("require_signature", &self.require_signature).finish()
     }
 }
 
-fn conclude(output: Result<Output, ProcessError>, require_signature: bool) -> Result<Decrypted, Error> {
-    let mut output = match output {
-        Ok(output) => output,
-        Err(source @ ProcessError::Spawn { reason: SpawnReason::ProgramNotFound, .. }) => {
-            return Err(Error::GpgMissing { source });
-        }
-        Err(mut source) => {
-            let mut status = Vec::new();
-            if let Some(output) = source.output_mut() {
-                status = StatusLine::parse(output.fd(STATUS).unwrap_or_default());
-                output.stdout.zeroize();
-            }
-            return Err(Error::Process { source, status });
-        }
-    };
-    let status = StatusLine::parse(output.fd(STATUS).unwrap_or_default());
-    match verdict::verdict(&status, output.status.code(), require_signature) {
-        Ok(signatures) => Ok(Decrypted { plaintext: output.stdout, status, signatures }),
-        Err(fault) => {
-            output.stdout.zeroize();
-            Err(Error::new(fault, status, || ProcessError::Failed(Details::ended(output))))
-        }
-    }
-}
-
-/// A message that was decrypted.
-#[derive(Clone)]
+/// A message that gpg decrypted, whose integrity check held.
+///
+/// Integrity says that nobody changed the message on its way, not who wrote it: whoever has the public
+/// key can write one. For that there are the [`signatures`](Self::signatures).
 #[non_exhaustive]
 pub struct Decrypted {
-    /// The content of the message.
+    /// What was encrypted, every byte. It is the caller's now, and is not wiped.
     pub plaintext: Vec<u8>,
-    /// All that gpg said on its status descriptor.
+    /// gpg's status lines.
     pub status: Vec<StatusLine>,
-    /// The valid signatures, none of them bad. A signature of a key that is not here is not among them.
+    /// The signatures inside of the encryption, in their order; none of them is bad.
     pub signatures: Vec<Signature>,
 }
 
-/// Not the plaintext.
+/// Of the plaintext only its length.
 impl fmt::Debug for Decrypted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Decrypted");
-        debug.field("plaintext", &format_args!("{} bytes", self.plaintext.len()));
-        debug.field("status", &self.status).field("signatures", &self.signatures).finish()
+        f.debug_struct("Decrypted")
+            .field("plaintext", &format_args!("{} bytes", self.plaintext.len()))
+            .field("status", &self.status)
+            .field("signatures", &self.signatures)
+            .finish()
     }
-}
-
-/// A signature that fits the content of a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Signature {
-    /// Neither the signature nor its key has expired, and the key was not revoked.
-    pub good: bool,
-    /// The fingerprint of the key that signed, which may be a subkey.
-    pub fingerprint: String,
-    /// The fingerprint of the primary key, which names the signer.
-    pub primary: String,
 }

@@ -1,0 +1,86 @@
+//! Calls, gpg: who signed, and what gpg thinks of it. Plain data, and how it is put together from
+//! status lines; decides nothing.
+
+use super::status::{StatusLine, unescape};
+
+/// One signature of the message that was decrypted.
+///
+/// That a signature is [`Good`](Validity::Good) says that some key in the keyring made it, not that it
+/// is the right one: compare [`primary_fingerprint`](Self::primary_fingerprint) with the one you expect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Signature {
+    /// What gpg thinks of it.
+    pub validity: Validity,
+    /// The long key ID of the key that signed, or its fingerprint where gpg gave that; a claim only,
+    /// as long as the signature is not valid.
+    pub key_id: String,
+    /// The fingerprint of the key that signed, where gpg found the signature to be cryptographically
+    /// valid (`VALIDSIG`) and to be one over data.
+    pub fingerprint: Option<String>,
+    /// The fingerprint of the primary key that the signing key belongs to.
+    pub primary_fingerprint: Option<String>,
+    /// The primary user ID of the key, where the key is in the keyring. Free text of its owner.
+    pub user_id: Option<String>,
+}
+
+/// What gpg thinks of a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Validity {
+    /// Made over this data, by a key that is in the keyring and is in force (`GOODSIG`).
+    Good,
+    /// Was good, and has expired (`EXPSIG`).
+    Expired,
+    /// Made by a key that has expired since (`EXPKEYSIG`).
+    KeyExpired,
+    /// Made by a key that was revoked since (`REVKEYSIG`).
+    KeyRevoked,
+    /// Cannot be checked: the key is not in the keyring, or the algorithm is unknown (`ERRSIG`).
+    Unchecked,
+}
+
+impl Signature {
+    /// Good, and gpg has said so in both of its ways.
+    pub(super) fn is_proof(&self) -> bool {
+        self.validity == Validity::Good && self.fingerprint.is_some()
+    }
+
+    /// Takes up a line if it is about a signature.
+    pub(super) fn collect(found: &mut Vec<Signature>, line: &StatusLine) {
+        let validity = match line.keyword() {
+            "GOODSIG" => Validity::Good,
+            "EXPSIG" => Validity::Expired,
+            "EXPKEYSIG" => Validity::KeyExpired,
+            "REVKEYSIG" => Validity::KeyRevoked,
+            "ERRSIG" => Validity::Unchecked,
+            "VALIDSIG" => return found.last_mut().map_or((), |last| last.confirm(line)),
+            _ => return,
+        };
+        let (key_id, user_id) = line.text().split_once(' ').unwrap_or((line.text(), ""));
+        let named = validity != Validity::Unchecked && !user_id.is_empty();
+        found.push(Signature {
+            validity,
+            key_id: key_id.to_owned(),
+            fingerprint: None,
+            primary_fingerprint: None,
+            user_id: named.then(|| unescape(user_id)),
+        });
+    }
+
+    /// `VALIDSIG` comes after the line that names the validity, for the same key.
+    fn confirm(&mut self, line: &StatusLine) {
+        let args: Vec<&str> = line.args().collect();
+        let [fingerprint, _, _, _, _, _, _, _, class, ..] = args[..] else { return };
+        // Class 00 and 01 sign data (RFC 4880, 5.2.1); the others sign keys, or nothing.
+        if self.validity == Validity::Unchecked
+            || self.fingerprint.is_some()
+            || !fingerprint.ends_with(&self.key_id)
+            || !matches!(class, "00" | "01")
+        {
+            return;
+        }
+        self.fingerprint = Some(fingerprint.to_owned());
+        self.primary_fingerprint = Some(args.get(9).unwrap_or(&fingerprint).to_string());
+    }
+}

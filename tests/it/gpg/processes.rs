@@ -1,0 +1,194 @@
+//! gpg as a process: missing, false, misconfigured, killed; and what of the secrets can be seen.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use reaped::gpg::{Decrypt, Decrypted, Error};
+
+use super::refusals::check_error;
+use super::{Home, SECRET, block_on};
+use crate::support::eventually;
+
+/// A program that stands in for gpg.
+fn program(dir: &Path, script: &str) -> PathBuf {
+    let path = dir.join("false-gpg");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("executable");
+    path
+}
+
+/// What gpg says when all is well, without a length.
+const FINE: &str = "printf '[GNUPG:] %s\\n' BEGIN_DECRYPTION 'DECRYPTION_INFO 2 9 0' 'PLAINTEXT 62 0' \
+                    DECRYPTION_OKAY GOODMDC END_DECRYPTION >&4";
+
+#[test]
+fn a_gpg_conf_changes_nothing() {
+    let Some(home) = Home::with_keys() else { return };
+    let file = home.path().join("plain.txt");
+    let message = home.symmetric(&[], "x");
+    let unprotected = home.symmetric(&["--rfc2440", "--cipher-algo", "3DES"], "x");
+    let mut bad = message.clone();
+    *bad.last_mut().expect("some") ^= 1;
+    let settings =
+        format!("output {}\nignore-mdc-error\nauto-key-retrieve\nshow-session-key\nquiet\n", file.display());
+    std::fs::write(home.path().join("gpg.conf"), settings).expect("written");
+    let open = home.open(message.clone(), SECRET).expect("decrypted");
+    assert_eq!(open.plaintext, b"x");
+    assert!(!file.exists() && !format!("{open:?}").contains("SESSION_KEY"));
+    for message in [unprotected, bad] {
+        let error = home.refusal(message, SECRET);
+        assert!(matches!(error, Error::Damaged(_)), "{error:?}");
+    }
+    // Without a look at the signature there is none.
+    std::fs::write(home.path().join("gpg.conf"), "skip-verify\n").expect("written");
+    let signed = home.seal(home.signed("bob@x", "x"));
+    let unseen = block_on(home.decrypt(signed).passphrase(SECRET).require_signature(true).decrypt());
+    assert!(matches!(unseen, Err(Error::SignatureMissing(_))), "{unseen:?}");
+    std::fs::write(home.path().join("gpg.conf"), "cipher-algo NONE\n").expect("written");
+    let error = home.refusal(message, SECRET);
+    assert!(matches!(error, Error::Process { .. }), "{error:?}");
+    assert!(error.to_string().contains("exited with code 2: "), "{error}");
+}
+
+#[test]
+fn no_gpg() {
+    for name in ["no-such-gpg", "/no/such/gpg"] {
+        let error = block_on(Decrypt::new("x").program(name).decrypt()).expect_err("missing");
+        assert!(matches!(error, Error::GpgMissing { .. }), "{error:?}");
+        assert!(
+            error.to_string().contains(name) && error.to_string().ends_with("is GnuPG installed?"),
+            "{error}"
+        );
+        assert!(error.status().is_empty());
+        assert_eq!(io::Error::from(error).kind(), io::ErrorKind::NotFound);
+    }
+    let error = block_on(Decrypt::new("x").program("/").decrypt()).expect_err("a folder");
+    assert!(matches!(error, Error::Process { .. }), "{error:?}");
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::PermissionDenied);
+}
+
+#[test]
+fn a_program_that_is_not_gpg() {
+    for name in ["true", "false", "cat", "echo"] {
+        let error =
+            block_on(Decrypt::new("x").program(name).passphrase(SECRET).decrypt()).expect_err("no gpg");
+        assert!(matches!(error, Error::Process { .. }), "{name}: {error:?}");
+        check_error(&error, b"x");
+    }
+}
+
+#[test]
+fn a_gpg_that_says_okay_and_fails() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let text =
+        "the quick brown fox jumps over the lazy dog, and then again, until there are a hundred bytes of it";
+    let run = |script: String| {
+        let path = program(dir.path(), &script);
+        block_on(Decrypt::new("x").program(path).passphrase(SECRET).decrypt())
+    };
+    assert_eq!(run(format!("printf '{text}'; {FINE}")).expect("all is well").plaintext, text.as_bytes());
+    for end in ["exit 2", "exit 1", "kill -9 $$", "kill -15 $$", "printf '[GNUPG:] EN' >&4", "echo >&4"] {
+        let error = run(format!("printf '{text}'; {FINE}; {end}")).expect_err("failed");
+        let Error::Process { source, .. } = &error else { panic!("{end}: {error:?}") };
+        assert_eq!(source.output().expect("it ran").stdout, b"", "{end}");
+        assert!(!format!("{error} {error:?}").contains("quick brown"), "{error:?}");
+        assert_eq!(error.status().len(), 6);
+    }
+}
+
+/// The secret is in no message, and neither in the arguments nor in the environment of gpg.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_passphrase_is_shown_nowhere() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let look = "cat /proc/$$/cmdline /proc/$$/environ | tr '\\0' '\\n'";
+    let path = program(dir.path(), &format!("{look}; cat <&3; {FINE}; {look} >&2; ls /proc/self/fd >&2"));
+    let mut decrypt = Decrypt::new("ciphertext");
+    decrypt.program(&path).passphrase(SECRET);
+    let decryption = decrypt.decrypt();
+    let mut shown = format!("{decrypt:?} {decryption:?}");
+    let open = block_on(decryption).expect("all is well");
+    shown += &format!("{open:?}");
+    let text = String::from_utf8(open.plaintext).expect("UTF-8");
+    let seen = text.strip_suffix(SECRET).expect("it came through descriptor 3");
+    assert!(seen.contains("--passphrase-fd\n3\n") && seen.contains("PATH="), "{seen}");
+    program(dir.path(), &format!("{look} >&2; {FINE}; exit 9"));
+    let decryption = decrypt.decrypt();
+    let error = block_on(decryption).expect_err("exit code 9");
+    shown += &format!("{error} {error:?}");
+    shown += &format!("{:?}", io::Error::from(error));
+    let refused = decrypt.passphrase(format!("{SECRET}\n")).decrypt();
+    shown += &format!("{decrypt:?} {refused:?}");
+    let error = block_on(refused).expect_err("a line end");
+    shown += &format!("{error} {error:?}");
+    for text in [seen, &shown] {
+        assert!(!text.contains(SECRET) && !text.contains("s3cr3t"), "{text}");
+    }
+}
+
+#[test]
+fn real_errors_show_no_secret() {
+    let Some(home) = Home::with_keys() else { return };
+    let mut bad = home.symmetric(&["-z", "0"], "a plain text");
+    let place = bad.len() - 2;
+    bad[place] ^= 4;
+    for (message, passphrase) in [(bad, SECRET), (home.public(&[], "a plain text"), "wr0ng s3cr3t")] {
+        let error = home.refusal(message, passphrase);
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("s3cr3t") && !shown.contains("plain text"), "{shown}");
+    }
+    let open = home.open(home.symmetric(&[], "a plain text"), SECRET).expect("decrypted");
+    let shown = format!("{open:?}");
+    assert!(shown.contains("12 bytes") && !shown.contains("plain text"), "{shown}");
+}
+
+#[test]
+fn dropping_the_future_kills_gpg() {
+    let Some(home) = Home::with_keys() else { return };
+    // More than all pipes hold, so that gpg is still at it.
+    let message = home.symmetric(&["-z", "0"], vec![b'x'; 8 << 20]);
+    let mut decrypt = home.decrypt(message);
+    for _ in 0..3 {
+        let mut decryption = decrypt.passphrase(SECRET).decrypt();
+        let pid = decryption.pid().expect("it runs");
+        let pid = rustix::process::Pid::from_raw(pid as i32).expect("a pid");
+        let waker = futures::task::noop_waker();
+        let first = std::pin::Pin::new(&mut decryption).poll(&mut std::task::Context::from_waker(&waker));
+        assert!(first.is_pending());
+        assert!(rustix::process::test_kill_process(pid).is_ok());
+        drop(decryption);
+        // A zombie would still be there.
+        eventually("gpg is gone", || rustix::process::test_kill_process(pid).is_err());
+    }
+}
+
+#[test]
+fn futures_and_errors_travel() {
+    fn travels<T: Send + Unpin + 'static>(_: &T) {}
+    fn shared<T: Send + Sync + 'static>() {}
+    travels(&Decrypt::new("x").program("true").decrypt());
+    shared::<Error>();
+    shared::<Decrypted>();
+    shared::<Decrypt>();
+    assert!(size_of::<Error>() <= 48, "{}", size_of::<Error>());
+}
+
+#[test]
+fn time_and_size_are_bounded() {
+    let Some(home) = Home::with_keys() else { return };
+    let message = home.symmetric(&[], "x".repeat(100_000));
+    let mut decrypt = home.decrypt(message);
+    decrypt.passphrase(SECRET);
+    assert_eq!(block_on(decrypt.limit(100_000).decrypt()).expect("exactly").plaintext.len(), 100_000);
+    match block_on(decrypt.limit(99_999).decrypt()) {
+        Err(Error::Process { source: source @ reaped::Error::OutputLimit(_), .. }) => {
+            assert!(source.output().expect("it ran").stdout.is_empty(), "nothing has vouched for it");
+        }
+        other => panic!("{other:?}"),
+    }
+    let stuck = decrypt.program("yes").limit(u64::MAX).timeout(std::time::Duration::ZERO).decrypt();
+    match block_on(stuck) {
+        Err(Error::Process { source: reaped::Error::TimedOut(_), .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
