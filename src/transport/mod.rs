@@ -281,6 +281,8 @@ impl Transport {
         match done {
             Ok(()) => {
                 self.shut(slot);
+                // A child that exits closes all of them at once, and the reactor tells of one after the other.
+                self.look();
             }
             Err(error) => {
                 self.protocol.failed(slot, error);
@@ -314,14 +316,19 @@ impl Transport {
                 }
                 self.hang_up();
                 // What it wrote is there, whether the reactor has said so or not.
-                for lane in &mut self.lanes {
-                    if let Lane::Read(outlet) = lane {
-                        outlet.look();
-                    }
-                }
+                self.look();
                 true
             }
             Poll::Pending => false,
+        }
+    }
+
+    /// Has the pipes read before the reactor says that there is something to read.
+    fn look(&mut self) {
+        for lane in &mut self.lanes {
+            if let Lane::Read(outlet) = lane {
+                outlet.look();
+            }
         }
     }
 

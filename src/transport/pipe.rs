@@ -26,11 +26,52 @@ pub(super) struct ReadEnd {
     ready: bool,
     /// The room for the next read, which grows while reads fill it.
     room: usize,
+    flow: Flow,
+}
+
+/// How much comes, and what is done about it.
+///
+/// A program that writes 8 KiB at a time wakes its reader each time; where the reactor has a thread of its
+/// own that is two changes of threads for 8 KiB, and 256 MiB took 20 to 35 times as long as with std. Looking
+/// again a few times before going to sleep, and a pipe with more room, bring it to about std's time. Measured
+/// on two cores: without either 7 s, looking alone 0.8 s, the room alone 1.7 s, both 0.2 to 0.5 s.
+#[derive(Debug, Default)]
+struct Flow {
+    traffic: usize,
+    /// How often to look again. Halved each time that it was in vain, so a slow child soon costs nothing.
+    patience: usize,
+}
+
+impl Flow {
+    /// From so many bytes on it is a stream.
+    const STREAM: usize = 128 * 1024;
+    /// Some 50 µs, less than what going to sleep costs both sides.
+    const PATIENCE: usize = 100;
+    /// Room for a stream. A user's pipes may have 64 MiB in all before the kernel makes new ones one page
+    /// small (pipe-user-pages-soft, pipe(7)), so this is not the most that one may have.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const ROOM: usize = 256 * 1024;
+
+    fn came(&mut self, count: usize, tries: usize, _pipe: &Async<Pipe>) {
+        let was_stream = self.traffic >= Self::STREAM;
+        self.traffic = self.traffic.saturating_add(count);
+        if self.traffic < Self::STREAM {
+            return;
+        }
+        if !was_stream {
+            self.patience = Self::PATIENCE;
+            // Not permitted where the user has too many already; then it goes on as it is.
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            let _: Result<usize, Errno> = rustix::pipe::fcntl_setpipe_size(_pipe.get_ref(), Self::ROOM);
+        } else if tries > 0 {
+            self.patience = Self::PATIENCE;
+        }
+    }
 }
 
 impl ReadEnd {
     pub(super) fn new(pipe: Pipe) -> io::Result<Self> {
-        Ok(ReadEnd { pipe: Async::new_nonblocking(pipe)?, ready: false, room: LEAST })
+        Ok(ReadEnd { pipe: Async::new_nonblocking(pipe)?, ready: false, room: LEAST, flow: Flow::default() })
     }
 
     /// There is likely something to read: try before waiting to be told.
@@ -62,13 +103,25 @@ impl ReadEnd {
         cx: &mut Context<'_>,
         mut read: impl FnMut(&mut Self) -> Result<usize, Errno>,
     ) -> Poll<io::Result<usize>> {
+        let mut tries = 0;
         loop {
             if !self.ready {
                 ready!(self.pipe.poll_readable(cx))?;
                 self.ready = true;
             }
             match read(self) {
-                Ok(count) => return Poll::Ready(Ok(count)),
+                Ok(count) => {
+                    self.flow.came(count, tries, &self.pipe);
+                    return Poll::Ready(Ok(count));
+                }
+                Err(Errno::AGAIN) if tries < self.flow.patience => {
+                    tries += 1;
+                    std::thread::yield_now();
+                    if tries == self.flow.patience {
+                        self.flow.patience /= 2;
+                        self.ready = false;
+                    }
+                }
                 Err(Errno::AGAIN) => self.ready = false,
                 Err(Errno::INTR) => {}
                 Err(errno) => return Poll::Ready(Err(errno.into())),

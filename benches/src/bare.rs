@@ -1,0 +1,141 @@
+//! The limit: children by the bare system calls, posix_spawn, poll, read and waitpid.
+
+use std::ffi::{CStr, c_char};
+use std::io::{self, PipeReader, Read};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Output};
+use std::ptr;
+
+unsafe extern "C" {
+    static environ: *const *mut c_char;
+}
+
+/// Starts a program with the null device as stdin, and `map` (ours, the child's) above it. Every number of ours
+/// has to be above every number of the child's.
+pub fn spawn(arguments: &[&CStr], map: &[(RawFd, RawFd)]) -> io::Result<libc::pid_t> {
+    let mut argv: Vec<*mut c_char> = arguments.iter().map(|argument| argument.as_ptr().cast_mut()).collect();
+    argv.push(ptr::null_mut());
+    let mut actions = std::mem::MaybeUninit::uninit();
+    // SAFETY: initialises what it is given.
+    check(unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) })?;
+    // SAFETY: initialised just above.
+    let mut actions = unsafe { actions.assume_init() };
+    // SAFETY: initialised actions, and a C string, which is copied.
+    check(unsafe {
+        libc::posix_spawn_file_actions_addopen(&mut actions, 0, c"/dev/null".as_ptr(), libc::O_RDONLY, 0)
+    })?;
+    for (ours, theirs) in map {
+        // SAFETY: initialised actions.
+        check(unsafe { libc::posix_spawn_file_actions_adddup2(&mut actions, *ours, *theirs) })?;
+    }
+    let mut pid = 0;
+    // SAFETY: initialised actions; argv ends with a null pointer, as does environ, which nobody changes here.
+    let failed = unsafe {
+        libc::posix_spawn(&mut pid, arguments[0].as_ptr(), &actions, ptr::null(), argv.as_ptr(), environ)
+    };
+    // SAFETY: initialised, and not used again.
+    unsafe { libc::posix_spawn_file_actions_destroy(&mut actions) };
+    check(failed)?;
+    Ok(pid)
+}
+
+/// Waits for the exit.
+pub fn wait(pid: libc::pid_t) -> io::Result<ExitStatus> {
+    let mut status = 0;
+    // SAFETY: room for the answer.
+    match unsafe { libc::waitpid(pid, &mut status, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(ExitStatus::from_raw(status)),
+    }
+}
+
+fn poll(asked: &mut [libc::pollfd]) -> io::Result<()> {
+    // SAFETY: a slice and its length.
+    match unsafe { libc::poll(asked.as_mut_ptr(), asked.len() as libc::nfds_t, -1) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// These functions return the error number.
+fn check(errno: libc::c_int) -> io::Result<()> {
+    if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) }
+}
+
+/// A child whose stdout and stderr are captured.
+struct Captured {
+    pid: libc::pid_t,
+    /// Closed once at their end.
+    pipes: [Option<PipeReader>; 2],
+    said: [Vec<u8>; 2],
+}
+
+impl Captured {
+    fn start(arguments: &[&CStr]) -> io::Result<Self> {
+        let (out, out_theirs) = io::pipe()?;
+        let (err, err_theirs) = io::pipe()?;
+        let pid = spawn(arguments, &[(out_theirs.as_raw_fd(), 1), (err_theirs.as_raw_fd(), 2)])?;
+        Ok(Captured { pid, pipes: [Some(out), Some(err)], said: Default::default() })
+    }
+
+    fn is_read(&self) -> bool {
+        self.pipes.iter().all(Option::is_none)
+    }
+
+    /// One read of what poll found to be ready.
+    fn read(&mut self, which: usize) -> io::Result<()> {
+        let Some(pipe) = &mut self.pipes[which] else { return Ok(()) };
+        let mut chunk = [0; 4096];
+        match pipe.read(&mut chunk)? {
+            0 => self.pipes[which] = None,
+            count => self.said[which].extend_from_slice(&chunk[..count]),
+        }
+        Ok(())
+    }
+
+    fn reap(self) -> io::Result<Output> {
+        let [stdout, stderr] = self.said;
+        Ok(Output { status: wait(self.pid)?, stdout, stderr })
+    }
+}
+
+/// Runs a program so many times, at most `width` at a time, and captures what it says.
+pub fn outputs(arguments: &[&CStr], total: usize, width: usize) -> io::Result<Vec<Output>> {
+    let mut running: Vec<Captured> = Vec::with_capacity(width);
+    let mut done = Vec::with_capacity(total);
+    let mut started = 0;
+    let mut asked = Vec::with_capacity(2 * width);
+    while done.len() < total {
+        while started < total && running.len() < width {
+            running.push(Captured::start(arguments)?);
+            started += 1;
+        }
+        asked.clear();
+        for child in &running {
+            // poll(2) skips a negative descriptor.
+            asked.extend(child.pipes.iter().map(|pipe| libc::pollfd {
+                fd: pipe.as_ref().map_or(-1, AsRawFd::as_raw_fd),
+                events: libc::POLLIN,
+                revents: 0,
+            }));
+        }
+        poll(&mut asked)?;
+        for index in (0..running.len()).rev() {
+            for which in 0..2 {
+                if asked[2 * index + which].revents != 0 {
+                    running[index].read(which)?;
+                }
+            }
+            if running[index].is_read() {
+                done.push(running.swap_remove(index).reap()?);
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// Runs a program and captures what it says.
+pub fn output(arguments: &[&CStr]) -> io::Result<Output> {
+    Ok(outputs(arguments, 1, 1)?.remove(0))
+}

@@ -1,0 +1,81 @@
+//! What this program does when a family runs it as a child: `--child out …`, `lines …`, `waiting …`.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// The arguments after `--child`.
+pub fn run(arguments: &[String]) -> ExitCode {
+    let number = |index: usize| arguments[index].parse().expect("a number");
+    let result = match arguments[0].as_str() {
+        "out" => write_bytes(number(1), number(2)),
+        "lines" => write_lines(number(1)),
+        "waiting" => crate::waiting::measure(&arguments[1], number(2)),
+        _ => return ExitCode::from(2),
+    };
+    // A parent that reads no more is its own affair.
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// This program itself.
+pub fn program() -> OsString {
+    std::env::current_exe().expect("this program is a file").into_os_string()
+}
+
+/// So many bytes that repeat every 64 KiB, but not more often.
+pub fn pattern(length: usize) -> Vec<u8> {
+    let block: Vec<u8> = (0..BLOCK).map(|i| (i % 251) as u8 ^ (i >> 8) as u8).collect();
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        bytes.extend_from_slice(&block[..BLOCK.min(length - bytes.len())]);
+    }
+    bytes
+}
+
+/// Whether these are the bytes of the pattern.
+pub fn is_pattern(bytes: &[u8], length: usize) -> bool {
+    let block = pattern(BLOCK);
+    bytes.len() == length && bytes.chunks(BLOCK).all(|chunk| chunk == &block[..chunk.len()])
+}
+
+const BLOCK: usize = 64 * 1024;
+
+/// Writes the pattern, `piece` bytes at a time, straight from one buffer.
+fn write_bytes(total: usize, piece: usize) -> io::Result<()> {
+    let block = pattern(BLOCK);
+    let mut stdout = unbuffered();
+    let mut written = 0;
+    while written < total {
+        let offset = written % BLOCK;
+        let count = piece.min(BLOCK - offset).min(total - written);
+        stdout.write_all(&block[offset..offset + count])?;
+        written += count;
+    }
+    Ok(())
+}
+
+/// The text of a line, which is all but its end.
+pub fn line(number: usize) -> String {
+    format!("line {:03} of them", number % 1000)
+}
+
+/// Writes so many lines, of which a thousand are made once.
+fn write_lines(total: usize) -> io::Result<()> {
+    let thousand: String = (0..1000).map(|number| line(number) + "\n").collect();
+    let length = thousand.len() / 1000;
+    let mut stdout = unbuffered();
+    let mut written = 0;
+    while written < total {
+        let count = (total - written).min(1000);
+        stdout.write_all(&thousand.as_bytes()[..count * length])?;
+        written += count;
+    }
+    Ok(())
+}
+
+/// stdout, without the buffer that looks for line ends.
+fn unbuffered() -> std::fs::File {
+    use std::os::fd::AsFd;
+    let stdout = io::stdout().as_fd().try_clone_to_owned();
+    stdout.expect("a descriptor to spare").into()
+}

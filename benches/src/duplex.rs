@@ -1,0 +1,110 @@
+//! 256 MiB through `cat`, fed from memory and collected, on each executor; std with two threads.
+
+use std::io::{Read, Write};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use futures::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::Scale;
+use crate::child::pattern;
+use crate::compare::{Contestant, Executor, Medians, compare, timed, timed_call};
+use crate::report::Figure;
+
+pub fn run(scale: Scale) -> Vec<Figure> {
+    let bytes = Arc::new(pattern(scale.pick(256 << 20, (4 << 20) + 1)));
+    let rounds = scale.pick(5, 1);
+    let on = |executor: Executor| {
+        let medians = on(executor, rounds, &bytes);
+        Figure::of(format!("duplex/{}", executor.name()), &medians, 1.0, "s").aim("std", 1.0)
+    };
+    Executor::ALL.map(on).into()
+}
+
+fn on(executor: Executor, rounds: usize, bytes: &Arc<Vec<u8>>) -> Medians {
+    // The command keeps the bytes, and feeds each run from them.
+    let mut cat = reaped::Command::new("cat");
+    cat.stdin(reaped::Stdio::bytes(bytes.to_vec()));
+    let all = bytes.clone();
+    let reaped = Contestant::new("reaped", move || {
+        // Made here and not in the future, since it borrows the command: the start is measured too.
+        let start = std::time::Instant::now();
+        let promise = cat.read_bytes();
+        let all = all.clone();
+        async move {
+            let through = promise.await.expect("a child");
+            let seconds = start.elapsed().as_secs_f64();
+            assert!(through == *all);
+            seconds
+        }
+    });
+    let all = bytes.clone();
+    let std = Contestant::blocking("std", move || {
+        let (seconds, through) = timed_call(|| with_two_threads(&all));
+        assert!(through == *all);
+        seconds
+    });
+    let all = bytes.clone();
+    let async_process = Contestant::new("async-process", move || {
+        let all = all.clone();
+        async move {
+            let (seconds, through) = timed(with_async_process(&all)).await;
+            assert!(through == *all);
+            seconds
+        }
+    });
+    let mut contestants = vec![reaped, std, async_process.at_most(1)];
+    if executor.is_tokio() {
+        let all = bytes.clone();
+        contestants.push(Contestant::new("tokio", move || {
+            let all = all.clone();
+            async move {
+                let (seconds, through) = timed(with_tokio(&all)).await;
+                assert!(through == *all);
+                seconds
+            }
+        }));
+    }
+    compare(executor, rounds, contestants)
+}
+
+fn with_two_threads(bytes: &[u8]) -> Vec<u8> {
+    let mut command = std::process::Command::new("cat");
+    let mut cat = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
+    let mut stdin = cat.stdin.take().expect("a pipe");
+    let mut stdout = cat.stdout.take().expect("a pipe");
+    let mut through = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(bytes).expect("cat reads"));
+        stdout.read_to_end(&mut through).expect("cat writes");
+    });
+    assert!(cat.wait().expect("a status").success());
+    through
+}
+
+async fn with_async_process(bytes: &[u8]) -> Vec<u8> {
+    let mut command = async_process::Command::new("cat");
+    let mut cat = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
+    let mut stdin = cat.stdin.take().expect("a pipe");
+    let mut stdout = cat.stdout.take().expect("a pipe");
+    let mut through = Vec::new();
+    let feed = async move { stdin.write_all(bytes).await.expect("cat reads") };
+    let collect = async { stdout.read_to_end(&mut through).await.expect("cat writes") };
+    futures::join!(feed, collect);
+    assert!(cat.status().await.expect("a status").success());
+    through
+}
+
+async fn with_tokio(bytes: &[u8]) -> Vec<u8> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut command = tokio::process::Command::new("cat");
+    let mut cat = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
+    let mut stdin = cat.stdin.take().expect("a pipe");
+    let mut stdout = cat.stdout.take().expect("a pipe");
+    let mut through = Vec::new();
+    let feed = async move { stdin.write_all(bytes).await.expect("cat reads") };
+    let collect = async { stdout.read_to_end(&mut through).await.expect("cat writes") };
+    futures::join!(feed, collect);
+    assert!(cat.wait().await.expect("a status").success());
+    through
+}

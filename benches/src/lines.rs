@@ -1,0 +1,169 @@
+//! 5 million short lines, as `lines()` and as events, beside tokio's and std's `BufReader::lines`.
+//!
+//! This program itself writes them. Each contestant counts lines, and sums what they hold.
+
+use std::io::BufRead;
+use std::process::Stdio;
+
+use futures::AsyncBufReadExt;
+use futures::StreamExt;
+
+use crate::Scale;
+use crate::child::{line, program};
+use crate::compare::{Contestant, Executor, Medians, compare, timed, timed_call};
+use crate::report::Figure;
+
+pub fn run(scale: Scale) -> Vec<Figure> {
+    let total = scale.pick(5_000_000, 10_007);
+    let mut figures = Vec::new();
+    for executor in [Executor::TokioCt, Executor::Futures] {
+        let medians = on(executor, scale.pick(5, 1), total);
+        let events = medians[1].1;
+        let peers = &medians[2..];
+        for (kind, seconds) in [("lines", medians[0].1), ("events", events)] {
+            let name = format!("lines/{kind}-{}", executor.name());
+            let figure = peers.iter().fold(Figure::new(name, seconds, "s"), |figure, (peer, value)| {
+                figure.beside(peer, seconds / value)
+            });
+            figures.push(if executor.is_tokio() { figure.aim("tokio", 1.0) } else { figure });
+        }
+    }
+    figures
+}
+
+/// What a contestant has seen.
+#[derive(Default, PartialEq, Debug)]
+struct Sum {
+    lines: usize,
+    bytes: usize,
+    digits: usize,
+}
+
+impl Sum {
+    fn expected(total: usize) -> Self {
+        let mut sum = Sum::default();
+        (0..total.min(1000)).map(line).for_each(|line| sum.line(&line));
+        let thousand = Sum { ..sum };
+        if total > 1000 {
+            let rounds = total / 1000;
+            sum.lines *= rounds;
+            sum.bytes = thousand.bytes * rounds;
+            sum.digits = thousand.digits * rounds;
+            (0..total % 1000).map(line).for_each(|line| sum.line(&line));
+        }
+        sum
+    }
+
+    fn line(&mut self, line: &str) {
+        self.lines += 1;
+        self.bytes += line.len();
+        self.digits += usize::from(line.as_bytes()[7]);
+    }
+}
+
+fn arguments(total: usize) -> [String; 3] {
+    ["--child".into(), "lines".into(), total.to_string()]
+}
+
+fn on(executor: Executor, rounds: usize, total: usize) -> Medians {
+    let mut contestants = vec![
+        Contestant::new("lines", move || async move {
+            let (seconds, sum) = timed(as_lines(total)).await;
+            assert_eq!(sum, Sum::expected(total));
+            seconds
+        }),
+        Contestant::new("events", move || async move {
+            let (seconds, (lines, bytes)) = timed(as_events(total)).await;
+            assert_eq!((lines, bytes), (total, total + Sum::expected(total).bytes));
+            seconds
+        }),
+        Contestant::blocking("std", move || {
+            let (seconds, sum) = timed_call(|| with_std(total));
+            assert_eq!(sum, Sum::expected(total));
+            seconds
+        }),
+    ];
+    if executor.is_tokio() {
+        contestants.push(Contestant::new("tokio", move || async move {
+            let (seconds, sum) = timed(with_tokio(total)).await;
+            assert_eq!(sum, Sum::expected(total));
+            seconds
+        }));
+    } else {
+        contestants.push(
+            Contestant::new("async-process", move || async move {
+                let (seconds, sum) = timed(with_async_process(total)).await;
+                assert_eq!(sum, Sum::expected(total));
+                seconds
+            })
+            .at_most(1),
+        );
+    }
+    compare(executor, rounds, contestants)
+}
+
+async fn as_lines(total: usize) -> Sum {
+    let mut command = reaped::Command::new(program());
+    let mut process = command.args(arguments(total)).stdin(reaped::Stdio::null()).spawn().expect("a child");
+    let mut sum = Sum::default();
+    let mut lines = process.lines();
+    while let Some(line) = lines.next().await {
+        sum.line(&line.text);
+    }
+    assert!(process.status().await.expect("a status").success());
+    sum
+}
+
+/// Events are not lines: line ends are counted.
+async fn as_events(total: usize) -> (usize, usize) {
+    let mut command = reaped::Command::new(program());
+    let mut process = command.args(arguments(total)).stdin(reaped::Stdio::null()).spawn().expect("a child");
+    let (mut lines, mut bytes) = (0, 0);
+    while let Some(event) = process.next().await {
+        match event {
+            reaped::Event::Data { data, .. } => {
+                lines += data.iter().filter(|byte| **byte == b'\n').count();
+                bytes += data.len();
+            }
+            reaped::Event::Ended(status) => assert!(status.success()),
+            _ => {}
+        }
+    }
+    (lines, bytes)
+}
+
+fn with_std(total: usize) -> Sum {
+    let mut command = std::process::Command::new(program());
+    let mut child = command.args(arguments(total)).stdout(Stdio::piped()).spawn().expect("a child");
+    let mut sum = Sum::default();
+    for line in std::io::BufReader::new(child.stdout.take().expect("a pipe")).lines() {
+        sum.line(&line.expect("a line"));
+    }
+    assert!(child.wait().expect("a status").success());
+    sum
+}
+
+async fn with_tokio(total: usize) -> Sum {
+    use tokio::io::AsyncBufReadExt;
+    let mut command = tokio::process::Command::new(program());
+    let mut child = command.args(arguments(total)).stdout(Stdio::piped()).spawn().expect("a child");
+    let mut sum = Sum::default();
+    let mut lines = tokio::io::BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    while let Some(line) = lines.next_line().await.expect("a line") {
+        sum.line(&line);
+    }
+    assert!(child.wait().await.expect("a status").success());
+    sum
+}
+
+async fn with_async_process(total: usize) -> Sum {
+    let mut command = async_process::Command::new(program());
+    let mut child = command.args(arguments(total)).stdout(Stdio::piped()).spawn().expect("a child");
+    let mut sum = Sum::default();
+    let mut lines = futures::io::BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    while let Some(line) = lines.next().await {
+        sum.line(&line.expect("a line"));
+    }
+    assert!(child.status().await.expect("a status").success());
+    sum
+}
