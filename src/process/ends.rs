@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use futures::io::{AsyncRead, AsyncWrite};
 
-use crate::transport::{Inlet, Outlet};
+use crate::transport::{Inlet, Outlet, Relay};
 
 /// The writing end of a pipe into a child; see [`Process::writer`](crate::Process::writer).
 ///
@@ -87,6 +87,7 @@ pub struct Reader {
     pub(super) read: Vec<u8>,
     pub(super) given: usize,
     pub(super) outlet: Outlet,
+    pub(super) relay: Relay,
 }
 
 impl AsyncRead for Reader {
@@ -96,6 +97,7 @@ impl AsyncRead for Reader {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        let cx = &mut this.relay.context(cx);
         if this.given == this.read.len() {
             #[cfg(unix)]
             if this.outlet.reads_directly() {

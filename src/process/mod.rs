@@ -21,6 +21,7 @@ use crate::promise::{Call, Promise};
 use crate::protocol::{Fault, Notice};
 #[cfg(unix)]
 use crate::stdio::PtySize;
+use crate::transport::Relay;
 
 pub use ends::{Reader, Writer};
 pub use lines::{Line, Lines};
@@ -179,7 +180,7 @@ impl Process {
     /// ```
     pub fn reader(&mut self, fd: i32) -> Option<Reader> {
         let (read, outlet) = self.call.transport.reader(fd)?;
-        Some(Reader { read, given: 0, outlet })
+        Some(Reader { read, given: 0, outlet, relay: Relay::default() })
     }
 
     /// The lines of all descriptors, each as a whole.

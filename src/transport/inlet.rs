@@ -12,6 +12,7 @@ use futures::task::AtomicWaker;
 
 use super::clock::Activity;
 use super::pipe::WriteEnd;
+use super::relay::{Relay, stable};
 use crate::spawn::Pipe;
 
 /// The shared pipe.
@@ -22,6 +23,10 @@ pub(crate) struct Inlet {
     terminal: bool,
     activity: Option<Activity>,
     waiting: Arc<Waiting>,
+    /// Wakes all who wait.
+    all: Waker,
+    /// Wakes the one who writes.
+    writer: Relay,
 }
 
 #[derive(Debug)]
@@ -52,7 +57,10 @@ impl Wake for Waiting {
 impl Inlet {
     pub(super) fn new(pipe: Pipe, terminal: bool, activity: Option<Activity>) -> io::Result<Arc<Self>> {
         let open = Open { pipe: WriteEnd::new(pipe)?, within_line: false };
-        Ok(Arc::new(Inlet { open: Mutex::new(Some(open)), terminal, activity, waiting: Arc::default() }))
+        let waiting = Arc::<Waiting>::default();
+        let all = stable(waiting.clone());
+        let open = Mutex::new(Some(open));
+        Ok(Arc::new(Inlet { open, terminal, activity, waiting, all, writer: Relay::default() }))
     }
 
     pub(super) fn is_terminal(&self) -> bool {
@@ -73,13 +81,10 @@ impl Inlet {
         let mut open = self.lock();
         let Some(open) = &mut *open else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
         #[cfg(unix)]
-        let written = open.pipe.poll_write(cx, buffers);
+        let written = open.pipe.poll_write(&mut self.writer.context(cx), buffers);
         // There writing and watching wait for one and the same thread.
         #[cfg(windows)]
-        let written = {
-            let all = Waker::from(self.waiting.clone());
-            open.pipe.poll_write(&mut Context::from_waker(&all), buffers)
-        };
+        let written = open.pipe.poll_write(&mut Context::from_waker(&self.all), buffers);
         if let Poll::Ready(Ok(count @ 1..)) = written {
             self.activity.iter().for_each(Activity::touch);
             open.within_line = last_byte(buffers, count) != Some(b'\n');
@@ -103,7 +108,7 @@ impl Inlet {
         match &mut *self.lock() {
             // A terminal has more to tell than its end, all of which its reader is told.
             Some(_) if self.terminal => Poll::Pending,
-            Some(open) => open.pipe.poll_closed(&mut Context::from_waker(&Waker::from(self.waiting.clone()))),
+            Some(open) => open.pipe.poll_closed(&mut Context::from_waker(&self.all)),
             None => Poll::Ready(()),
         }
     }

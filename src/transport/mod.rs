@@ -16,6 +16,7 @@ mod pipe;
 #[cfg(windows)]
 #[path = "pipe_windows.rs"]
 mod pipe;
+mod relay;
 
 use std::io;
 #[cfg(unix)]
@@ -42,6 +43,7 @@ pub(crate) use inlet::Inlet;
 pub(crate) use ladder::terminate;
 pub(crate) use outlet::Outlet;
 use outlet::{Terminal, hang_up};
+pub(crate) use relay::Relay;
 
 /// How many rounds of reads and writes one poll may do before it lets other tasks run. At 64 KiB a
 /// read this is about a millisecond.
@@ -71,6 +73,7 @@ pub(crate) struct Transport {
     had_terminal: bool,
     /// Rounds since the last time that other tasks were let run.
     spent: usize,
+    relay: Arc<Relay>,
 }
 
 #[derive(Debug)]
@@ -151,6 +154,7 @@ impl Transport {
             #[cfg(unix)]
             had_terminal: launch.has_terminal(),
             spent: 0,
+            relay: Arc::default(),
         })
     }
 
@@ -193,6 +197,8 @@ impl Transport {
         cx: &mut Context<'_>,
         mut wanted: impl FnMut(&mut Protocol) -> Option<T>,
     ) -> Poll<T> {
+        let relay = self.relay.clone();
+        let cx = &mut relay.context(cx);
         loop {
             if let Some(found) = wanted(&mut self.protocol) {
                 if self.protocol.next() == Next::Ended {

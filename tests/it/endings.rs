@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use reaped::{Error, Stdio};
+use reaped::{Command, Error, Stdio};
 
 #[cfg(target_os = "linux")]
 use super::support::alone;
@@ -122,5 +122,54 @@ fn the_end_waits_for_the_exit() {
         let output =
             sh("exec >&- 2>&-; sleep 0.2; exit 6").stdin(Stdio::null()).output().await.expect("a value");
         assert_eq!(output.status.code(), Some(6));
+    });
+}
+
+/// A task's waker that its own clone is not known by, as the compiler may make it: waiting costs no polls.
+#[test]
+#[cfg(target_os = "linux")]
+fn waiting_costs_no_polls_whatever_the_waker() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
+
+    static WAKES: AtomicUsize = AtomicUsize::new(0);
+    fn wake(_: *const ()) {
+        WAKES.fetch_add(1, Ordering::SeqCst);
+    }
+    fn clone(_: *const ()) -> RawWaker {
+        RawWaker::new(std::ptr::null(), &CLONES)
+    }
+    static FIRST: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, |_| {});
+    static CLONES: RawWakerVTable = RawWakerVTable::new(clone, wake, |_| wake(std::ptr::null()), |_| {});
+    let waker = unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &FIRST)) };
+    assert!(!waker.will_wake(&waker.clone()), "the case that this is about");
+
+    alone("endings::waiting_costs_no_polls_whatever_the_waker", || {
+        let mut promise =
+            sh("exec sleep 0.5").stdin(Stdio::input()).timeout(std::time::Duration::from_secs(60)).output();
+        let mut cat = Command::new("cat").spawn().expect("starts");
+        let mut writer = cat.writer(0).expect("an input");
+        let mut reader = cat.reader(1).expect("an output");
+        let mut polls = 0;
+        let ended = loop {
+            let cx = &mut Context::from_waker(&waker);
+            let seen = WAKES.load(Ordering::SeqCst);
+            polls += 1;
+            if let Poll::Ready(output) = std::pin::Pin::new(&mut promise).poll(cx) {
+                break output;
+            }
+            // Beside it all else that waits: events, a reader, and a writer that watches.
+            assert!(futures::StreamExt::poll_next_unpin(&mut cat, cx).is_pending());
+            let mut buffer = [0; 10];
+            assert!(
+                futures::AsyncRead::poll_read(std::pin::Pin::new(&mut reader), cx, &mut buffer).is_pending()
+            );
+            assert!(std::pin::pin!(writer.closed()).poll(cx).is_pending());
+            while WAKES.load(Ordering::SeqCst) == seen {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        };
+        assert!(ended.expect("a value").status.success());
+        assert!(polls < 20, "{polls} polls");
     });
 }
