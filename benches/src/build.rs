@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::Scale;
-use crate::compare::{Contestant, Executor, compare, timed_call};
+use crate::compare::{Contestant, compare_here, timed_call};
 use crate::report::Figure;
 
 pub fn run(scale: Scale) -> Vec<Figure> {
@@ -39,7 +39,7 @@ pub fn run(scale: Scale) -> Vec<Figure> {
             .note(format!("async-process alone: {alone}")),
     ];
     if !scale.smoke {
-        let medians = compare(Executor::Futures, 3, contestants);
+        let medians = compare_here(3, contestants);
         figures.insert(0, Figure::of("build/time", &medians, 1.0, "s").aim("async-process", 1.5));
     }
     figures

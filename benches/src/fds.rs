@@ -12,7 +12,7 @@ use command_fds::{CommandFdExt, FdMapping};
 
 use crate::Scale;
 use crate::bare;
-use crate::compare::{Contestant, Executor, compare, median, timed, timed_call};
+use crate::compare::{Contestant, compare_here, median, timed, timed_call};
 use crate::machine;
 use crate::report::Figure;
 
@@ -32,7 +32,7 @@ pub fn run(scale: Scale) -> Vec<Figure> {
     for _ in 0..scale.pick(3, 1) {
         for (size, samples) in sizes.iter().zip(&mut samples) {
             let memory = machine::touched(*size);
-            samples.push(compare(Executor::Futures, scale.pick(25, 2), contestants()));
+            samples.push(compare_here(scale.pick(25, 2), contestants()));
             assert!(memory.last().is_none_or(|byte| *byte == 1));
         }
     }
@@ -61,7 +61,7 @@ fn contestants() -> Vec<Contestant> {
                 .args(["-c", SCRIPT])
                 .fd(3, reaped::Stdio::bytes("word\n"))
                 .fd(4, reaped::Stdio::output());
-            let (seconds, output) = timed(async { promise.output().await }).await;
+            let (seconds, output) = timed(|| promise.output()).await;
             let output = output.expect("a child");
             assert!(output.status.success() && output.fd(4) == Some(b"word\n"));
             seconds
