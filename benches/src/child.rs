@@ -27,7 +27,8 @@ fn contest(arguments: &[String]) -> io::Result<()> {
     let [family, executor, variant, scale, name] = arguments else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let contests: [(&'static str, Contestants); 5] = [
+    let contests: [(&'static str, Contestants); 6] = [
+        ("fds", crate::fds::contestants),
         ("latency", crate::latency::contestants),
         ("bulk", crate::bulk::contestants),
         ("duplex", crate::duplex::contestants),
