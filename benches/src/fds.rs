@@ -30,10 +30,10 @@ pub fn run(scale: Scale) -> Vec<Figure> {
         notes = "4 GiB skipped: memory is short".into();
     }
     let mut samples = vec![Vec::new(); sizes.len()];
-    for _ in 0..scale.pick(3, 1) {
+    for _ in 0..scale.pick(2, 1) {
         for (size, samples) in sizes.iter().zip(&mut samples) {
             let contest = Contest { family: "fds", executor: Executor::Futures, variant: *size, scale };
-            samples.push(compare(contest, scale.pick(25, 2), contestants));
+            samples.push(compare(contest, scale.pick(20, 2), contestants));
         }
     }
     let mut figures = Vec::new();
