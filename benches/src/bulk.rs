@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use crate::Scale;
 use crate::child::{is_pattern, program};
-use crate::compare::{Contestant, Executor, Medians, compare, timed, timed_call};
+use crate::compare::{Contest, Contestant, Executor, compare, timed, timed_call};
 use crate::machine;
 use crate::report::Figure;
 
@@ -15,29 +15,35 @@ const LARGE: usize = 64 * 1024;
 const SMALL: usize = 8 * 1024;
 
 pub fn run(scale: Scale) -> Vec<Figure> {
-    let total = scale.pick(512 << 20, (4 << 20) + 1);
     let mut figures = Vec::new();
     for (piece, kind) in [(LARGE, ""), (SMALL, "-8k")] {
         for executor in Executor::ALL {
             if piece == LARGE || executor == Executor::Futures {
-                let medians = on(executor, scale.pick(5, 1), total, piece);
+                let contest = Contest { family: "bulk", executor, variant: piece, scale };
+                let medians = compare(contest, scale.pick(5, 1), contestants);
                 let name = format!("bulk/{}{kind}", executor.name());
                 figures.push(Figure::of(name, &medians, 1.0, "s").aim("std", 1.0).aim("async-process", 0.3));
             }
         }
     }
-    figures.push(peak(total).aim_value(1.15));
+    figures.push(peak(total(scale)).aim_value(1.15));
     figures
+}
+
+fn total(scale: Scale) -> usize {
+    scale.pick(512 << 20, (4 << 20) + 1)
 }
 
 fn arguments(total: usize, piece: usize) -> [String; 4] {
     ["--child".into(), "out".into(), total.to_string(), piece.to_string()]
 }
 
-fn on(executor: Executor, rounds: usize, total: usize, piece: usize) -> Medians {
+/// Who takes part; the variant is how much the source writes at once.
+pub fn contestants(contest: Contest) -> Vec<Contestant> {
+    let (total, piece) = (total(contest.scale), contest.variant);
     let mut contestants = vec![
         Contestant::new("reaped", move || async move {
-            let (seconds, output) = timed(reaped::output(program(), arguments(total, piece))).await;
+            let (seconds, output) = timed(|| reaped::output(program(), arguments(total, piece))).await;
             let output = output.expect("a child");
             assert!(output.status.success() && is_pattern(&output.stdout, total));
             seconds
@@ -51,23 +57,23 @@ fn on(executor: Executor, rounds: usize, total: usize, piece: usize) -> Medians 
         }),
         Contestant::new("async-process", move || async move {
             let mut command = async_process::Command::new(program());
-            let (seconds, output) = timed(command.args(arguments(total, piece)).output()).await;
+            let (seconds, output) = timed(|| command.args(arguments(total, piece)).output()).await;
             let output = output.expect("a child");
             assert!(output.status.success() && is_pattern(&output.stdout, total));
             seconds
         })
         .at_most(1),
     ];
-    if executor.is_tokio() {
+    if contest.executor.is_tokio() {
         contestants.push(Contestant::new("tokio", move || async move {
             let mut command = tokio::process::Command::new(program());
-            let (seconds, output) = timed(command.args(arguments(total, piece)).output()).await;
+            let (seconds, output) = timed(|| command.args(arguments(total, piece)).output()).await;
             let output = output.expect("a child");
             assert!(output.status.success() && is_pattern(&output.stdout, total));
             seconds
         }));
     }
-    compare(executor, rounds, contestants)
+    contestants
 }
 
 /// The peak of memory above what was there before, through the bytes collected.

@@ -1,8 +1,12 @@
-//! What this program does when a family runs it as a child: `--child out …`, `lines …`, `waiting …`.
+//! What this program does when a family runs it as a child: `--child out …`, `lines …`,
+//! `contest …`, `waiting …`.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
+
+use crate::Scale;
+use crate::compare::{self, Contest, Contestants, Executor};
 
 /// The arguments after `--child`.
 pub fn run(arguments: &[String]) -> ExitCode {
@@ -10,11 +14,34 @@ pub fn run(arguments: &[String]) -> ExitCode {
     let result = match arguments[0].as_str() {
         "out" => write_bytes(number(1), number(2)),
         "lines" => write_lines(number(1)),
+        "contest" => contest(&arguments[1..]),
         "waiting" => crate::waiting::measure(&arguments[1], number(2)),
         _ => return ExitCode::from(2),
     };
     // A parent that reads no more is its own affair.
     if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A contestant's process.
+fn contest(arguments: &[String]) -> io::Result<()> {
+    let [family, executor, variant, scale, name] = arguments else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let contests: [(&'static str, Contestants); 6] = [
+        ("fds", crate::fds::contestants),
+        ("latency", crate::latency::contestants),
+        ("bulk", crate::bulk::contestants),
+        ("duplex", crate::duplex::contestants),
+        ("lines", crate::lines::contestants),
+        ("many", crate::many::contestants),
+    ];
+    let known = contests.into_iter().find(|(known, _)| known == family);
+    let (family, contestants) = known.ok_or(io::ErrorKind::InvalidInput)?;
+    let executor = Executor::ALL.into_iter().find(|known| known.name() == executor);
+    let executor = executor.ok_or(io::ErrorKind::InvalidInput)?;
+    let variant = variant.parse().map_err(io::Error::other)?;
+    let contest = Contest { family, executor, variant, scale: Scale { smoke: scale == "smoke" } };
+    compare::play(contest, name, contestants)
 }
 
 /// This program itself.

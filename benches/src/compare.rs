@@ -1,13 +1,19 @@
 //! Runs contestants in turn, on an executor, and takes medians.
 //!
-//! All contestants of one figure run inside one long `block_on`, as in a program that lives longer than
-//! one child. Each round runs every contestant once, and every other round runs them backwards, so that
-//! nobody always comes after the same neighbour.
+//! Each contestant is a process of its own, with one long `block_on`, as in a program that lives longer than
+//! one child. Contestants within one process would disturb each other: async-process leaves a thread in
+//! async-io's `block_on`, and while any thread is in there, async-io's own thread sleeps between two looks (50 us
+//! to 10 ms), which makes everybody else on that reactor slow. Each round runs every contestant once, and
+//! every other round runs them backwards, so that nobody always comes after the same neighbour.
 
 use std::future::Future;
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use futures::future::BoxFuture;
+
+use crate::Scale;
 
 /// What drives the futures.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -88,20 +94,98 @@ impl Contestant {
 /// The median of each contestant, in the order in which they were given.
 pub type Medians = Vec<(&'static str, f64)>;
 
-/// Interleaves the contestants.
-pub fn compare(executor: Executor, rounds: usize, mut contestants: Vec<Contestant>) -> Medians {
-    executor.block_on(async move {
+/// Interleaves the contestants within this process.
+pub fn compare_here(rounds: usize, mut contestants: Vec<Contestant>) -> Medians {
+    Executor::Futures.block_on(async move {
         let mut samples = vec![Vec::new(); contestants.len()];
-        for round in 0..rounds {
-            for turn in 0..contestants.len() {
-                let index = if round % 2 == 0 { turn } else { contestants.len() - 1 - turn };
-                let contestant = &mut contestants[index];
-                if round < contestant.rounds {
-                    samples[index].push((contestant.run)().await);
-                }
+        for (round, index) in turns(rounds, contestants.len()) {
+            if round < contestants[index].rounds {
+                samples[index].push((contestants[index].run)().await);
             }
         }
         contestants.iter().zip(samples).map(|(c, samples)| (c.name, median(samples))).collect()
+    })
+}
+
+/// Rounds and whose turn it is.
+fn turns(rounds: usize, count: usize) -> impl Iterator<Item = (usize, usize)> {
+    let index = move |round, turn| if round % 2 == 0 { turn } else { count - 1 - turn };
+    (0..rounds).flat_map(move |round| (0..count).map(move |turn| (round, index(round, turn))))
+}
+
+/// One figure's contest, which a contestant's process finds again by its words.
+#[derive(Clone, Copy)]
+pub struct Contest {
+    pub family: &'static str,
+    pub executor: Executor,
+    /// What else the family wants to tell its contestants.
+    pub variant: usize,
+    pub scale: Scale,
+}
+
+/// Who takes part in a contest.
+pub type Contestants = fn(Contest) -> Vec<Contestant>;
+
+/// Interleaves the contestants, each in a process of its own.
+pub fn compare(contest: Contest, rounds: usize, contestants: Contestants) -> Medians {
+    let contestants = contestants(contest);
+    let mut players: Vec<Player> = contestants.iter().map(|c| Player::start(contest, c.name)).collect();
+    let mut samples = vec![Vec::new(); players.len()];
+    for (round, index) in turns(rounds, players.len()) {
+        if round < contestants[index].rounds {
+            samples[index].push(players[index].turn());
+        }
+    }
+    players.into_iter().for_each(Player::end);
+    contestants.iter().zip(samples).map(|(c, samples)| (c.name, median(samples))).collect()
+}
+
+/// A contestant's process: an empty line asks for one turn, and seconds are the answer.
+struct Player {
+    process: Child,
+    ask: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Player {
+    fn start(contest: Contest, name: &str) -> Self {
+        let mut process = Command::new(crate::child::program())
+            .args(["--child", "contest", contest.family, contest.executor.name()])
+            .args([contest.variant.to_string().as_str(), contest.scale.pick("full", "smoke"), name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this program starts");
+        let ask = process.stdin.take().expect("a pipe");
+        let answers = BufReader::new(process.stdout.take().expect("a pipe"));
+        Player { process, ask, answers }
+    }
+
+    fn turn(&mut self) -> f64 {
+        self.ask.write_all(b"\n").expect("the contestant lives");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("text");
+        answer.trim().parse().expect("the contestant answers with seconds")
+    }
+
+    fn end(mut self) {
+        drop(self.ask);
+        assert!(self.process.wait().expect("a status").success());
+    }
+}
+
+/// In a contestant's process: takes its turns, within one long `block_on`.
+pub fn play(contest: Contest, name: &str, contestants: Contestants) -> io::Result<()> {
+    let mut contestants = contestants(contest);
+    let index = contestants.iter().position(|c| c.name == name).ok_or(io::ErrorKind::InvalidInput)?;
+    let mut contestant = contestants.swap_remove(index);
+    contest.executor.block_on(async move {
+        // Nothing else is to be driven meanwhile, so reading may block.
+        while io::stdin().read_line(&mut String::new())? > 0 {
+            let seconds = (contestant.run)().await;
+            println!("{seconds:e}");
+        }
+        Ok(())
     })
 }
 
@@ -116,10 +200,11 @@ pub fn median(mut samples: Vec<f64>) -> f64 {
     }
 }
 
-/// Seconds of a future, and what it gave.
-pub async fn timed<T>(future: impl Future<Output = T>) -> (f64, T) {
+/// Seconds of a call and the future that it makes, and what that gave. A call that starts a child does so
+/// before its future is polled, so the call has to be within.
+pub async fn timed<F: Future>(call: impl FnOnce() -> F) -> (f64, F::Output) {
     let start = Instant::now();
-    let value = future.await;
+    let value = call().await;
     (start.elapsed().as_secs_f64(), value)
 }
 

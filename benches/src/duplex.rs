@@ -2,70 +2,87 @@
 
 use std::io::{Read, Write};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 use futures::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::Scale;
 use crate::child::pattern;
-use crate::compare::{Contestant, Executor, Medians, compare, timed, timed_call};
+use crate::compare::{Contest, Contestant, Executor, compare, timed, timed_call};
 use crate::report::Figure;
 
 pub fn run(scale: Scale) -> Vec<Figure> {
-    let bytes = Arc::new(pattern(scale.pick(256 << 20, (4 << 20) + 1)));
-    let rounds = scale.pick(5, 1);
     let on = |executor: Executor| {
-        let medians = on(executor, rounds, &bytes);
+        let contest = Contest { family: "duplex", executor, variant: 0, scale };
+        let medians = compare(contest, scale.pick(5, 1), contestants);
         Figure::of(format!("duplex/{}", executor.name()), &medians, 1.0, "s").aim("std", 1.0)
     };
     Executor::ALL.map(on).into()
 }
 
-fn on(executor: Executor, rounds: usize, bytes: &Arc<Vec<u8>>) -> Medians {
+/// What goes through; made once, when it is needed.
+type Bytes = Arc<LazyLock<Vec<u8>, Box<dyn FnOnce() -> Vec<u8> + Send>>>;
+
+/// Who takes part.
+pub fn contestants(contest: Contest) -> Vec<Contestant> {
+    let scale = contest.scale;
+    let bytes: Bytes =
+        Arc::new(LazyLock::new(Box::new(move || pattern(scale.pick(256 << 20, (4 << 20) + 1)))));
     // The command keeps the bytes, and feeds each run from them.
-    let mut cat = reaped::Command::new("cat");
-    cat.stdin(reaped::Stdio::bytes(bytes.to_vec()));
+    let mut cat = None;
     let all = bytes.clone();
     let reaped = Contestant::new("reaped", move || {
+        let cat = cat.get_or_insert_with(|| {
+            let mut cat = reaped::Command::new("cat");
+            cat.stdin(reaped::Stdio::bytes(all.to_vec()));
+            cat
+        });
         // Made here and not in the future, since it borrows the command: the start is measured too.
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         let promise = cat.read_bytes();
         let all = all.clone();
         async move {
             let through = promise.await.expect("a child");
             let seconds = start.elapsed().as_secs_f64();
-            assert!(through == *all);
+            assert!(through == **all);
             seconds
         }
     });
     let all = bytes.clone();
     let std = Contestant::blocking("std", move || {
-        let (seconds, through) = timed_call(|| with_two_threads(&all));
-        assert!(through == *all);
+        let all: &[u8] = &all;
+        let (seconds, through) = timed_call(|| with_two_threads(all));
+        assert!(through == all);
         seconds
     });
     let all = bytes.clone();
     let async_process = Contestant::new("async-process", move || {
         let all = all.clone();
         async move {
-            let (seconds, through) = timed(with_async_process(&all)).await;
-            assert!(through == *all);
+            let all: &[u8] = &all;
+            let (seconds, through) = timed(|| with_async_process(all)).await;
+            assert!(through == all);
             seconds
         }
     });
-    let mut contestants = vec![reaped, std, async_process.at_most(1)];
-    if executor.is_tokio() {
+    let mut contestants = vec![reaped, std];
+    if contest.executor.is_tokio() {
         let all = bytes.clone();
         contestants.push(Contestant::new("tokio", move || {
             let all = all.clone();
             async move {
-                let (seconds, through) = timed(with_tokio(&all)).await;
-                assert!(through == *all);
+                let all: &[u8] = &all;
+                let (seconds, through) = timed(|| with_tokio(all)).await;
+                assert!(through == all);
                 seconds
             }
         }));
+    } else {
+        // It takes many times as long, so once has to do.
+        contestants.push(async_process.at_most(1));
     }
-    compare(executor, rounds, contestants)
+    contestants
 }
 
 fn with_two_threads(bytes: &[u8]) -> Vec<u8> {

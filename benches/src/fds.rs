@@ -1,5 +1,5 @@
 //! A child with one extra descriptor that it reads and one that it writes, while the parent holds 0, 1 and
-//! 4 GiB of touched memory.
+//! 4 GiB of touched memory (each contestant, in a process of its own).
 //!
 //! The memory is in pages of the usual size (no huge pages), which is what a fork has to copy tables for.
 //! The three sizes take turns. The child is a shell that uses its builtins only.
@@ -7,12 +7,13 @@
 use std::ffi::CString;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
+use std::sync::OnceLock;
 
 use command_fds::{CommandFdExt, FdMapping};
 
 use crate::Scale;
 use crate::bare;
-use crate::compare::{Contestant, Executor, compare, median, timed, timed_call};
+use crate::compare::{Contest, Contestant, Executor, compare, median, timed, timed_call};
 use crate::machine;
 use crate::report::Figure;
 
@@ -22,18 +23,17 @@ const GIB: usize = 1 << 30;
 pub fn run(scale: Scale) -> Vec<Figure> {
     let mut sizes = vec![0, scale.pick(GIB, 16 << 20)];
     let mut notes = String::new();
-    // The step from 1 GiB to 4 has both for a moment.
-    if machine::available() > 6 * GIB as u64 {
+    // Each of three contestants holds it.
+    if scale.smoke || machine::available() > 14 * GIB as u64 {
         sizes.push(scale.pick(4 * GIB, 64 << 20));
     } else {
         notes = "4 GiB skipped: memory is short".into();
     }
     let mut samples = vec![Vec::new(); sizes.len()];
-    for _ in 0..scale.pick(3, 1) {
+    for _ in 0..scale.pick(2, 1) {
         for (size, samples) in sizes.iter().zip(&mut samples) {
-            let memory = machine::touched(*size);
-            samples.push(compare(Executor::Futures, scale.pick(25, 2), contestants()));
-            assert!(memory.last().is_none_or(|byte| *byte == 1));
+            let contest = Contest { family: "fds", executor: Executor::Futures, variant: *size, scale };
+            samples.push(compare(contest, scale.pick(20, 2), contestants));
         }
     }
     let mut figures = Vec::new();
@@ -53,25 +53,37 @@ pub fn run(scale: Scale) -> Vec<Figure> {
     figures
 }
 
-fn contestants() -> Vec<Contestant> {
+/// What this contestant's process holds.
+static HELD: OnceLock<Vec<u8>> = OnceLock::new();
+
+fn hold(bytes: usize) {
+    HELD.get_or_init(|| machine::touched(bytes));
+}
+
+/// Who takes part; the variant is how much memory each of them holds.
+pub fn contestants(contest: Contest) -> Vec<Contestant> {
+    let bytes = contest.variant;
     vec![
-        Contestant::new("reaped", async || {
+        Contestant::new("reaped", move || async move {
+            hold(bytes);
             let mut command = reaped::Command::new("/bin/sh");
             let promise = command
                 .args(["-c", SCRIPT])
                 .fd(3, reaped::Stdio::bytes("word\n"))
                 .fd(4, reaped::Stdio::output());
-            let (seconds, output) = timed(async { promise.output().await }).await;
+            let (seconds, output) = timed(|| promise.output()).await;
             let output = output.expect("a child");
             assert!(output.status.success() && output.fd(4) == Some(b"word\n"));
             seconds
         }),
-        Contestant::blocking("command-fds", || {
+        Contestant::blocking("command-fds", move || {
+            hold(bytes);
             let (seconds, said) = timed_call(with_command_fds);
             assert_eq!(said.expect("a child"), b"word\n");
             seconds
         }),
-        Contestant::blocking("bare", || {
+        Contestant::blocking("bare", move || {
+            hold(bytes);
             let (seconds, said) = timed_call(with_bare);
             assert_eq!(said.expect("a child"), b"word\n");
             seconds

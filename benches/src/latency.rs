@@ -4,19 +4,27 @@ use std::process::Output;
 
 use crate::Scale;
 use crate::bare;
-use crate::compare::{Contestant, Executor, compare, timed, timed_call};
+use crate::compare::{Contest, Contestant, Executor, compare, timed, timed_call};
 use crate::report::Figure;
 
 const TRUE: &str = "/bin/true";
 
 pub fn run(scale: Scale) -> Vec<Figure> {
-    Executor::ALL.map(|executor| on(executor, scale.pick(1000, 10))).into()
+    Executor::ALL.map(|executor| on(executor, scale)).into()
 }
 
-fn on(executor: Executor, rounds: usize) -> Figure {
+fn on(executor: Executor, scale: Scale) -> Figure {
+    let contest = Contest { family: "latency", executor, variant: 0, scale };
+    let medians = compare(contest, scale.pick(1000, 10), contestants);
+    let figure = Figure::of(format!("latency/{}", executor.name()), &medians, 1e6, "us").aim("std", 1.05);
+    if executor.is_tokio() { figure.aim("tokio", 1.0) } else { figure }
+}
+
+/// Who takes part.
+pub fn contestants(contest: Contest) -> Vec<Contestant> {
     let mut contestants = vec![
         Contestant::new("reaped", async || {
-            let (seconds, output) = timed(reaped::output(TRUE, [""; 0])).await;
+            let (seconds, output) = timed(|| reaped::output(TRUE, [""; 0])).await;
             let output = output.expect("a child");
             assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty());
             seconds
@@ -27,7 +35,7 @@ fn on(executor: Executor, rounds: usize) -> Figure {
             seconds
         }),
         Contestant::new("async-process", async || {
-            let (seconds, output) = timed(async_process::Command::new(TRUE).output()).await;
+            let (seconds, output) = timed(|| async_process::Command::new(TRUE).output()).await;
             check(&output.expect("a child"));
             seconds
         }),
@@ -37,9 +45,9 @@ fn on(executor: Executor, rounds: usize) -> Figure {
             seconds
         }),
     ];
-    if executor.is_tokio() {
+    if contest.executor.is_tokio() {
         contestants.push(Contestant::new("tokio", async || {
-            let (seconds, output) = timed(tokio::process::Command::new(TRUE).output()).await;
+            let (seconds, output) = timed(|| tokio::process::Command::new(TRUE).output()).await;
             check(&output.expect("a child"));
             seconds
         }));
@@ -66,9 +74,7 @@ fn on(executor: Executor, rounds: usize) -> Figure {
             seconds
         }));
     }
-    let medians = compare(executor, rounds, contestants);
-    let figure = Figure::of(format!("latency/{}", executor.name()), &medians, 1e6, "us").aim("std", 1.05);
-    if executor.is_tokio() { figure.aim("tokio", 1.0) } else { figure }
+    contestants
 }
 
 fn check(output: &Output) {

@@ -10,14 +10,14 @@ use futures::StreamExt;
 
 use crate::Scale;
 use crate::child::{line, program};
-use crate::compare::{Contestant, Executor, Medians, compare, timed, timed_call};
+use crate::compare::{Contest, Contestant, Executor, compare, timed, timed_call};
 use crate::report::Figure;
 
 pub fn run(scale: Scale) -> Vec<Figure> {
-    let total = scale.pick(5_000_000, 10_007);
     let mut figures = Vec::new();
     for executor in [Executor::TokioCt, Executor::Futures] {
-        let medians = on(executor, scale.pick(5, 1), total);
+        let contest = Contest { family: "lines", executor, variant: 0, scale };
+        let medians = compare(contest, scale.pick(5, 1), contestants);
         let events = medians[1].1;
         let peers = &medians[2..];
         for (kind, seconds) in [("lines", medians[0].1), ("events", events)] {
@@ -65,15 +65,17 @@ fn arguments(total: usize) -> [String; 3] {
     ["--child".into(), "lines".into(), total.to_string()]
 }
 
-fn on(executor: Executor, rounds: usize, total: usize) -> Medians {
+/// Who takes part.
+pub fn contestants(contest: Contest) -> Vec<Contestant> {
+    let total = contest.scale.pick(5_000_000, 10_007);
     let mut contestants = vec![
         Contestant::new("lines", move || async move {
-            let (seconds, sum) = timed(as_lines(total)).await;
+            let (seconds, sum) = timed(|| as_lines(total)).await;
             assert_eq!(sum, Sum::expected(total));
             seconds
         }),
         Contestant::new("events", move || async move {
-            let (seconds, (lines, bytes)) = timed(as_events(total)).await;
+            let (seconds, (lines, bytes)) = timed(|| as_events(total)).await;
             assert_eq!((lines, bytes), (total, total + Sum::expected(total).bytes));
             seconds
         }),
@@ -83,23 +85,23 @@ fn on(executor: Executor, rounds: usize, total: usize) -> Medians {
             seconds
         }),
     ];
-    if executor.is_tokio() {
+    if contest.executor.is_tokio() {
         contestants.push(Contestant::new("tokio", move || async move {
-            let (seconds, sum) = timed(with_tokio(total)).await;
+            let (seconds, sum) = timed(|| with_tokio(total)).await;
             assert_eq!(sum, Sum::expected(total));
             seconds
         }));
     } else {
         contestants.push(
             Contestant::new("async-process", move || async move {
-                let (seconds, sum) = timed(with_async_process(total)).await;
+                let (seconds, sum) = timed(|| with_async_process(total)).await;
                 assert_eq!(sum, Sum::expected(total));
                 seconds
             })
             .at_most(1),
         );
     }
-    compare(executor, rounds, contestants)
+    contestants
 }
 
 async fn as_lines(total: usize) -> Sum {

@@ -9,24 +9,32 @@ use futures::stream;
 
 use crate::Scale;
 use crate::bare;
-use crate::compare::{Contestant, Executor, compare, timed, timed_call};
+use crate::compare::{Contest, Contestant, Executor, compare, timed, timed_call};
 use crate::report::Figure;
 
 const WIDTH: usize = 64;
 
 pub fn run(scale: Scale) -> Vec<Figure> {
-    let (total, rounds) = scale.pick((2000, 5), (100, 1));
-    [Executor::TokioCt, Executor::Smol].map(|executor| on(executor, rounds, total)).into()
+    [Executor::TokioCt, Executor::Smol].map(|executor| on(executor, scale)).into()
 }
 
-fn on(executor: Executor, rounds: usize, total: usize) -> Figure {
+fn on(executor: Executor, scale: Scale) -> Figure {
+    let contest = Contest { family: "many", executor, variant: 0, scale };
+    let medians = compare(contest, scale.pick(5, 1), contestants);
+    let figure = Figure::of(format!("many/{}", executor.name()), &medians, 1.0, "s");
+    if executor.is_tokio() { figure.aim("tokio", 1.0).aim("bare", 1.1) } else { figure }
+}
+
+/// Who takes part.
+pub fn contestants(contest: Contest) -> Vec<Contestant> {
+    let total = contest.scale.pick(2000, 100);
     let mut contestants = vec![
         Contestant::new("reaped", move || async move {
             let start = || async {
                 let output = reaped::output("/bin/echo", ["hi"]).await.map_err(io::Error::from)?;
                 Ok((output.status, output.stdout))
             };
-            let (seconds, right) = timed(run_all(total, start)).await;
+            let (seconds, right) = timed(|| run_all(total, start)).await;
             assert_eq!(right, total);
             seconds
         }),
@@ -35,7 +43,7 @@ fn on(executor: Executor, rounds: usize, total: usize) -> Figure {
                 let output = async_process::Command::new("/bin/echo").arg("hi").output().await?;
                 Ok((output.status, output.stdout))
             };
-            let (seconds, right) = timed(run_all(total, start)).await;
+            let (seconds, right) = timed(|| run_all(total, start)).await;
             assert_eq!(right, total);
             seconds
         }),
@@ -47,20 +55,18 @@ fn on(executor: Executor, rounds: usize, total: usize) -> Figure {
             seconds
         }),
     ];
-    if executor.is_tokio() {
+    if contest.executor.is_tokio() {
         contestants.push(Contestant::new("tokio", move || async move {
             let start = || async {
                 let output = tokio::process::Command::new("/bin/echo").arg("hi").output().await?;
                 Ok((output.status, output.stdout))
             };
-            let (seconds, right) = timed(run_all(total, start)).await;
+            let (seconds, right) = timed(|| run_all(total, start)).await;
             assert_eq!(right, total);
             seconds
         }));
     }
-    let medians = compare(executor, rounds, contestants);
-    let figure = Figure::of(format!("many/{}", executor.name()), &medians, 1.0, "s");
-    if executor.is_tokio() { figure.aim("tokio", 1.0).aim("bare", 1.1) } else { figure }
+    contestants
 }
 
 /// How many children said what they should.

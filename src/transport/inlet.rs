@@ -12,7 +12,9 @@ use futures::task::AtomicWaker;
 
 use super::clock::Activity;
 use super::pipe::WriteEnd;
-use super::relay::{Relay, stable};
+#[cfg(unix)]
+use super::relay::Relay;
+use super::relay::stable;
 use crate::spawn::Pipe;
 
 /// The shared pipe.
@@ -26,6 +28,7 @@ pub(crate) struct Inlet {
     /// Wakes all who wait.
     all: Waker,
     /// Wakes the one who writes.
+    #[cfg(unix)]
     writer: Relay,
 }
 
@@ -60,7 +63,15 @@ impl Inlet {
         let waiting = Arc::<Waiting>::default();
         let all = stable(waiting.clone());
         let open = Mutex::new(Some(open));
-        Ok(Arc::new(Inlet { open, terminal, activity, waiting, all, writer: Relay::default() }))
+        Ok(Arc::new(Inlet {
+            open,
+            terminal,
+            activity,
+            waiting,
+            all,
+            #[cfg(unix)]
+            writer: Relay::default(),
+        }))
     }
 
     pub(super) fn is_terminal(&self) -> bool {
