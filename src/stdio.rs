@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 #[cfg(unix)]
 use std::os::fd::{AsFd, OwnedFd};
 
-use futures::io::{AsyncRead, AsyncWrite};
+use futures_io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
 /// What one descriptor of a child is connected to.

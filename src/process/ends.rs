@@ -7,9 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use futures::io::{AsyncRead, AsyncWrite};
+use futures_io::{AsyncRead, AsyncWrite};
 
-use crate::transport::{Inlet, Outlet, Relay};
+use crate::transport::{Inlet, Taken};
 
 /// The writing end of a pipe into a child; see [`Process::writer`](crate::Process::writer).
 ///
@@ -86,8 +86,7 @@ pub struct Reader {
     /// Read before, or where it cannot be read into the user's buffer; given up to `given`.
     pub(super) read: Vec<u8>,
     pub(super) given: usize,
-    pub(super) outlet: Outlet,
-    pub(super) relay: Relay,
+    pub(super) outlet: Taken,
 }
 
 impl AsyncRead for Reader {
@@ -97,7 +96,6 @@ impl AsyncRead for Reader {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let cx = &mut this.relay.context(cx);
         if this.given == this.read.len() {
             #[cfg(unix)]
             if this.outlet.reads_directly() {

@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use futures::stream::{FusedStream, Stream};
+use futures_core::stream::{FusedStream, Stream};
 
 use super::Process;
 use crate::protocol::Piece;

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::process::ExitStatus;
 use std::task::{Context, Poll, ready};
 
-use futures::stream::{FusedStream, Stream};
+use futures_core::stream::{FusedStream, Stream};
 
 use crate::control::Control;
 use crate::error::Error;
@@ -21,7 +21,6 @@ use crate::promise::{Call, Promise};
 use crate::protocol::{Fault, Notice};
 #[cfg(unix)]
 use crate::stdio::PtySize;
-use crate::transport::Relay;
 
 pub use ends::{Reader, Writer};
 pub use lines::{Line, Lines};
@@ -180,7 +179,7 @@ impl Process {
     /// ```
     pub fn reader(&mut self, fd: i32) -> Option<Reader> {
         let (read, outlet) = self.call.transport.reader(fd)?;
-        Some(Reader { read, given: 0, outlet, relay: Relay::default() })
+        Some(Reader { read, given: 0, outlet })
     }
 
     /// The lines of all descriptors, each as a whole.

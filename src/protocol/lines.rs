@@ -59,7 +59,7 @@ impl Splitter {
         // One more than the limit, since `\r\n` may follow it.
         let most = self.bytes.len().min(self.given.saturating_add(limit).saturating_add(2));
         let from = self.searched.max(self.given);
-        let found = self.bytes[from.min(most)..most].iter().position(|byte| *byte == b'\n');
+        let found = memchr::memchr(b'\n', &self.bytes[from.min(most)..most]);
         if let Some(end) = found.map(|place| from + place) {
             let line = &self.bytes[self.given..end];
             let line = line.strip_suffix(b"\r").unwrap_or(line);

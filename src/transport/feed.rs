@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::PoisonError;
 use std::task::{Context, Poll, ready};
 
+use super::bell::{Bell, Task};
 use super::clock::Activity;
 use super::pipe::WriteEnd;
 use crate::spawn::Pipe;
@@ -25,6 +26,10 @@ pub(crate) enum Source {
 pub(super) struct Feeder {
     // Dropped first: the end of file does not wait for the source to be wiped.
     pipe: WriteEnd,
+    /// There is room in the pipe.
+    room: Bell,
+    /// The pipe is closed.
+    closed: Option<Bell>,
     state: State,
     activity: Option<Activity>,
 }
@@ -37,7 +42,13 @@ enum State {
 }
 
 impl Feeder {
-    pub(super) fn new(pipe: Pipe, source: Source, activity: Option<Activity>) -> io::Result<Self> {
+    pub(super) fn new(
+        pipe: Pipe,
+        source: Source,
+        task: &Task,
+        activity: Option<Activity>,
+    ) -> io::Result<Self> {
+        let closed = matches!(source, Source::Reader(_)).then(|| task.bell());
         let state = match source {
             Source::Writer => unreachable!("what the user writes is not fed"),
             Source::Bytes(feed) => State::Bytes(feed, 0),
@@ -47,59 +58,70 @@ impl Feeder {
                 State::Reader { reader, chunk: Vec::new(), start: 0, end: 0 }
             }
         };
-        Ok(Feeder { pipe: WriteEnd::new(pipe)?, state, activity })
+        Ok(Feeder { pipe: WriteEnd::new(pipe)?, room: task.bell(), closed, state, activity })
     }
 
-    /// Feeds until all is fed or nobody reads any more, which is no error. Only a failing reader is.
-    pub(super) fn poll_feed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.poll_write_all(cx) {
-            Poll::Ready(Err(Stop::NobodyReads)) => Poll::Ready(Ok(())),
-            Poll::Ready(Err(Stop::Failed(error))) => Poll::Ready(Err(error)),
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
-            Poll::Pending => Poll::Pending,
-        }
+    /// There is likely room in the pipe.
+    pub(super) fn look(&mut self) {
+        self.pipe.look();
     }
 
-    fn poll_write_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
-        let Feeder { pipe, state, activity } = self;
-        let write = |cx: &mut Context<'_>, pipe: &mut WriteEnd, bytes: &[u8]| {
-            let written = ready!(pipe.poll_write(cx, &[IoSlice::new(bytes)])).map_err(Stop::writing);
-            activity.iter().for_each(Activity::touch);
-            Poll::Ready(written)
-        };
-        match state {
-            State::Bytes(feed, offset) => {
-                while *offset < feed.as_slice().len() {
-                    *offset += ready!(write(cx, pipe, &feed.as_slice()[*offset..]))?;
+    /// One write: how much it took, or `None` when all is fed or nobody reads any more, which is no error. Only a
+    /// failing reader is one. Where there is nothing to do, the task is woken once there is, unless the caller looks
+    /// again by itself.
+    pub(super) fn poll_feed(
+        &mut self,
+        looks_again: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<usize>>> {
+        Poll::Ready(match ready!(self.poll_write(looks_again, cx)) {
+            Ok(count) => Ok(Some(count)),
+            Err(Stop::AllFed | Stop::NobodyReads) => Ok(None),
+            Err(Stop::Failed(error)) => Err(error),
+        })
+    }
+
+    fn poll_write(&mut self, looks_again: bool, cx: &mut Context<'_>) -> Poll<Result<usize, Stop>> {
+        let bytes = match &mut self.state {
+            State::Bytes(feed, offset) => &feed.as_slice()[*offset..],
+            State::Reader { reader, chunk, start, end } => {
+                while start == end {
+                    chunk.resize(CHUNK, 0);
+                    match reader.as_mut().poll_read(cx, chunk) {
+                        Poll::Ready(Ok(count)) => {
+                            (*start, *end) = (0, count);
+                            break;
+                        }
+                        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(Stop::Failed(error))),
+                        // A reader may have nothing for a year: do not wait for it longer than the child does.
+                        Poll::Pending => {
+                            return match self.closed.as_ref().map(|bell| self.pipe.poll_closed(bell)) {
+                                Some(Poll::Ready(())) => Poll::Ready(Err(Stop::NobodyReads)),
+                                _ => Poll::Pending,
+                            };
+                        }
+                    }
                 }
-                Poll::Ready(Ok(()))
+                &chunk[*start..*end]
             }
-            State::Reader { reader, chunk, start, end } => loop {
-                while start < end {
-                    *start += ready!(write(cx, pipe, &chunk[*start..*end]))?;
-                }
-                chunk.resize(CHUNK, 0);
-                let read = match reader.as_mut().poll_read(cx, chunk) {
-                    Poll::Ready(read) => read,
-                    // A reader may have nothing for a year: do not wait for it longer than the child does.
-                    Poll::Pending => match pipe.poll_closed(cx) {
-                        Poll::Ready(()) => return Poll::Ready(Err(Stop::NobodyReads)),
-                        Poll::Pending => return Poll::Pending,
-                    },
-                };
-                match read {
-                    Ok(0) => return Poll::Ready(Ok(())),
-                    Ok(count) => (*start, *end) = (0, count),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Poll::Ready(Err(Stop::Failed(error))),
-                }
-            },
+        };
+        if bytes.is_empty() {
+            return Poll::Ready(Err(Stop::AllFed));
         }
+        let written = self.pipe.poll_write(&self.room, looks_again, &[IoSlice::new(bytes)]);
+        let count = ready!(written).map_err(Stop::writing)?;
+        match &mut self.state {
+            State::Bytes(_, given) | State::Reader { start: given, .. } => *given += count,
+        }
+        self.activity.iter().for_each(Activity::touch);
+        Poll::Ready(Ok(count))
     }
 }
 
 /// Why a feed stops before its end.
 enum Stop {
+    AllFed,
     NobodyReads,
     Failed(io::Error),
 }

@@ -8,13 +8,11 @@ use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-use futures::task::AtomicWaker;
+use atomic_waker::AtomicWaker;
 
+use super::bell::{Bell, Task, stable};
 use super::clock::Activity;
 use super::pipe::WriteEnd;
-#[cfg(unix)]
-use super::relay::Relay;
-use super::relay::stable;
 use crate::spawn::Pipe;
 
 /// The shared pipe.
@@ -26,10 +24,10 @@ pub(crate) struct Inlet {
     activity: Option<Activity>,
     waiting: Arc<Waiting>,
     /// Wakes all who wait.
-    all: Waker,
+    all: Bell,
     /// Wakes the one who writes.
     #[cfg(unix)]
-    writer: Relay,
+    room: Bell,
 }
 
 #[derive(Debug)]
@@ -45,7 +43,7 @@ struct Open {
 struct Waiting {
     transport: AtomicWaker,
     watcher: AtomicWaker,
-    writer: AtomicWaker,
+    writer: Task,
 }
 
 impl Wake for Waiting {
@@ -61,16 +59,16 @@ impl Inlet {
     pub(super) fn new(pipe: Pipe, terminal: bool, activity: Option<Activity>) -> io::Result<Arc<Self>> {
         let open = Open { pipe: WriteEnd::new(pipe)?, within_line: false };
         let waiting = Arc::<Waiting>::default();
-        let all = stable(waiting.clone());
+        let all = Bell::new(stable(waiting.clone()));
         let open = Mutex::new(Some(open));
         Ok(Arc::new(Inlet {
             open,
             terminal,
             activity,
-            waiting,
             all,
             #[cfg(unix)]
-            writer: Relay::default(),
+            room: waiting.writer.bell(),
+            waiting,
         }))
     }
 
@@ -88,14 +86,15 @@ impl Inlet {
         cx: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.waiting.writer.register(cx.waker());
+        self.waiting.writer.register(cx);
         let mut open = self.lock();
         let Some(open) = &mut *open else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
         #[cfg(unix)]
-        let written = open.pipe.poll_write(&mut self.writer.context(cx), buffers);
+        let bell = &self.room;
         // There writing and watching wait for one and the same thread.
         #[cfg(windows)]
-        let written = open.pipe.poll_write(&mut Context::from_waker(&self.all), buffers);
+        let bell = &self.all;
+        let written = open.pipe.poll_write(bell, false, buffers);
         if let Poll::Ready(Ok(count @ 1..)) = written {
             self.activity.iter().for_each(Activity::touch);
             open.within_line = last_byte(buffers, count) != Some(b'\n');
@@ -119,7 +118,7 @@ impl Inlet {
         match &mut *self.lock() {
             // A terminal has more to tell than its end, all of which its reader is told.
             Some(_) if self.terminal => Poll::Pending,
-            Some(open) => open.pipe.poll_closed(&mut Context::from_waker(&self.all)),
+            Some(open) => open.pipe.poll_closed(&self.all),
             None => Poll::Ready(()),
         }
     }
@@ -132,8 +131,9 @@ impl Inlet {
             // within a line only hands out the line so far.
             let ends = if within_line { &b"\x04\x04"[..] } else { b"\x04" };
             // Where there is no room, nobody reads; then the hang-up at the end of all has to do.
-            let _: Poll<io::Result<usize>> =
-                pipe.poll_write(&mut Context::from_waker(Waker::noop()), &[IoSlice::new(ends)]);
+            pipe.look();
+            let nobody = Bell::new(Waker::noop().clone());
+            let _: Poll<io::Result<usize>> = pipe.poll_write(&nobody, true, &[IoSlice::new(ends)]);
         }
         self.waiting.transport.wake();
         self.waiting.watcher.wake();

@@ -6,17 +6,18 @@
 //! Rules: bytes are read straight into the buffer that the user gets; nothing is read or fed while
 //! nobody polls, which is the backpressure; one poll does a bounded amount of work.
 
+mod bell;
 mod clock;
 mod feed;
 mod inlet;
 mod ladder;
 mod outlet;
+mod patience;
 #[cfg(unix)]
 mod pipe;
 #[cfg(windows)]
 #[path = "pipe_windows.rs"]
 mod pipe;
-mod relay;
 
 use std::io;
 #[cfg(unix)]
@@ -35,15 +36,16 @@ use crate::spawn::{Child, Launch, Remote, spawn};
 use crate::stdio::PtySize;
 use crate::stdio::WriterSlot;
 
+use bell::{Bell, Task};
 pub(crate) use clock::{Activity, Bounds};
 use clock::{Alarm, Clock};
 use feed::Feeder;
 pub(crate) use feed::Source;
 pub(crate) use inlet::Inlet;
 pub(crate) use ladder::terminate;
-pub(crate) use outlet::Outlet;
-use outlet::{Terminal, hang_up};
-pub(crate) use relay::Relay;
+pub(crate) use outlet::Taken;
+use outlet::{Outlet, Terminal, hang_up};
+use patience::Patience;
 
 /// How many rounds of reads and writes one poll may do before it lets other tasks run. At 64 KiB a
 /// read this is about a millisecond.
@@ -73,7 +75,13 @@ pub(crate) struct Transport {
     had_terminal: bool,
     /// Rounds since the last time that other tasks were let run.
     spent: usize,
-    relay: Arc<Relay>,
+    patience: Patience,
+    /// Who polls.
+    task: Task,
+    /// The child has exited.
+    exit: Bell,
+    /// It is time for something.
+    time: Bell,
 }
 
 #[derive(Debug)]
@@ -107,6 +115,7 @@ impl Transport {
         let spawned = spawn(launch)?;
         let activity = flows.bounds.idle.is_some().then(Activity::default);
         let terminal = Terminal::new(Mutex::new(spawned.ours.terminal));
+        let task = Task::default();
         let mut channels = Vec::with_capacity(spawned.ours.pipes.len());
         let mut lanes = Vec::with_capacity(spawned.ours.pipes.len());
         for (fd, pipe) in spawned.ours.pipes {
@@ -115,11 +124,11 @@ impl Transport {
             let lane = match take(&mut flows.sources, fd) {
                 Some(Source::Writer) => Inlet::new(pipe, is_terminal, activity.clone())
                     .map(|inlet| Lane::Write { inlet, taken: false }),
-                Some(source) => Feeder::new(pipe, source, activity.clone()).map(Lane::Feed),
+                Some(source) => Feeder::new(pipe, source, &task, activity.clone()).map(Lane::Feed),
                 None => {
                     let copy = take(&mut flows.copies, fd)
                         .and_then(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
-                    Outlet::new(pipe, copy, is_terminal.then(|| terminal.clone()), activity.clone())
+                    Outlet::new(pipe, copy, is_terminal.then(|| terminal.clone()), &task, activity.clone())
                         .map(Lane::Read)
                 }
             };
@@ -154,7 +163,10 @@ impl Transport {
             #[cfg(unix)]
             had_terminal: launch.has_terminal(),
             spent: 0,
-            relay: Arc::default(),
+            patience: Patience::default(),
+            exit: task.bell(),
+            time: task.bell(),
+            task,
         })
     }
 
@@ -197,8 +209,7 @@ impl Transport {
         cx: &mut Context<'_>,
         mut wanted: impl FnMut(&mut Protocol) -> Option<T>,
     ) -> Poll<T> {
-        let relay = self.relay.clone();
-        let cx = &mut relay.context(cx);
+        let mut registered = false;
         loop {
             if let Some(found) = wanted(&mut self.protocol) {
                 if self.protocol.next() == Next::Ended {
@@ -207,13 +218,29 @@ impl Transport {
                 }
                 return Poll::Ready(found);
             }
+            if !std::mem::replace(&mut registered, true) {
+                self.task.register(cx);
+            }
             if self.spent == BUDGET {
                 self.spent = 0;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             self.spent += 1;
-            if !self.advance(cx) {
+            let looks_again = self.patience.once_more();
+            if self.advance(looks_again, cx) {
+                continue;
+            }
+            if looks_again {
+                // Others run meanwhile: this is no part of what the budget bounds.
+                self.spent -= 1;
+                self.patience.wait();
+                self.look_at(|lane| match lane {
+                    Lane::Read(outlet) => outlet.is_stream(),
+                    _ => true,
+                });
+            } else {
+                self.patience.in_vain();
                 self.spent = 0;
                 return Poll::Pending;
             }
@@ -226,8 +253,9 @@ impl Transport {
         (self.protocol.into_ending(), elapsed)
     }
 
-    /// Does what the protocol says and one round over all pipes. Whether anything happened.
-    fn advance(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Does what the protocol says and one round over all pipes. Whether anything happened; if not, the task is woken
+    /// once something does, unless the caller looks again by itself.
+    fn advance(&mut self, looks_again: bool, cx: &mut Context<'_>) -> bool {
         match self.protocol.next() {
             Next::Terminate => {
                 let told = terminate(&self.remote(), self.grace);
@@ -249,36 +277,42 @@ impl Transport {
         }
         let mut progress = false;
         for slot in 0..self.lanes.len() {
-            progress |= self.poll_lane(slot, cx);
+            progress |= self.poll_lane(slot, looks_again, cx);
         }
-        progress |= self.poll_clock(cx);
+        progress |= self.poll_clock();
         if self.protocol.has_exited() {
             // A descendant may go on writing for ever.
             self.rounds_since_exit += 1;
             let settled = !progress || self.rounds_since_exit > SETTLING;
             return progress | (settled && self.protocol.settled());
         }
-        progress | self.poll_exit(cx)
+        progress | self.poll_exit()
     }
 
-    /// One read, or as much feeding as the pipe takes. Whether anything happened.
-    fn poll_lane(&mut self, slot: Slot, cx: &mut Context<'_>) -> bool {
+    /// One read or write. Whether anything happened.
+    fn poll_lane(&mut self, slot: Slot, looks_again: bool, cx: &mut Context<'_>) -> bool {
         let done = match &mut self.lanes[slot] {
             Lane::Gone => return false,
             Lane::Read(_) if !self.protocol.wants(slot) => return false,
-            Lane::Read(outlet) => match outlet.poll_read(cx, self.protocol.buffer(slot)) {
+            Lane::Read(outlet) => match outlet.poll_read(looks_again, self.protocol.buffer(slot), cx) {
                 Poll::Pending => return false,
                 Poll::Ready(Ok(0)) => Ok(()),
                 Poll::Ready(Ok(count)) => {
                     self.protocol.received(slot, count);
+                    self.patience.paid(count);
                     return true;
                 }
                 Poll::Ready(Err(error)) => Err(error),
             },
-            Lane::Feed(feeder) => match feeder.poll_feed(cx) {
+            Lane::Feed(feeder) => match feeder.poll_feed(looks_again, cx) {
                 Poll::Pending => return false,
-                Poll::Ready(result) => result,
+                Poll::Ready(Ok(Some(count))) => {
+                    self.patience.paid(count);
+                    return true;
+                }
+                Poll::Ready(result) => result.map(drop),
             },
+            Lane::Write { .. } if looks_again => return false,
             Lane::Write { inlet, .. } => match inlet.poll_closed(cx) {
                 Poll::Pending => return false,
                 Poll::Ready(()) => Ok(()),
@@ -308,13 +342,16 @@ impl Transport {
         self.protocol.closed(slot);
     }
 
-    fn poll_exit(&mut self, cx: &mut Context<'_>) -> bool {
+    fn poll_exit(&mut self) -> bool {
+        if self.exit.rung() {
+            self.child.look();
+        }
         // A child closes its pipes by exiting, most of the time.
         if self.protocol.all_closed() && !self.looked {
             self.looked = true;
             self.child.look();
         }
-        match self.child.poll_exit(cx) {
+        match self.child.poll_exit(&mut self.exit.context()) {
             Poll::Ready(exit) => {
                 self.protocol.exited(exit);
                 if self.child.was_ended() {
@@ -331,9 +368,16 @@ impl Transport {
 
     /// Has the pipes read before the reactor says that there is something to read.
     fn look(&mut self) {
-        for lane in &mut self.lanes {
-            if let Lane::Read(outlet) = lane {
-                outlet.look();
+        self.look_at(|lane| matches!(lane, Lane::Read(_)));
+    }
+
+    /// Has pipes tried before the reactor says that it can be done.
+    fn look_at(&mut self, which: impl Fn(&Lane) -> bool) {
+        for lane in self.lanes.iter_mut().filter(|lane| which(lane)) {
+            match lane {
+                Lane::Read(outlet) => outlet.look(),
+                Lane::Feed(feeder) => feeder.look(),
+                Lane::Write { .. } | Lane::Gone => {}
             }
         }
     }
@@ -350,8 +394,9 @@ impl Transport {
     }
 
     /// Tells the protocol what time it is. Whether that matters.
-    fn poll_clock(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(alarm) = self.clock.poll_alarm(self.protocol.has_exited(), cx) else { return false };
+    fn poll_clock(&mut self) -> bool {
+        let exited = self.protocol.has_exited();
+        let Some(alarm) = self.clock.poll_alarm(exited, &mut self.time.context()) else { return false };
         match alarm {
             Alarm::TimedOut => self.protocol.timed_out(),
             Alarm::Idle => self.protocol.idle(),
@@ -424,10 +469,10 @@ impl Transport {
     }
 
     /// The pipe out of the child, once, with what was read from it and not told.
-    pub(crate) fn reader(&mut self, fd: i32) -> Option<(Vec<u8>, Outlet)> {
+    pub(crate) fn reader(&mut self, fd: i32) -> Option<(Vec<u8>, Taken)> {
         let slot = self.protocol.slot(fd, Direction::Out)?;
         match std::mem::replace(&mut self.lanes[slot], Lane::Gone) {
-            Lane::Read(outlet) => Some((self.protocol.released(slot), outlet)),
+            Lane::Read(outlet) => Some((self.protocol.released(slot), Taken::new(outlet))),
             _ => None,
         }
     }

@@ -8,9 +8,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use futures::io::AsyncWrite;
+use futures_io::AsyncWrite;
 
+use super::bell::{Bell, Task};
 use super::clock::Activity;
+use super::patience::Patience;
 use super::pipe::ReadEnd;
 use crate::spawn::Pipe;
 use crate::stdio::BoxWriter;
@@ -18,6 +20,7 @@ use crate::stdio::BoxWriter;
 #[derive(Debug)]
 pub(crate) struct Outlet {
     pipe: ReadEnd,
+    bell: Bell,
     tee: Option<Tee>,
     /// Where the pipe is a terminal. It hangs up when this is dropped before its end of file.
     terminal: Option<Terminal>,
@@ -54,10 +57,11 @@ impl Outlet {
         pipe: Pipe,
         copy: Option<BoxWriter>,
         terminal: Option<Terminal>,
+        task: &Task,
         activity: Option<Activity>,
     ) -> io::Result<Self> {
         let tee = copy.map(|copy| Tee { copy, chunk: Vec::new(), copied: 0, end_of_file: false });
-        Ok(Outlet { pipe: ReadEnd::new(pipe)?, tee, terminal, activity })
+        Ok(Outlet { pipe: ReadEnd::new(pipe)?, bell: task.bell(), tee, terminal, activity })
     }
 
     /// There is likely something to read: try before waiting to be told.
@@ -65,16 +69,23 @@ impl Outlet {
         self.pipe.look();
     }
 
-    /// Appends what one read gives; 0 is end of file.
-    pub(crate) fn poll_read(
+    /// Likely to have more to read soon, where there is none now.
+    pub(super) fn is_stream(&self) -> bool {
+        self.pipe.is_stream()
+    }
+
+    /// Appends what one read gives; 0 is end of file. Where there is nothing, the task is woken once there is,
+    /// unless the caller looks again by itself.
+    pub(super) fn poll_read(
         &mut self,
-        cx: &mut Context<'_>,
+        looks_again: bool,
         buffer: &mut Vec<u8>,
+        cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         let read = match &mut self.tee {
-            None => ready!(self.pipe.poll_read(cx, buffer)),
+            None => ready!(self.pipe.poll_read(&self.bell, looks_again, buffer)),
             Some(tee) => {
-                let result = ready!(tee.poll_read(&mut self.pipe, cx));
+                let result = ready!(tee.poll_read(&mut self.pipe, &self.bell, looks_again, cx));
                 let count = tee.chunk.len();
                 buffer.append(&mut tee.chunk);
                 tee.copied = 0;
@@ -93,23 +104,6 @@ impl Outlet {
         Poll::Ready(read)
     }
 
-    /// Whether `poll_read_into` can be used: nothing is to be copied.
-    #[cfg(unix)]
-    pub(crate) fn reads_directly(&self) -> bool {
-        self.tee.is_none()
-    }
-
-    /// One read into the buffer; 0 is end of file.
-    #[cfg(unix)]
-    pub(crate) fn poll_read_into(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let read = ready!(self.pipe.poll_read_into(cx, buffer));
-        if buffer.is_empty() { Poll::Ready(read) } else { self.noted(read) }
-    }
-
     /// Appends what is there at this moment; the copy goes without it. Whether it is at its end.
     pub(super) fn drain(&mut self, buffer: &mut Vec<u8>) -> bool {
         if let Some(tee) = &mut self.tee {
@@ -121,9 +115,15 @@ impl Outlet {
 
 impl Tee {
     /// Ready when a chunk was read and copied, or at the end of file when the copy is complete.
-    fn poll_read(&mut self, pipe: &mut ReadEnd, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        &mut self,
+        pipe: &mut ReadEnd,
+        bell: &Bell,
+        looks_again: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.chunk.is_empty() && !self.end_of_file {
-            self.end_of_file = ready!(pipe.poll_read(cx, &mut self.chunk))? == 0;
+            self.end_of_file = ready!(pipe.poll_read(bell, looks_again, &mut self.chunk))? == 0;
         }
         while self.copied < self.chunk.len() {
             match ready!(Pin::new(&mut self.copy).poll_write(cx, &self.chunk[self.copied..])) {
@@ -134,6 +134,74 @@ impl Tee {
             }
         }
         if self.end_of_file { Pin::new(&mut self.copy).poll_close(cx) } else { Poll::Ready(Ok(())) }
+    }
+}
+
+/// A pipe out of the child that the user reads, in a task of its own.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    outlet: Outlet,
+    task: Task,
+    patience: Patience,
+}
+
+impl Taken {
+    pub(super) fn new(mut outlet: Outlet) -> Self {
+        let task = Task::default();
+        outlet.bell = task.bell();
+        // Whatever the bell before has told, it may be told no more.
+        outlet.look();
+        Taken { outlet, task, patience: Patience::default() }
+    }
+
+    /// Appends what one read gives; 0 is end of file.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        self.poll(cx, |outlet, looks_again, cx| outlet.poll_read(looks_again, buffer, cx))
+    }
+
+    /// Whether `poll_read_into` can be used: nothing is to be copied.
+    #[cfg(unix)]
+    pub(crate) fn reads_directly(&self) -> bool {
+        self.outlet.tee.is_none()
+    }
+
+    /// One read into the buffer; 0 is end of file.
+    #[cfg(unix)]
+    pub(crate) fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll(cx, |outlet, looks_again, _| {
+            let read = ready!(outlet.pipe.poll_read_into(&outlet.bell, looks_again, buffer));
+            if buffer.is_empty() { Poll::Ready(read) } else { outlet.noted(read) }
+        })
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut read: impl FnMut(&mut Outlet, bool, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        self.task.register(cx);
+        while self.patience.once_more() {
+            if let Poll::Ready(read) = read(&mut self.outlet, true, cx) {
+                self.patience.paid(read.as_ref().map_or(0, |count| *count));
+                return Poll::Ready(read);
+            }
+            self.patience.wait();
+            self.outlet.look();
+        }
+        let read = read(&mut self.outlet, false, cx);
+        match &read {
+            Poll::Ready(read) => self.patience.paid(read.as_ref().map_or(0, |count| *count)),
+            Poll::Pending => self.patience.in_vain(),
+        }
+        read
     }
 }
 

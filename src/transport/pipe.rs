@@ -2,13 +2,15 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 
 use async_io::Async;
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionread, read};
 
+use super::bell::Bell;
+use super::patience::STREAM;
 use crate::spawn::{Pipe, write_quietly};
 
 /// The room that the first read is given. Small, since most children say little.
@@ -16,6 +18,11 @@ const LEAST: usize = 4 * 1024;
 
 /// The most room that a read asks for: a pipe's usual size.
 const MOST: usize = 64 * 1024;
+
+/// Room for a stream. A user's pipes may have 64 MiB in all before the kernel makes new ones one page
+/// small (pipe-user-pages-soft, pipe(7)), so this is not the most that one may have.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const ROOM: usize = 256 * 1024;
 
 /// An end that the child writes to.
 #[derive(Debug)]
@@ -26,52 +33,12 @@ pub(super) struct ReadEnd {
     ready: bool,
     /// The room for the next read, which grows while reads fill it.
     room: usize,
-    flow: Flow,
-}
-
-/// How much comes, and what is done about it.
-///
-/// A program that writes 8 KiB at a time wakes its reader each time; where the reactor has a thread of its
-/// own that is two changes of threads for 8 KiB, and 256 MiB took 20 to 35 times as long as with std. Looking
-/// again a few times before going to sleep, and a pipe with more room, bring it to about std's time. Measured
-/// on two cores: without either 7 s, looking alone 0.8 s, the room alone 1.7 s, both 0.2 to 0.5 s.
-#[derive(Debug, Default)]
-struct Flow {
     traffic: usize,
-    /// How often to look again. Halved each time that it was in vain, so a slow child soon costs nothing.
-    patience: usize,
-}
-
-impl Flow {
-    /// From so many bytes on it is a stream.
-    const STREAM: usize = 128 * 1024;
-    /// Some 50 µs, less than what going to sleep costs both sides.
-    const PATIENCE: usize = 100;
-    /// Room for a stream. A user's pipes may have 64 MiB in all before the kernel makes new ones one page
-    /// small (pipe-user-pages-soft, pipe(7)), so this is not the most that one may have.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    const ROOM: usize = 256 * 1024;
-
-    fn came(&mut self, count: usize, tries: usize, _pipe: &Async<Pipe>) {
-        let was_stream = self.traffic >= Self::STREAM;
-        self.traffic = self.traffic.saturating_add(count);
-        if self.traffic < Self::STREAM {
-            return;
-        }
-        if !was_stream {
-            self.patience = Self::PATIENCE;
-            // Not permitted where the user has too many already; then it goes on as it is.
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            let _: Result<usize, Errno> = rustix::pipe::fcntl_setpipe_size(_pipe.get_ref(), Self::ROOM);
-        } else if tries > 0 {
-            self.patience = Self::PATIENCE;
-        }
-    }
 }
 
 impl ReadEnd {
     pub(super) fn new(pipe: Pipe) -> io::Result<Self> {
-        Ok(ReadEnd { pipe: Async::new_nonblocking(pipe)?, ready: false, room: LEAST, flow: Flow::default() })
+        Ok(ReadEnd { pipe: Async::new_nonblocking(pipe)?, ready: false, room: LEAST, traffic: 0 })
     }
 
     /// There is likely something to read: try before waiting to be told.
@@ -79,48 +46,51 @@ impl ReadEnd {
         self.ready = true;
     }
 
-    /// Appends what one read gives; 0 is end of file.
+    /// Likely to have more to read soon, where there is none now.
+    pub(super) fn is_stream(&self) -> bool {
+        self.traffic >= STREAM
+    }
+
+    /// Appends what one read gives; 0 is end of file. Where there is nothing, the bell is rung once there is,
+    /// unless the caller looks again by itself.
     pub(super) fn poll_read(
         &mut self,
-        cx: &mut Context<'_>,
+        bell: &Bell,
+        looks_again: bool,
         buffer: &mut Vec<u8>,
     ) -> Poll<io::Result<usize>> {
-        self.poll_ready(cx, |this| this.read(buffer))
+        self.poll_ready(bell, looks_again, |this| this.read(buffer))
     }
 
     /// One read into a buffer of the caller's.
     pub(super) fn poll_read_into(
         &mut self,
-        cx: &mut Context<'_>,
+        bell: &Bell,
+        looks_again: bool,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_ready(cx, |this| end_of_terminal(read(this.pipe.get_ref(), &mut *buffer)))
+        self.poll_ready(bell, looks_again, |this| end_of_terminal(read(this.pipe.get_ref(), &mut *buffer)))
     }
 
-    /// Waits while there is nothing to read.
     fn poll_ready(
         &mut self,
-        cx: &mut Context<'_>,
+        bell: &Bell,
+        looks_again: bool,
         mut read: impl FnMut(&mut Self) -> Result<usize, Errno>,
     ) -> Poll<io::Result<usize>> {
-        let mut tries = 0;
+        self.ready |= bell.rung();
         loop {
             if !self.ready {
-                ready!(self.pipe.poll_readable(cx))?;
+                if looks_again {
+                    return Poll::Pending;
+                }
+                ready!(self.pipe.poll_readable(&mut bell.context()))?;
                 self.ready = true;
             }
             match read(self) {
                 Ok(count) => {
-                    self.flow.came(count, tries, &self.pipe);
+                    widen(&self.pipe, &mut self.traffic, count);
                     return Poll::Ready(Ok(count));
-                }
-                Err(Errno::AGAIN) if tries < self.flow.patience => {
-                    tries += 1;
-                    std::thread::yield_now();
-                    if tries == self.flow.patience {
-                        self.flow.patience /= 2;
-                        self.ready = false;
-                    }
                 }
                 Err(Errno::AGAIN) => self.ready = false,
                 Err(Errno::INTR) => {}
@@ -162,27 +132,59 @@ fn end_of_terminal(read: Result<usize, Errno>) -> Result<usize, Errno> {
     if read == Err(Errno::IO) { Ok(0) } else { read }
 }
 
+/// Counts what moved, and gives a pipe more room once it carries a stream.
+fn widen(_pipe: &Async<Pipe>, traffic: &mut usize, count: usize) {
+    let was_stream = *traffic >= STREAM;
+    *traffic = traffic.saturating_add(count);
+    if !was_stream && *traffic >= STREAM {
+        // Not permitted where the user has too many already; then it goes on as it is.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _: Result<usize, Errno> = rustix::pipe::fcntl_setpipe_size(_pipe.get_ref(), ROOM);
+    }
+}
+
 /// An end that the child reads from. Dropping it is the child's end of file.
 #[derive(Debug)]
 pub(super) struct WriteEnd {
     pipe: Async<Pipe>,
+    /// The last call did not find it full.
+    ready: bool,
+    traffic: usize,
 }
 
 impl WriteEnd {
     pub(super) fn new(pipe: Pipe) -> io::Result<Self> {
-        Ok(WriteEnd { pipe: Async::new_nonblocking(pipe)? })
+        Ok(WriteEnd { pipe: Async::new_nonblocking(pipe)?, ready: true, traffic: 0 })
     }
 
-    /// Writes some of the buffers, in their order; `BrokenPipe` where nobody can read it any more.
+    /// There is likely room: try before waiting to be told.
+    pub(super) fn look(&mut self) {
+        self.ready = true;
+    }
+
+    /// Writes some of the buffers, in their order; `BrokenPipe` where nobody can read it any more. Where there is no
+    /// room, the bell is rung once there is, unless the caller looks again by itself.
     pub(super) fn poll_write(
         &mut self,
-        cx: &mut Context<'_>,
+        bell: &Bell,
+        looks_again: bool,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.ready |= bell.rung();
         loop {
+            if !self.ready {
+                if looks_again {
+                    return Poll::Pending;
+                }
+                ready!(self.pipe.poll_writable(&mut bell.context()))?;
+                self.ready = true;
+            }
             match write_quietly(self.pipe.get_ref().as_fd(), buffers) {
-                Ok(count) => return Poll::Ready(Ok(count)),
-                Err(Errno::AGAIN) => ready!(self.pipe.poll_writable(cx))?,
+                Ok(count) => {
+                    widen(&self.pipe, &mut self.traffic, count);
+                    return Poll::Ready(Ok(count));
+                }
+                Err(Errno::AGAIN) => self.ready = false,
                 Err(Errno::INTR) => {}
                 // A terminal that nobody has open.
                 Err(Errno::IO) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
@@ -192,15 +194,17 @@ impl WriteEnd {
     }
 
     /// Ready once every reader has closed its end, while we have nothing to write.
-    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_closed(&mut self, bell: &Bell) -> Poll<()> {
+        let mut look = bell.rung();
         loop {
-            // A writing end never becomes readable, but the error condition is always reported.
-            if ready!(self.pipe.poll_readable(cx)).is_err() {
-                return Poll::Pending;
-            }
-            if self.is_closed() {
+            if look && self.is_closed() {
                 return Poll::Ready(());
             }
+            // A writing end never becomes readable, but the error condition is always reported.
+            if ready!(self.pipe.poll_readable(&mut bell.context())).is_err() {
+                return Poll::Pending;
+            }
+            look = true;
         }
     }
 
