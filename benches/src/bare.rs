@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Output};
 use std::ptr;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, Thread};
 
 unsafe extern "C" {
     static environ: *const *mut c_char;
@@ -138,4 +140,36 @@ pub fn outputs(arguments: &[&CStr], total: usize, width: usize) -> io::Result<Ve
 /// Runs a program and captures what it says.
 pub fn output(arguments: &[&CStr]) -> io::Result<Output> {
     Ok(outputs(arguments, 1, 1)?.remove(0))
+}
+
+/// A thread that waits until something comes from the pipes of a child, for another one.
+pub struct Relay(Sender<([RawFd; 2], Thread)>);
+
+impl Relay {
+    pub fn start() -> io::Result<Self> {
+        let (sender, receiver) = channel::<([RawFd; 2], Thread)>();
+        thread::Builder::new().spawn(move || {
+            for (pipes, waits) in receiver {
+                let mut asked = pipes.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+                // An error wakes just as well.
+                let _: io::Result<()> = poll(&mut asked);
+                waits.unpark();
+            }
+        })?;
+        Ok(Relay(sender))
+    }
+
+    /// Runs a program and captures what it says; sleeps until the other thread has seen something.
+    pub fn output(&self, arguments: &[&CStr]) -> io::Result<Output> {
+        let mut child = Captured::start(arguments)?;
+        let pipes = [0, 1].map(|which| child.pipes[which].as_ref().map_or(-1, AsRawFd::as_raw_fd));
+        self.0.send((pipes, thread::current())).map_err(io::Error::other)?;
+        thread::park();
+        // The rest follows at once, and is waited for here.
+        while !child.is_read() {
+            child.read(0)?;
+            child.read(1)?;
+        }
+        child.reap()
+    }
 }

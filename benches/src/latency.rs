@@ -1,4 +1,8 @@
 //! From the call to the result of `/bin/true` with both streams captured, on each executor.
+//!
+//! `bare` waits for the child in the thread that wants to know. `bare-relay` does what any library must that does not
+//! own the executor: a second thread waits, and wakes the first. What is between the two is the machine's price for
+//! one more change of threads.
 
 use std::process::Output;
 
@@ -45,6 +49,13 @@ pub fn contestants(contest: Contest) -> Vec<Contestant> {
             seconds
         }),
     ];
+    let mut relay = None;
+    contestants.push(Contestant::blocking("bare-relay", move || {
+        let relay = relay.get_or_insert_with(|| bare::Relay::start().expect("a thread"));
+        let (seconds, output) = timed_call(|| relay.output(&[c"/bin/true"]));
+        check(&output.expect("a child"));
+        seconds
+    }));
     if contest.executor.is_tokio() {
         contestants.push(Contestant::new("tokio", async || {
             let (seconds, output) = timed(|| tokio::process::Command::new(TRUE).output()).await;

@@ -17,7 +17,7 @@ pub fn run(scale: Scale) -> Vec<Figure> {
     let mut figures = Vec::new();
     for executor in [Executor::TokioCt, Executor::Futures] {
         let contest = Contest { family: "lines", executor, variant: 0, scale };
-        let medians = compare(contest, scale.pick(5, 1), contestants);
+        let medians = compare(contest, scale.pick(15, 1), contestants);
         let events = medians[1].1;
         let peers = &medians[2..];
         for (kind, seconds) in [("lines", medians[0].1), ("events", events)] {

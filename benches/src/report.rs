@@ -81,33 +81,45 @@ impl Figure {
         )
     }
 
-    fn row(&self) -> String {
-        let ratios: Vec<String> =
-            self.ratios.iter().map(|(peer, ratio)| format!("{peer} {}", short(*ratio))).collect();
-        let aims: Vec<String> = self.aims.iter().map(|aim| self.judge(aim)).collect();
+    /// A row of the page, of the same figure in each run.
+    fn row(runs: &[&Figure]) -> String {
+        let first = runs[0];
+        let each = |value: &dyn Fn(&Figure) -> Option<f64>| {
+            let values: Vec<String> = runs.iter().filter_map(|figure| value(figure)).map(short).collect();
+            values.join(" · ")
+        };
+        let ratios: Vec<String> = first
+            .ratios
+            .iter()
+            .map(|(peer, _)| format!("{peer} {}", each(&|figure| figure.found(peer))))
+            .collect();
+        let aims: Vec<String> = first
+            .aims
+            .iter()
+            .map(|(peer, most)| {
+                let reached = runs.iter().filter(|run| run.found(peer).is_some_and(|found| found <= *most));
+                let space = if peer.is_empty() { "" } else { " " };
+                let (reached, of) = (reached.count(), runs.len());
+                format!("{peer}{space}≤ {}: {reached} of {of}", short(*most))
+            })
+            .collect();
         format!(
             "| {} | {} {} | {} | {} | {} |",
-            self.name,
-            short(self.value),
-            self.unit,
-            ratios.join(", "),
-            aims.join(", "),
-            self.note
+            first.name,
+            each(&|figure| Some(figure.value)),
+            first.unit,
+            ratios.join("<br>"),
+            aims.join("<br>"),
+            first.note
         )
     }
 
-    fn judge(&self, (peer, most): &(&'static str, f64)) -> String {
-        let found = if peer.is_empty() {
-            Some(self.value)
-        } else {
-            self.ratios.iter().find(|(name, _)| name == peer).map(|(_, ratio)| *ratio)
-        };
-        let verdict = match found {
-            Some(found) if found <= *most => "reached",
-            Some(_) => "missed",
-            None => "not measured",
-        };
-        format!("{peer}{}≤ {} {verdict}", if peer.is_empty() { "" } else { " " }, short(*most))
+    /// The ratio to a peer, or the value where there is none.
+    fn found(&self, peer: &str) -> Option<f64> {
+        if peer.is_empty() {
+            return Some(self.value);
+        }
+        self.ratios.iter().find(|(name, _)| *name == peer).map(|(_, ratio)| *ratio)
     }
 }
 
@@ -126,20 +138,21 @@ fn number(value: f64) -> String {
     if value.is_finite() { value.to_string() } else { "null".into() }
 }
 
-/// The results' page.
-pub fn page(families: &[(&str, Vec<Figure>)]) -> String {
+/// The results' page, of several runs of each family, and what is known about them.
+pub fn page(families: &[(&str, Vec<Vec<Figure>>)]) -> String {
     let mut page = format!(
-        "# Results\n\nWritten by `cargo run --release -p reaped-bench` on {}.\nMedians; a ratio is \
-         reaped's value through the peer's, so that less is better.\n",
+        "# Results\n\nWritten by `cargo run --release -p reaped-bench` on {}.\nMedians of each run, one run after the \
+         other; a ratio is reaped's value through the peer's, so that less is better.\n",
         machine::size()
     );
-    for (family, figures) in families {
+    for (family, runs) in families {
         let _ = write!(
             page,
-            "\n## {family}\n\n| figure | reaped | beside | aim | note |\n| --- | --- | --- | --- | --- |\n"
+            "\n## {family}\n\n| figure | reaped | beside | aim, and in how many runs it was reached | note |\n| --- | --- | --- | --- | --- |\n"
         );
-        for figure in figures {
-            let _ = writeln!(page, "{}", figure.row());
+        for index in 0..runs[0].len() {
+            let figures: Vec<&Figure> = runs.iter().map(|figures| &figures[index]).collect();
+            let _ = writeln!(page, "{}", Figure::row(&figures));
         }
     }
     page

@@ -31,9 +31,6 @@ use crate::error::Refusal;
 use crate::output::{Exit, Usage};
 use crate::signal::Signal;
 
-/// How often to ask for an exit that is likely to be there.
-const LOOKS: usize = 20;
-
 /// A child of this engine.
 #[derive(Debug)]
 pub(super) struct Native {
@@ -195,13 +192,8 @@ impl Native {
     pub(super) fn poll_exit(&self, look: &mut bool, cx: &mut Context<'_>) -> Poll<Exit> {
         loop {
             if mem::take(look) {
-                // An exiting process closes its descriptors some microseconds before it can be reaped: far
-                // less than a round through the reactor takes.
-                for _ in 0..LOOKS {
-                    if let Some(exit) = self.reap() {
-                        return Poll::Ready(exit);
-                    }
-                    std::thread::yield_now();
+                if let Some(exit) = self.reap() {
+                    return Poll::Ready(exit);
                 }
             }
             // An error here means that the reactor is out of order. The pidfd itself still works, so

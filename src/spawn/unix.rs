@@ -54,22 +54,18 @@ pub(super) struct Image {
 
 impl Image {
     fn new(launch: &Launch<'_>) -> Result<Self, Refusal> {
-        let program = c_string(launch.program, || "the program's name".into())?;
-        let argv0 = match launch.arg0 {
-            Some(arg0) => c_string(arg0, || "argument 0".into())?,
-            None => program,
-        };
-        let mut argv = vec![argv0];
-        for (place, arg) in (1..).zip(launch.args) {
-            argv.push(c_string(arg, || format!("argument {place}"))?);
+        let mut argv = CStrings::default();
+        match launch.arg0 {
+            Some(arg0) => argv.push(&[arg0], || "argument 0".into())?,
+            None => argv.push(&[launch.program], || "the program's name".into())?,
         }
-        let mut envp = Vec::with_capacity(launch.env.len());
+        for (place, arg) in (1..).zip(launch.args) {
+            argv.push(&[arg], || format!("argument {place}"))?;
+        }
+        let mut envp = CStrings::default();
         for (name, value) in &launch.env {
-            let mut text = name.as_bytes().to_vec();
-            text.push(b'=');
-            text.extend_from_slice(value.as_bytes());
             // The value may be a secret; the name tells enough.
-            envp.push(c_string(OsStr::from_bytes(&text), || "an environment variable".into())?);
+            envp.push(&[name, OsStr::new("="), value], || "an environment variable".into())?;
         }
         let cwd = match launch.cwd {
             Some(cwd) => {
@@ -81,7 +77,7 @@ impl Image {
             .into_iter()
             .map(|path| Ok((c_string(path.as_os_str(), || "PATH".into())?, path)))
             .collect::<Result<_, Refusal>>()?;
-        Ok(Image { argv: CStrings::new(argv), envp: CStrings::new(envp), candidates, cwd })
+        Ok(Image { argv: argv.end(), envp: envp.end(), candidates, cwd })
     }
 
     /// Why none of the candidates could be executed.
@@ -92,23 +88,41 @@ impl Image {
 }
 
 fn c_string(text: &OsStr, what: impl FnOnce() -> String) -> Result<CString, Refusal> {
-    CString::new(text.as_bytes())
-        .map_err(|_| Refusal::invalid(InvalidReason::Nul, format!("{} contains a NUL byte", what())))
+    CString::new(text.as_bytes()).map_err(|_| contains_nul(what))
 }
 
-/// Strings for `argv` or `envp`, with the array of pointers that execve(2) takes.
-#[derive(Debug)]
+fn contains_nul(what: impl FnOnce() -> String) -> Refusal {
+    Refusal::invalid(InvalidReason::Nul, format!("{} contains a NUL byte", what()))
+}
+
+/// Strings for `argv` or `envp`, with the array of pointers that execve(2) takes. All strings are in one
+/// piece of memory, since an environment has many.
+#[derive(Debug, Default)]
 pub(super) struct CStrings {
-    /// Own what `pointers` points to, and are never changed.
-    _strings: Vec<CString>,
-    /// Ends with a null pointer.
+    text: Vec<u8>,
+    starts: Vec<usize>,
+    /// Into the text, which is not changed any more; ends with a null pointer.
     pointers: Vec<*const c_char>,
 }
 
 impl CStrings {
-    fn new(strings: Vec<CString>) -> Self {
-        let pointers = strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
-        CStrings { _strings: strings, pointers }
+    /// One string, of parts.
+    fn push(&mut self, parts: &[&OsStr], what: impl FnOnce() -> String) -> Result<(), Refusal> {
+        self.starts.push(self.text.len());
+        for part in parts {
+            if part.as_bytes().contains(&0) {
+                return Err(contains_nul(what));
+            }
+            self.text.extend_from_slice(part.as_bytes());
+        }
+        self.text.push(0);
+        Ok(())
+    }
+
+    fn end(mut self) -> Self {
+        let pointers = self.starts.iter().map(|start| self.text[*start..].as_ptr().cast());
+        self.pointers = pointers.chain([std::ptr::null()]).collect();
+        self
     }
 
     pub(super) fn as_ptr(&self) -> *const *const c_char {
@@ -288,7 +302,8 @@ impl Wiring {
     }
 
     fn pipe(&mut self, target: i32, ours: OwnedFd, childs: OwnedFd) -> Result<RawFd, Refusal> {
-        set_nonblocking(&ours)?;
+        // All that F_SETFL sets of a new pipe; the way it leads is not changed, fcntl(2).
+        fcntl_setfl(&ours, OFlags::NONBLOCK).map_err(os)?;
         self.ours.pipes.push((target, ours));
         self.keep(Ok(childs))
     }

@@ -47,9 +47,9 @@ pub(crate) use outlet::Taken;
 use outlet::{Outlet, Terminal, hang_up};
 use patience::Patience;
 
-/// How many rounds of reads and writes one poll may do before it lets other tasks run. At 64 KiB a
-/// read this is about a millisecond.
-const BUDGET: usize = 64;
+/// How many rounds of reads and writes, or of looking for something to read, one poll may do before it lets
+/// other tasks run. At 64 KiB a read this is about a millisecond.
+const BUDGET: usize = 32;
 
 /// After so many rounds all that a pipe held at the exit was read: 1 MiB is the most that a pipe of an
 /// ordinary user holds, pipe(7).
@@ -66,8 +66,6 @@ pub(crate) struct Transport {
     clock: Clock,
     /// Between the polite signal and the other one.
     grace: Duration,
-    /// All pipes were seen closed, and the exit was looked for right then.
-    looked: bool,
     rounds_since_exit: usize,
     /// Empty where the child has none, or it was closed.
     terminal: Terminal,
@@ -157,7 +155,6 @@ impl Transport {
             lanes,
             clock,
             grace: flows.bounds.grace,
-            looked: false,
             rounds_since_exit: 0,
             terminal,
             #[cfg(unix)]
@@ -232,13 +229,8 @@ impl Transport {
                 continue;
             }
             if looks_again {
-                // Others run meanwhile: this is no part of what the budget bounds.
-                self.spent -= 1;
                 self.patience.wait();
-                self.look_at(|lane| match lane {
-                    Lane::Read(outlet) => outlet.is_stream(),
-                    _ => true,
-                });
+                self.look();
             } else {
                 self.patience.in_vain();
                 self.spent = 0;
@@ -322,6 +314,7 @@ impl Transport {
             Ok(()) => {
                 self.shut(slot);
                 // A child that exits closes all of them at once, and the reactor tells of one after the other.
+                self.patience.hope();
                 self.look();
             }
             Err(error) => {
@@ -346,11 +339,6 @@ impl Transport {
         if self.exit.rung() {
             self.child.look();
         }
-        // A child closes its pipes by exiting, most of the time.
-        if self.protocol.all_closed() && !self.looked {
-            self.looked = true;
-            self.child.look();
-        }
         match self.child.poll_exit(&mut self.exit.context()) {
             Poll::Ready(exit) => {
                 self.protocol.exited(exit);
@@ -366,19 +354,18 @@ impl Transport {
         }
     }
 
-    /// Has the pipes read before the reactor says that there is something to read.
+    /// Has all tried before the reactor says that it can be done.
     fn look(&mut self) {
-        self.look_at(|lane| matches!(lane, Lane::Read(_)));
-    }
-
-    /// Has pipes tried before the reactor says that it can be done.
-    fn look_at(&mut self, which: impl Fn(&Lane) -> bool) {
-        for lane in self.lanes.iter_mut().filter(|lane| which(lane)) {
+        for lane in &mut self.lanes {
             match lane {
                 Lane::Read(outlet) => outlet.look(),
                 Lane::Feed(feeder) => feeder.look(),
                 Lane::Write { .. } | Lane::Gone => {}
             }
+        }
+        // A child closes its pipes by exiting, most of the time.
+        if self.protocol.all_closed() {
+            self.child.look();
         }
     }
 

@@ -69,11 +69,6 @@ impl Outlet {
         self.pipe.look();
     }
 
-    /// Likely to have more to read soon, where there is none now.
-    pub(super) fn is_stream(&self) -> bool {
-        self.pipe.is_stream()
-    }
-
     /// Appends what one read gives; 0 is end of file. Where there is nothing, the task is woken once there is,
     /// unless the caller looks again by itself.
     pub(super) fn poll_read(

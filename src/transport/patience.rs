@@ -14,6 +14,11 @@ pub(super) const STREAM: usize = 128 * 1024;
 /// are not looked at but waited in has no use for it.
 const MOST: usize = if cfg!(unix) { 100 } else { 0 };
 
+/// How often to look for the rest once a pipe was closed. A child that exits closes one pipe after the other, and
+/// can be reaped some microseconds later; each of these would else be a wake-up of its own, which holds up the
+/// child on its way out.
+const AT_AN_END: usize = if cfg!(unix) { 20 } else { 0 };
+
 /// Of one that polls.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
@@ -35,6 +40,12 @@ impl Patience {
         self.looks = 0;
     }
 
+    /// A pipe was closed.
+    pub(super) fn hope(&mut self) {
+        self.most = self.most.max(AT_AN_END);
+        self.looks = 0;
+    }
+
     /// Whether it pays to look once more, after others were let run.
     pub(super) fn once_more(&self) -> bool {
         self.looks < self.most
@@ -48,7 +59,7 @@ impl Patience {
     /// Nothing moved.
     pub(super) fn in_vain(&mut self) {
         if self.looks > 0 {
-            self.most = (self.most / 2).max(1);
+            self.most = (self.most / 2).max(usize::from(self.traffic >= STREAM));
             self.looks = 0;
         }
     }

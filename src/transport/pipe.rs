@@ -46,11 +46,6 @@ impl ReadEnd {
         self.ready = true;
     }
 
-    /// Likely to have more to read soon, where there is none now.
-    pub(super) fn is_stream(&self) -> bool {
-        self.traffic >= STREAM
-    }
-
     /// Appends what one read gives; 0 is end of file. Where there is nothing, the bell is rung once there is,
     /// unless the caller looks again by itself.
     pub(super) fn poll_read(

@@ -22,6 +22,7 @@ use async_io::Timer;
 use blocking::{Task, unblock};
 use zeroize::Zeroizing;
 
+use super::bell::Bell;
 use crate::spawn::Pipe;
 
 /// What is read while waiting. What comes at once with it is read without a thread.
@@ -48,15 +49,16 @@ impl ReadEnd {
     /// What is there is asked for before waiting in any case.
     pub(super) fn look(&mut self) {}
 
-    /// Appends what one read gives; 0 is end of file.
+    /// Appends what one read gives; 0 is end of file. Where there is nothing, the bell is rung once there is.
     pub(super) fn poll_read(
         &mut self,
-        cx: &mut Context<'_>,
+        bell: &Bell,
+        _looks_again: bool,
         buffer: &mut Vec<u8>,
     ) -> Poll<io::Result<usize>> {
         loop {
             if let Some(waiting) = &mut self.waiting {
-                let chunk = ready!(Pin::new(&mut waiting.task).poll(cx));
+                let chunk = ready!(Pin::new(&mut waiting.task).poll(&mut bell.context()));
                 self.waiting = None;
                 let chunk = chunk?;
                 if !chunk.is_empty() {
@@ -161,14 +163,18 @@ impl WriteEnd {
         Ok(WriteEnd { pipe: Arc::new(pipe), writing: None, look: None })
     }
 
+    /// What was taken is on its way already.
+    pub(super) fn look(&mut self) {}
+
     /// Takes some to be written, as if the pipe had room for it; `BrokenPipe` where nobody can read it
     /// any more. Another failure is told by the call after.
     pub(super) fn poll_write(
         &mut self,
-        cx: &mut Context<'_>,
+        bell: &Bell,
+        _looks_again: bool,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_written(cx))?;
+        ready!(self.poll_written(bell))?;
         // A copy, as in a pipe's buffer; it may be of a secret, and so must not move while it grows.
         let mut chunk = Zeroizing::new(Vec::with_capacity(MOST));
         for buffer in buffers {
@@ -180,9 +186,9 @@ impl WriteEnd {
         Poll::Ready(Ok(count))
     }
 
-    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_written(&mut self, bell: &Bell) -> Poll<io::Result<()>> {
         let Some(writing) = &mut self.writing else { return Poll::Ready(Ok(())) };
-        let written = ready!(Pin::new(writing).poll(cx));
+        let written = ready!(Pin::new(writing).poll(&mut bell.context()));
         self.writing = None;
         Poll::Ready(written)
     }
@@ -190,8 +196,8 @@ impl WriteEnd {
     /// Ready once every reader has closed its end, while we have nothing to write.
     ///
     /// Windows tells that only to who asks, so this asks now and then.
-    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if ready!(self.poll_written(cx)).is_err() {
+    pub(super) fn poll_closed(&mut self, bell: &Bell) -> Poll<()> {
+        if ready!(self.poll_written(bell)).is_err() {
             return Poll::Ready(());
         }
         loop {
@@ -199,7 +205,7 @@ impl WriteEnd {
                 return Poll::Ready(());
             }
             let look = self.look.get_or_insert_with(|| Timer::after(LOOK));
-            ready!(Pin::new(look).poll(cx));
+            ready!(Pin::new(look).poll(&mut bell.context()));
             self.look = None;
         }
     }

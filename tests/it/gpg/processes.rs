@@ -145,8 +145,8 @@ fn real_errors_show_no_secret() {
 #[test]
 fn dropping_the_future_kills_gpg() {
     let Some(home) = Home::with_keys() else { return };
-    // More than all pipes hold, so that gpg is still at it.
-    let message = home.symmetric(&["-z", "0"], vec![b'x'; 8 << 20]);
+    // More than all pipes hold and one poll takes, so that gpg is still at it.
+    let message = home.symmetric(&["-z", "0"], vec![b'x'; 32 << 20]);
     let mut decrypt = home.decrypt(message);
     for _ in 0..3 {
         let mut decryption = decrypt.passphrase(SECRET).decrypt();
