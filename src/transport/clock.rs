@@ -27,6 +27,11 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
+    /// Whether any of them is one of time.
+    pub(super) fn has_time(&self) -> bool {
+        self.timeout.is_some() || self.idle.is_some() || self.drain.is_some()
+    }
+
     /// The last one said for the descriptor, else the last one said for all.
     pub(crate) fn limit(&self, fd: i32) -> Option<u64> {
         let last =
