@@ -78,8 +78,6 @@ pub(crate) struct Transport {
     task: Task,
     /// The child has exited.
     exit: Bell,
-    /// It is time for something; where there is a bound at all.
-    time: Option<Bell>,
 }
 
 #[derive(Debug)]
@@ -143,7 +141,7 @@ impl Transport {
                 protocol.limit(slot, most);
             }
         }
-        let clock = Clock::new(started, &flows.bounds, activity);
+        let clock = Clock::new(started, &flows.bounds, activity, &task);
         let mut child = spawned.child;
         if !flows.kill_on_drop {
             child.let_run();
@@ -169,7 +167,6 @@ impl Transport {
             spent: 0,
             patience: Patience::default(),
             exit: task.bell(),
-            time: flows.bounds.has_time().then(|| task.bell()),
             task,
         })
     }
@@ -395,9 +392,7 @@ impl Transport {
 
     /// Tells the protocol what time it is. Whether that matters.
     fn poll_clock(&mut self) -> bool {
-        let Some(time) = &self.time else { return false };
-        let exited = self.protocol.has_exited();
-        let Some(alarm) = self.clock.poll_alarm(exited, &mut time.context()) else { return false };
+        let Some(alarm) = self.clock.poll_alarm(self.protocol.has_exited()) else { return false };
         match alarm {
             Alarm::TimedOut => self.protocol.timed_out(),
             Alarm::Idle => self.protocol.idle(),
