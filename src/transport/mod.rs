@@ -18,6 +18,7 @@ mod pipe;
 #[cfg(windows)]
 #[path = "pipe_windows.rs"]
 mod pipe;
+mod trace;
 
 use std::io;
 #[cfg(unix)]
@@ -46,6 +47,7 @@ pub(crate) use ladder::terminate;
 pub(crate) use outlet::Taken;
 use outlet::{Outlet, Terminal, hang_up};
 use patience::Patience;
+pub(crate) use trace::Trace;
 
 /// How many rounds of reads and writes, or of looking for something to read, one poll may do before it lets
 /// other tasks run. At 64 KiB a read this is about a millisecond.
@@ -80,6 +82,7 @@ pub(crate) struct Transport {
     exit: Bell,
     /// It is time for something.
     time: Bell,
+    trace: Trace,
 }
 
 #[derive(Debug)]
@@ -103,6 +106,7 @@ pub(crate) struct Flows {
     pub(crate) sources: Vec<(i32, Source)>,
     /// Copies of pipes out of the child.
     pub(crate) copies: Vec<(i32, WriterSlot)>,
+    pub(crate) trace: Trace,
 }
 
 impl Transport {
@@ -111,7 +115,9 @@ impl Transport {
     pub(crate) fn start(launch: &Launch<'_>, mut flows: Flows) -> Result<Self, Refusal> {
         let started = Instant::now();
         let spawned = spawn(launch)?;
-        let activity = flows.bounds.idle.is_some().then(Activity::default);
+        flows.trace.started(spawned.child.pid());
+        let activity =
+            flows.trace.activity().or_else(|| flows.bounds.idle.is_some().then(Activity::default));
         let terminal = Terminal::new(Mutex::new(spawned.ours.terminal));
         let task = Task::default();
         let mut channels = Vec::with_capacity(spawned.ours.pipes.len());
@@ -164,6 +170,7 @@ impl Transport {
             exit: task.bell(),
             time: task.bell(),
             task,
+            trace: flows.trace,
         })
     }
 
@@ -212,6 +219,7 @@ impl Transport {
                 if self.protocol.next() == Next::Ended {
                     self.kill_the_rest();
                     self.child.release();
+                    self.trace.close();
                 }
                 return Poll::Ready(found);
             }
@@ -342,6 +350,7 @@ impl Transport {
         match self.child.poll_exit(&mut self.exit.context()) {
             Poll::Ready(exit) => {
                 self.protocol.exited(exit);
+                self.trace.exited(exit);
                 if self.child.was_ended() {
                     self.protocol.terminated();
                 }
@@ -404,6 +413,7 @@ impl Transport {
     fn give_up_unless(&mut self, permitted: bool) {
         if !permitted && !self.protocol.has_exited() {
             self.protocol.exited(Exit::Lost);
+            self.trace.exited(Exit::Lost);
         }
     }
 

@@ -93,7 +93,7 @@ impl Outlet {
     fn noted(&mut self, read: io::Result<usize>) -> Poll<io::Result<usize>> {
         match (&read, &self.activity) {
             (Ok(0), _) => self.terminal = None,
-            (Ok(_), Some(activity)) => activity.touch(),
+            (Ok(count), Some(activity)) => activity.moved(*count),
             _ => {}
         }
         Poll::Ready(read)
@@ -101,10 +101,13 @@ impl Outlet {
 
     /// Appends what is there at this moment; the copy goes without it. Whether it is at its end.
     pub(super) fn drain(&mut self, buffer: &mut Vec<u8>) -> bool {
+        let before = buffer.len();
         if let Some(tee) = &mut self.tee {
             buffer.append(&mut tee.chunk);
         }
-        self.pipe.drain(buffer)
+        let at_end = self.pipe.drain(buffer);
+        self.activity.iter().for_each(|activity| activity.moved(buffer.len() - before));
+        at_end
     }
 }
 
