@@ -162,6 +162,11 @@ impl<'a> Wiring<'a> {
             Kind::Null => End::Null,
             Kind::Closed => End::Closed,
             Kind::Output => End::Output,
+            #[cfg(unix)]
+            Kind::Wiped => {
+                self.flows.wiped.push(n);
+                End::Output
+            }
             Kind::Piped if n != 0 => End::Output,
             Kind::Input | Kind::Piped => {
                 let nothing = Source::Bytes(Feed::Plain(Arc::default()));

@@ -106,6 +106,9 @@ pub(crate) struct Flows {
     pub(crate) sources: Vec<(i32, Source)>,
     /// Copies of pipes out of the child.
     pub(crate) copies: Vec<(i32, WriterSlot)>,
+    /// Pipes out of the child that carry secrets.
+    #[cfg(unix)]
+    pub(crate) wiped: Vec<i32>,
     pub(crate) trace: Trace,
 }
 
@@ -116,8 +119,7 @@ impl Transport {
         let started = Instant::now();
         let spawned = spawn(launch)?;
         flows.trace.started(spawned.child.pid());
-        let activity =
-            flows.trace.activity().or_else(|| flows.bounds.idle.is_some().then(Activity::default));
+        let activity = flows.trace.activity().or_else(|| flows.bounds.idle.is_some().then(Activity::default));
         let terminal = Terminal::new(Mutex::new(spawned.ours.terminal));
         let task = Task::default();
         let mut channels = Vec::with_capacity(spawned.ours.pipes.len());
@@ -144,6 +146,11 @@ impl Transport {
         for (slot, (fd, direction)) in channels.iter().enumerate() {
             if let (Some(most), Direction::Out) = (flows.bounds.limit(*fd), direction) {
                 protocol.limit(slot, most);
+            }
+            #[cfg(unix)]
+            if let (true, Lane::Read(outlet)) = (flows.wiped.contains(fd), &mut lanes[slot]) {
+                outlet.wipe();
+                protocol.wipe(slot);
             }
         }
         let clock = Clock::new(started, &flows.bounds, activity);

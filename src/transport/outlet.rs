@@ -64,6 +64,12 @@ impl Outlet {
         Ok(Outlet { pipe: ReadEnd::new(pipe)?, bell: task.bell(), tee, terminal, activity })
     }
 
+    /// What is read is secret.
+    #[cfg(unix)]
+    pub(super) fn wipe(&mut self) {
+        self.pipe.wipe();
+    }
+
     /// There is likely something to read: try before waiting to be told.
     pub(super) fn look(&mut self) {
         self.pipe.look();
