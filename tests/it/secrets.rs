@@ -5,9 +5,11 @@
 //! it stands in memory only in the one vector that is given away.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use reaped::{Command, Stdio};
 use zeroize::Zeroize;
 
 use super::gpg::Home;
-use super::support::{alone, sh};
+use super::support::{alone, eventually, sh};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
@@ -34,6 +36,7 @@ struct Hidden(Vec<u8>);
 
 impl Hidden {
     fn new(length: usize) -> Hidden {
+        drop(search());
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("past 1970").as_nanos() as u64;
         let mut state = now ^ (u64::from(std::process::id()) << 40) | 1;
         let mut letter = || {
@@ -74,12 +77,18 @@ impl Hidden {
 
     /// Where in this process's memory a piece of it stands.
     fn places(&self) -> Vec<String> {
-        let memory = File::open("/proc/self/mem").expect("procfs");
-        let maps = std::fs::read_to_string("/proc/self/maps").expect("procfs");
-        let mut chunk = vec![0; 1 << 20];
-        let own = chunk.as_ptr() as u64..chunk.as_ptr() as u64 + chunk.len() as u64;
         let mut places = Vec::new();
-        for line in maps.lines() {
+        let mut search = search();
+        let Search { chunk, maps } = &mut *search;
+        let memory = File::open("/proc/self/mem").expect("procfs");
+        let own = chunk.as_ptr() as u64..chunk.as_ptr() as u64 + chunk.len() as u64;
+        let mut list = File::open("/proc/self/maps").expect("procfs");
+        let mut length = 0;
+        while let count @ 1.. = list.read(&mut maps[length..]).expect("procfs") {
+            length += count;
+            assert!(length < maps.len(), "more mappings than there is room for");
+        }
+        for line in std::str::from_utf8(&maps[..length]).expect("UTF-8").lines() {
             let mut words = line.split_whitespace();
             let (range, mode) = (words.next().expect("a range"), words.next().expect("a mode"));
             let (start, end) = range.split_once('-').expect("a range");
@@ -116,6 +125,19 @@ impl Hidden {
         let places = self.places();
         assert!(places.is_empty(), "{} places: {places:#?}", places.len());
     }
+}
+
+/// What a search needs. It is there from the beginning: a search that allocates would write over the freed blocks
+/// that it is to look at.
+struct Search {
+    chunk: Vec<u8>,
+    maps: Vec<u8>,
+}
+
+fn search() -> MutexGuard<'static, Search> {
+    static SEARCH: OnceLock<Mutex<Search>> = OnceLock::new();
+    let new = || Mutex::new(Search { chunk: vec![0; 1 << 20], maps: vec![0; 1 << 20] });
+    SEARCH.get_or_init(new).lock().expect("no panic")
 }
 
 /// With the system's search, which is fast in a debug build too.
@@ -325,5 +347,24 @@ fn a_session_key_is_not_kept() {
             let shown = format!("{error} {error:?}");
             assert!(shown.contains("**") && !key.is_in(shown.as_bytes()), "not shown, for it is secret");
         }
+    });
+}
+
+/// Collected, and then nobody waits for it any more.
+#[test]
+fn a_dropped_decryption_wipes_what_it_has() {
+    alone("secrets::a_dropped_decryption_wipes_what_it_has", || {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = Hidden::new(64);
+        let mut decrypt = Decrypt::new("x");
+        decrypt.program(talkative(folder.path(), "exec sleep 1000")).passphrase(text.plain());
+        let mut run = decrypt.decrypt();
+        drop(decrypt);
+        let mut poll = || Pin::new(&mut run).poll(&mut Context::from_waker(&noop_waker())).is_pending();
+        // What was fed is gone; what is found then has come back.
+        assert!(poll());
+        eventually("it came back", || poll() && text.places().len() > 3);
+        drop(run);
+        text.is_nowhere();
     });
 }
