@@ -185,6 +185,17 @@ impl Error {
         &self.details().0.command
     }
 
+    /// For the gpg recipe, which takes secrets out of the message and of what it quotes.
+    #[cfg(unix)]
+    pub(crate) fn edit(&mut self, mut edit: impl FnMut(&mut [u8])) {
+        let inner = &mut self.details_mut().0;
+        let mut text = std::mem::take(&mut inner.text).into_bytes();
+        edit(&mut text);
+        inner.text = String::from_utf8(text)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        inner.output.iter_mut().for_each(|output| edit(&mut output.stderr));
+    }
+
     /// For the gpg recipe, which takes the plaintext out.
     #[cfg(unix)]
     pub(crate) fn output_mut(&mut self) -> Option<&mut Output> {

@@ -106,6 +106,20 @@
 //! there, and a child also inherits what other parts of the program have marked inheritable.
 //!
 //! The child starts with no signal blocked or ignored, and gets exactly the descriptors that were named.
+//!
+//! # Features
+//!
+//! `tracing`, off at first: each child is a span `child` of the target `reaped`, at level INFO, from the call to the
+//! end, or to where it was dropped. Nothing is recorded where nobody subscribed to it, and there are no events.
+//!
+//! | field | |
+//! | --- | --- |
+//! | `program` | as it was given; never the arguments, the environment or what was fed |
+//! | `pid` | where it started |
+//! | `error` | where it did not: the [`SpawnReason`] and what the system said, or the [`InvalidReason`] |
+//! | `status` | as [`ExitStatus`] shows it; `lost` for [`Error::StatusLost`], and absent where it was dropped |
+//! | `bytes` | that went through its pipes until then, in either direction |
+//! | `elapsed` | from the call |
 
 mod calls;
 mod command;

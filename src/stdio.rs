@@ -49,6 +49,9 @@ pub(crate) enum Kind {
     Closed,
     /// A pipe out of the child.
     Output,
+    /// `Output`, of which no copy stays behind with us: neither where the buffer grows, nor where nobody takes it.
+    #[cfg(unix)]
+    Wiped,
     /// `Output`, or on stdin what std does there: a pipe that nobody feeds.
     Piped,
     #[cfg(unix)]
@@ -383,6 +386,8 @@ impl fmt::Debug for Stdio {
             Kind::Null => f.write_str("Null"),
             Kind::Closed => f.write_str("Closed"),
             Kind::Output => f.write_str("Output"),
+            #[cfg(unix)]
+            Kind::Wiped => f.write_str("Wiped"),
             Kind::Piped => f.write_str("Piped"),
             Kind::Open(file) => f.debug_tuple("Open").field(file).finish(),
             Kind::Broken(error) => f.debug_tuple("Broken").field(error).finish(),

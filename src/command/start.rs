@@ -9,7 +9,7 @@ use super::Command;
 use crate::error::{InvalidReason, Refusal, copy};
 use crate::spawn::{End, Launch};
 use crate::stdio::{Feed, Kind};
-use crate::transport::{Flows, Source, Transport};
+use crate::transport::{Flows, Source, Trace, Transport};
 
 /// What a verb does with a standard descriptor that the user did not set.
 #[derive(Clone, Copy)]
@@ -23,6 +23,15 @@ pub(super) enum Unset {
 
 impl Command {
     pub(super) fn start(&self, defaults: [Unset; 3]) -> Result<Transport, Refusal> {
+        let trace = Trace::new(&self.program);
+        let started = self.start_within(&trace, defaults);
+        if let Err(refusal) = &started {
+            trace.refused(refusal);
+        }
+        started
+    }
+
+    fn start_within(&self, trace: &Trace, defaults: [Unset; 3]) -> Result<Transport, Refusal> {
         if let Some(n) = self.set_twice {
             let text = format!("descriptor {n} was set both by name and by fd({n}, …)");
             return Err(Refusal::invalid(InvalidReason::Conflict, text));
@@ -31,7 +40,12 @@ impl Command {
         let mut wiring = Wiring {
             talk,
             ends: Vec::new(),
-            flows: Flows { bounds: self.bounds.clone(), kill_on_drop: self.kill_on_drop, ..Flows::default() },
+            flows: Flows {
+                bounds: self.bounds.clone(),
+                kill_on_drop: self.kill_on_drop,
+                trace: trace.clone(),
+                ..Flows::default()
+            },
         };
         for (n, setting) in &self.stdio {
             wiring.add(*n, &setting.stdio.0)?;
@@ -106,7 +120,12 @@ impl Command {
             let start = usize::from(cfg!(windows));
             name.is_empty() || name.as_encoded_bytes().iter().skip(start).any(|byte| *byte == b'=')
         }) {
-            let text = format!("{name:?} cannot name an environment variable");
+            // What stands behind a `=` was meant as a value, and no value is shown.
+            let shown = match name.to_string_lossy().split_once('=') {
+                Some((before, _)) => format!("{before}=…"),
+                None => String::new(),
+            };
+            let text = format!("{shown:?} cannot name an environment variable");
             return Err(Refusal::invalid(InvalidReason::EnvironmentName, text));
         }
         let inherited = (!self.env_clear).then(std::env::vars_os).into_iter().flatten();
@@ -147,6 +166,11 @@ impl<'a> Wiring<'a> {
             Kind::Null => End::Null,
             Kind::Closed => End::Closed,
             Kind::Output => End::Output,
+            #[cfg(unix)]
+            Kind::Wiped => {
+                self.flows.wiped.push(n);
+                End::Output
+            }
             Kind::Piped if n != 0 => End::Output,
             Kind::Input | Kind::Piped => {
                 let nothing = Source::Bytes(Feed::Plain(Arc::default()));

@@ -65,7 +65,8 @@ pub enum Error {
     /// gpg could not be run to its end, or failed for a reason that its status lines do not tell.
     #[error("{source}")]
     Process {
-        /// What happened to the process; its `output` has gpg's stderr, and an empty stdout.
+        /// What happened to the process. Its `output` has gpg's stderr, without a session key, and neither the
+        /// plaintext nor the report.
         source: ProcessError,
         /// The status lines until then.
         report: Report,

@@ -37,6 +37,10 @@ use verdict::{Cause, Facts};
 const PASSPHRASE: i32 = 3;
 const STATUS: i32 = 4;
 
+/// The most bytes of gpg's report, and of its messages: some two thousand signatures. A message may have any number
+/// of them, and each is told.
+const REPORT: u64 = 1024 * 1024;
+
 /// Decrypts an OpenPGP message with the `gpg` program: one that was encrypted with this passphrase, or
 /// to a secret key of the user's keyring that this passphrase opens.
 ///
@@ -218,7 +222,8 @@ impl Decrypt {
     }
 
     /// The most bytes that the plaintext may have; without bound at first. A small message can be a very long
-    /// text: gpg decompresses.
+    /// text: gpg decompresses. (What gpg reports of a message, and what it says to people, are bounded by 1 MiB
+    /// each.)
     ///
     /// # Errors
     /// Decrypting is [`Error::Process`] with [`Error::OutputLimit`](crate::Error::OutputLimit) in it, and without the
@@ -280,7 +285,12 @@ impl Decrypt {
         if let Some(homedir) = &self.homedir {
             command.arg("--homedir").arg(homedir);
         }
-        command.args(["--status-fd", &STATUS.to_string()]).fd(STATUS, Stdio::output());
+        command.args(["--status-fd", &STATUS.to_string()]);
+        // With `show-session-key` in gpg.conf, report and messages have the key in them.
+        for secret in [1, 2, STATUS] {
+            command.fd(secret, Stdio(Kind::Wiped));
+        }
+        command.limit_fd(2, REPORT).limit_fd(STATUS, REPORT);
         // `output` in gpg.conf would send the plaintext to a file.
         command.args(["--output", "-", "--decrypt"]);
         command.stdin(Stdio(Kind::Bytes(self.ciphertext.clone())));
@@ -312,7 +322,7 @@ impl fmt::Debug for Decrypt {
 /// # Cancellation
 /// Dropping it kills and reaps gpg, as with a [`Promise`]. A `gpg-agent` that gpg started runs on: it is
 /// the user's, and ends by itself when its home folder is gone. Plaintext that was already collected is
-/// freed without being wiped.
+/// wiped.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -356,7 +366,7 @@ impl Decryption {
         };
         // Wiped when it is dropped, so on each way out but the one that takes it.
         let mut plaintext = Zeroizing::new(std::mem::take(&mut output.stdout));
-        let status = status(&output);
+        let status = take_status(&mut output);
         let facts = Facts {
             status: &status,
             exit: output.status.code(),
@@ -366,6 +376,7 @@ impl Decryption {
         };
         match verdict::judge(&facts) {
             Ok(signatures) => {
+                output.stderr.zeroize();
                 let plaintext = std::mem::take(&mut *plaintext);
                 Ok(Decrypted { plaintext, status: status.lines, signatures })
             }
@@ -374,8 +385,35 @@ impl Decryption {
     }
 }
 
-fn status(output: &Output) -> Status {
-    status::parse(output.fd(STATUS).unwrap_or_default())
+/// Takes gpg's report out of the output, and session keys, which would open the message, out of gpg's messages.
+fn take_status(output: &mut Output) -> Status {
+    let report = take_report(output);
+    for key in status::session_keys(&report) {
+        hide(&mut output.stderr, key);
+    }
+    status::parse(&report)
+}
+
+fn take_report(output: &mut Output) -> Zeroizing<Vec<u8>> {
+    let place = output.extra.iter().position(|(fd, _)| *fd == STATUS);
+    Zeroizing::new(place.map_or_else(Vec::new, |place| output.extra.swap_remove(place).1))
+}
+
+fn hide(text: &mut [u8], key: &[u8]) {
+    // Not by memchr, which may leave what it looked at on the stack.
+    let find = |text: &[u8], part: &[u8]| text.windows(part.len()).position(|window| window == part);
+    let mut rest = &mut *text;
+    while let Some(place) = find(rest, key) {
+        let (hidden, after) = rest[place..].split_at_mut(key.len());
+        hidden.fill(b'*');
+        rest = after;
+    }
+    // An error quotes the end of what was said, and may begin within a key.
+    if let Some(place) = find(text, "…".as_bytes()) {
+        let quoted = &mut text[place + "…".len()..];
+        let cut = (1..key.len()).map(|from| &key[from..]).find(|part| quoted.starts_with(part));
+        cut.into_iter().for_each(|part| quoted[..part.len()].fill(b'*'));
+    }
 }
 
 /// The process did not come to an end that can be judged.
@@ -384,7 +422,11 @@ fn interrupted(mut error: ProcessError) -> Error {
     if let Some(output) = error.output_mut() {
         // Part of the plaintext, and nothing has vouched for it.
         output.stdout.zeroize();
-        lines = status(output).lines;
+        let report = take_report(output);
+        for key in status::session_keys(&report) {
+            error.edit(|text| hide(text, key));
+        }
+        lines = status::parse(&report).lines;
     }
     let report = Report::new(String::new(), lines);
     match error {
@@ -454,7 +496,7 @@ impl fmt::Debug for Decryption {
 /// key can write one. For that there are the [`signatures`](Self::signatures).
 #[non_exhaustive]
 pub struct Decrypted {
-    /// What was encrypted, every byte. It is the caller's now, and is not wiped.
+    /// What was encrypted, every byte. It is the caller's now, and is not wiped; no other copy of it is left.
     pub plaintext: Vec<u8>,
     /// gpg's status lines.
     pub status: Vec<StatusLine>,

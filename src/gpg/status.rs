@@ -67,13 +67,27 @@ pub(super) struct Status {
 pub(super) fn parse(bytes: &[u8]) -> Status {
     let mut status = Status { lines: Vec::new(), whole: true };
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        // Not so much as copied.
+        if session_key(line).is_some() && line.ends_with(b"\n") {
+            continue;
+        }
         match line.strip_suffix(b"\n").and_then(StatusLine::parse) {
-            Some(line) if line.keyword == "SESSION_KEY" => {}
             Some(line) => status.lines.push(line),
             None => status.whole = false,
         }
     }
     status
+}
+
+/// The session keys that the report tells, each as gpg also shows it to people.
+pub(super) fn session_keys(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split(|byte| *byte == b'\n').filter_map(session_key).filter(|key| !key.is_empty())
+}
+
+fn session_key(line: &[u8]) -> Option<&[u8]> {
+    let rest = line.strip_prefix(b"[GNUPG:] SESSION_KEY")?;
+    let rest = rest.strip_suffix(b"\n").unwrap_or(rest);
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b" ") }
 }
 
 /// `%XX` back to bytes; what is not such an escape stays as it is.
@@ -151,8 +165,13 @@ mod tests {
 
     #[test]
     fn a_session_key_is_left_out() {
-        let status = parse(b"[GNUPG:] SESSION_KEY 9:00FF\n");
-        assert!(status.whole && status.lines.is_empty());
+        let report = b"[GNUPG:] SESSION_KEY 9:00FF\n[GNUPG:] SESSION_KEY\n[GNUPG:] SESSION_KEYS\n";
+        let status = parse(report);
+        assert!(status.whole);
+        assert_eq!(keywords(&status), ["SESSION_KEYS"]);
+        assert_eq!(session_keys(report).collect::<Vec<_>>(), [b"9:00FF"]);
+        let cut = parse(b"[GNUPG:] SESSION_KEY 9:00");
+        assert!(!cut.whole && cut.lines.is_empty());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Rules: every byte is given once and in order, but for the line ends (`\n` or `\r\n`), which are left
 //! out; a piece is never longer than its limit; each byte is looked at once.
 
+use zeroize::Zeroize;
+
 /// Bytes that were read, from the front of which lines are taken.
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
@@ -11,6 +13,8 @@ pub(super) struct Splitter {
     given: usize,
     /// Up to here there is no line end.
     searched: usize,
+    /// The bytes are secret.
+    wipes: bool,
 }
 
 /// A line, or a part of one.
@@ -23,6 +27,12 @@ pub(crate) struct Piece {
 }
 
 impl Splitter {
+    /// What nobody takes is wiped when this is dropped.
+    #[cfg(unix)]
+    pub(super) fn wipe(&mut self) {
+        self.wipes = true;
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.given == self.bytes.len()
     }
@@ -91,6 +101,14 @@ impl Splitter {
             // The buffer is used again, not its bytes.
             self.bytes.clear();
             (self.given, self.searched) = (0, 0);
+        }
+    }
+}
+
+impl Drop for Splitter {
+    fn drop(&mut self) {
+        if self.wipes {
+            self.bytes.zeroize();
         }
     }
 }

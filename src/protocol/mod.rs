@@ -172,6 +172,12 @@ impl Protocol {
         self.channels[slot].room = most;
     }
 
+    /// What a channel gives is secret: what nobody takes is wiped.
+    #[cfg(unix)]
+    pub(crate) fn wipe(&mut self, slot: Slot) {
+        self.channels[slot].collected.wipe();
+    }
+
     /// The channel of a descriptor that leads this way.
     pub(crate) fn slot(&self, fd: i32, direction: Direction) -> Option<Slot> {
         self.channels.iter().position(|channel| channel.fd == fd && channel.direction == direction)

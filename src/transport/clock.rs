@@ -43,13 +43,17 @@ impl Default for Bounds {
     }
 }
 
-/// Counts what moved on any descriptor, also on those that the user has taken out.
+/// Counts the bytes that moved on any descriptor, also on those that the user has taken out.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Activity(Arc<AtomicU64>);
 
 impl Activity {
-    pub(super) fn touch(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn moved(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -144,7 +148,7 @@ impl Clock {
 
 impl Idle {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let count = self.activity.0.load(Ordering::Relaxed);
+        let count = self.activity.count();
         if count != self.seen {
             (self.seen, self.since) = (count, Instant::now());
         }

@@ -114,7 +114,7 @@ impl Feeder {
         match &mut self.state {
             State::Bytes(_, given) | State::Reader { start: given, .. } => *given += count,
         }
-        self.activity.iter().for_each(Activity::touch);
+        self.activity.iter().for_each(|activity| activity.moved(count));
         Poll::Ready(Ok(count))
     }
 }

@@ -96,7 +96,7 @@ impl Inlet {
         let bell = &self.all;
         let written = open.pipe.poll_write(bell, false, buffers);
         if let Poll::Ready(Ok(count @ 1..)) = written {
-            self.activity.iter().for_each(Activity::touch);
+            self.activity.iter().for_each(|activity| activity.moved(count));
             open.within_line = last_byte(buffers, count) != Some(b'\n');
         }
         written

@@ -18,6 +18,7 @@ mod pipe;
 #[cfg(windows)]
 #[path = "pipe_windows.rs"]
 mod pipe;
+mod trace;
 
 use std::io;
 #[cfg(unix)]
@@ -46,6 +47,7 @@ pub(crate) use ladder::terminate;
 pub(crate) use outlet::Taken;
 use outlet::{Outlet, Terminal, hang_up};
 use patience::Patience;
+pub(crate) use trace::Trace;
 
 /// How many rounds of reads and writes, or of looking for something to read, one poll may do before it lets
 /// other tasks run. At 64 KiB a read this is about a millisecond.
@@ -78,6 +80,7 @@ pub(crate) struct Transport {
     task: Task,
     /// The child has exited.
     exit: Bell,
+    trace: Trace,
 }
 
 #[derive(Debug)]
@@ -103,6 +106,10 @@ pub(crate) struct Flows {
     pub(crate) sources: Vec<(i32, Source)>,
     /// Copies of pipes out of the child.
     pub(crate) copies: Vec<(i32, WriterSlot)>,
+    /// Pipes out of the child that carry secrets.
+    #[cfg(unix)]
+    pub(crate) wiped: Vec<i32>,
+    pub(crate) trace: Trace,
 }
 
 impl Transport {
@@ -111,7 +118,8 @@ impl Transport {
     pub(crate) fn start(launch: &Launch<'_>, mut flows: Flows) -> Result<Self, Refusal> {
         let started = Instant::now();
         let spawned = spawn(launch)?;
-        let activity = flows.bounds.idle.is_some().then(Activity::default);
+        flows.trace.started(spawned.child.pid());
+        let activity = flows.trace.activity().or_else(|| flows.bounds.idle.is_some().then(Activity::default));
         let terminal = Terminal::new(Mutex::new(spawned.ours.terminal));
         let task = Task::default();
         let mut channels = Vec::with_capacity(spawned.ours.pipes.len());
@@ -139,6 +147,11 @@ impl Transport {
         for (slot, (fd, direction)) in channels.iter().enumerate() {
             if let (Some(most), Direction::Out) = (flows.bounds.limit(*fd), direction) {
                 protocol.limit(slot, most);
+            }
+            #[cfg(unix)]
+            if let (true, Lane::Read(outlet)) = (flows.wiped.contains(fd), &mut lanes[slot]) {
+                outlet.wipe();
+                protocol.wipe(slot);
             }
         }
         let clock = Clock::new(started, &flows.bounds, activity, &task);
@@ -168,6 +181,7 @@ impl Transport {
             patience: Patience::default(),
             exit: task.bell(),
             task,
+            trace: flows.trace,
         })
     }
 
@@ -216,6 +230,7 @@ impl Transport {
                 if self.protocol.next() == Next::Ended {
                     self.kill_the_rest();
                     self.child.release();
+                    self.trace.close();
                 }
                 return Poll::Ready(found);
             }
@@ -352,6 +367,7 @@ impl Transport {
         match self.child.poll_exit(&mut self.exit.context()) {
             Poll::Ready(exit) => {
                 self.protocol.exited(exit);
+                self.trace.exited(exit);
                 if self.child.was_ended() {
                     self.protocol.terminated();
                 }
@@ -413,6 +429,7 @@ impl Transport {
     fn give_up_unless(&mut self, permitted: bool) {
         if !permitted && !self.protocol.has_exited() {
             self.protocol.exited(Exit::Lost);
+            self.trace.exited(Exit::Lost);
         }
     }
 

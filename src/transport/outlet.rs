@@ -65,6 +65,12 @@ impl Outlet {
         Ok(Outlet { pipe: ReadEnd::new(pipe)?, bell: task.bell(), tee, terminal, activity })
     }
 
+    /// What is read is secret.
+    #[cfg(unix)]
+    pub(super) fn wipe(&mut self) {
+        self.pipe.wipe();
+    }
+
     /// There is likely something to read: try before waiting to be told.
     pub(super) fn look(&mut self) {
         self.pipe.look();
@@ -94,7 +100,7 @@ impl Outlet {
     fn noted(&mut self, read: io::Result<usize>) -> Poll<io::Result<usize>> {
         match (&read, &self.activity) {
             (Ok(0), _) => self.terminal = None,
-            (Ok(_), Some(activity)) => activity.touch(),
+            (Ok(count), Some(activity)) => activity.moved(*count),
             _ => {}
         }
         Poll::Ready(read)
@@ -102,10 +108,13 @@ impl Outlet {
 
     /// Appends what is there at this moment; the copy goes without it. Whether it is at its end.
     pub(super) fn drain(&mut self, buffer: &mut Vec<u8>) -> bool {
+        let before = buffer.len();
         if let Some(tee) = &mut self.tee {
             buffer.append(&mut tee.chunk);
         }
-        self.pipe.drain(buffer)
+        let at_end = self.pipe.drain(buffer);
+        self.activity.iter().for_each(|activity| activity.moved(buffer.len() - before));
+        at_end
     }
 }
 

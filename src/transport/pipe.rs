@@ -8,6 +8,7 @@ use async_io::Async;
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionread, read};
+use zeroize::Zeroize;
 
 use super::bell::Bell;
 use super::patience::STREAM;
@@ -36,11 +37,24 @@ pub(super) struct ReadEnd {
     /// The room for the next read, which grows while reads fill it.
     room: usize,
     traffic: usize,
+    /// What is read is secret.
+    wipes: bool,
 }
 
 impl ReadEnd {
     pub(super) fn new(pipe: Pipe) -> io::Result<Self> {
-        Ok(ReadEnd { pipe: Async::new_nonblocking(pipe)?, ready: false, room: LEAST, traffic: 0 })
+        Ok(ReadEnd {
+            pipe: Async::new_nonblocking(pipe)?,
+            ready: false,
+            room: LEAST,
+            traffic: 0,
+            wipes: false,
+        })
+    }
+
+    /// What is read is secret: a buffer that it grows out of is wiped.
+    pub(super) fn wipe(&mut self) {
+        self.wipes = true;
     }
 
     /// There is likely something to read: try before waiting to be told.
@@ -118,7 +132,13 @@ impl ReadEnd {
     fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
         // A vector doubles at least, so that each byte that is collected is moved a bounded number of times.
         if buffer.capacity() - buffer.len() < self.room {
-            buffer.reserve(self.room);
+            if self.wipes {
+                let mut larger = Vec::with_capacity((2 * buffer.capacity()).max(buffer.len() + self.room));
+                larger.extend_from_slice(buffer);
+                std::mem::replace(buffer, larger).zeroize();
+            } else {
+                buffer.reserve(self.room);
+            }
         }
         let count = end_of_terminal(read(self.pipe.get_ref(), spare_capacity(buffer)))?;
         if count >= self.room {

@@ -292,4 +292,7 @@ fn secrets_and_environment_stay_out_of_messages() {
     assert!(shown.contains("visible") && !shown.contains("s3cr3t"), "{shown}");
     let error = block_on(command.env("BAD", "s3cr3t\0").run()).expect_err("invalid");
     assert!(!format!("{error} {error:?}").contains("s3cr3t"), "{error:?}");
+    let error = block_on(command.env("TOKEN=s3cr3t", "").run()).expect_err("invalid");
+    assert!(error.to_string().contains(r#""TOKEN=…" cannot name"#), "{error}");
+    assert!(!format!("{error} {error:?}").contains("s3cr3t"), "{error:?}");
 }

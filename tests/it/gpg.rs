@@ -24,7 +24,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
 }
 
-fn available() -> bool {
+pub fn available() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
     *FOUND.get_or_init(|| {
         let found = block_on(reaped::read("gpg", ["--version"])).is_ok();
@@ -37,10 +37,10 @@ fn available() -> bool {
 }
 
 /// A folder for gpg, of whose agent nothing is left when it is dropped.
-struct Home(tempfile::TempDir);
+pub struct Home(tempfile::TempDir);
 
 impl Home {
-    fn empty() -> Home {
+    pub fn empty() -> Home {
         // Short, since the agent's socket has its path in 108 bytes.
         let mut dir = tempfile::Builder::new();
         let dir = dir.prefix("gpg").permissions(PermissionsExt::from_mode(0o700)).tempdir_in("/tmp");
@@ -89,7 +89,7 @@ impl Home {
         Some(home)
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 

@@ -30,6 +30,8 @@ mod lines;
 #[cfg(unix)]
 mod plans;
 #[cfg(target_os = "linux")]
+mod secrets;
+#[cfg(target_os = "linux")]
 mod signals;
 #[cfg(target_os = "linux")]
 mod soak;
@@ -41,5 +43,7 @@ mod strangers;
 mod talk;
 #[cfg(target_os = "linux")]
 mod terminal;
+#[cfg(unix)]
+mod tracing;
 #[cfg(windows)]
 mod windows;

@@ -192,3 +192,48 @@ fn time_and_size_are_bounded() {
         other => panic!("{other:?}"),
     }
 }
+
+/// A message may have any number of signatures, each of which gpg tells of.
+#[test]
+fn report_and_messages_are_bounded() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for fd in [2, 4] {
+        let script = format!("while :; do echo '[GNUPG:] NEWSIG'; done >&{fd}");
+        let path = program(dir.path(), &script);
+        let error = block_on(Decrypt::new("x").program(path).decrypt()).expect_err("no end");
+        let Error::Process { source: source @ reaped::Error::OutputLimit(_), .. } = &error else {
+            panic!("{error:?}")
+        };
+        assert!(source.to_string().contains(&format!("1048576 bytes to descriptor {fd} ")), "{source}");
+        assert!(source.output().expect("it ran").stderr.len() <= 1 << 20);
+        // With the last line cut off where the bound is.
+        assert_eq!(error.status().len(), if fd == 4 { (1 << 20) / 16 } else { 0 });
+    }
+    // Exactly as much is no error of this kind.
+    let path = program(dir.path(), "head -c 1048576 /dev/zero >&2; exit 7");
+    let error = block_on(Decrypt::new("x").program(path).decrypt()).expect_err("no proof");
+    let Error::Process { source: source @ reaped::Error::Failed(_), .. } = error else { panic!("{error:?}") };
+    assert_eq!(source.into_output().expect("it ran").stderr.len(), 1 << 20);
+}
+
+/// The real gpg, with more signatures than the bound has room for.
+#[test]
+fn very_many_signatures() {
+    let Some(home) = Home::with_keys() else { return };
+    let signed = home.signed("bob@x", "x");
+    // A packet that announces the signature, the text, and the signature: each is a tag, a length of one byte, and so
+    // many bytes (RFC 4880, 4.2).
+    let mut packets = Vec::new();
+    let mut rest = &signed[..];
+    while let [_, length, ..] = *rest {
+        let (packet, after) = rest.split_at(2 + usize::from(length));
+        packets.push(packet);
+        rest = after;
+    }
+    let [announced, text, signature] = packets[..] else { panic!("{} packets", packets.len()) };
+    let message =
+        |count: usize| home.seal([&announced.repeat(count)[..], text, &signature.repeat(count)].concat());
+    assert_eq!(home.open(message(100), SECRET).expect("decrypted").signatures.len(), 100);
+    let error = home.refusal(message(3000), SECRET);
+    assert!(matches!(error, Error::Process { source: reaped::Error::OutputLimit(_), .. }), "{error}");
+}

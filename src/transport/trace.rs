@@ -1,0 +1,127 @@
+//! The `tracing` feature: one span for each child. Without the feature nothing is here, and nothing is counted.
+//!
+//! Rule: what a span says may be read by anybody. So it never has an argument in it, nor the environment, nor a byte
+//! that was fed or read, nor the text of an error, which may quote them.
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) use off::Trace;
+#[cfg(feature = "tracing")]
+pub(crate) use on::Trace;
+
+#[cfg(feature = "tracing")]
+mod on {
+    use std::ffi::OsStr;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use tracing::Span;
+    use tracing::field::{Empty, debug, display};
+
+    use crate::error::{Reason, Refusal};
+    use crate::output::Exit;
+    use crate::transport::clock::Activity;
+
+    /// The span of one child, until the last clone of this is dropped.
+    #[derive(Clone, Debug, Default)]
+    pub(crate) struct Trace(Option<Arc<Open>>);
+
+    #[derive(Debug)]
+    struct Open {
+        span: Span,
+        since: Instant,
+        activity: Activity,
+    }
+
+    impl Trace {
+        /// A child that is about to be started. Empty where nobody listens.
+        pub(crate) fn new(program: &OsStr) -> Self {
+            let span = tracing::info_span!(
+                target: "reaped",
+                "child",
+                program = &*program.to_string_lossy(),
+                pid = Empty,
+                status = Empty,
+                bytes = Empty,
+                elapsed = Empty,
+                error = Empty,
+            );
+            let open = |span| Arc::new(Open { span, since: Instant::now(), activity: Activity::default() });
+            Trace((!span.is_disabled()).then(|| open(span)))
+        }
+
+        /// Where to count what moves.
+        pub(crate) fn activity(&self) -> Option<Activity> {
+            self.0.as_ref().map(|open| open.activity.clone())
+        }
+
+        pub(crate) fn refused(&self, refusal: &Refusal) {
+            let Some(Open { span, .. }) = self.0.as_deref() else { return };
+            match &refusal.reason {
+                Reason::Spawn(reason, error) => {
+                    span.record("error", display(format_args!("{reason:?}: {error}")));
+                }
+                Reason::Invalid(reason) => {
+                    span.record("error", debug(reason));
+                }
+            }
+        }
+
+        pub(crate) fn started(&self, pid: Option<u32>) {
+            if let (Some(open), Some(pid)) = (&self.0, pid) {
+                open.span.record("pid", pid);
+            }
+        }
+
+        pub(crate) fn exited(&self, exit: Exit) {
+            let Some(Open { span, .. }) = self.0.as_deref() else { return };
+            match exit {
+                Exit::Reaped(status, _) => span.record("status", display(status)),
+                Exit::Lost => span.record("status", "lost"),
+            };
+        }
+
+        /// That was all, however long the rest of the call is kept.
+        pub(crate) fn close(&mut self) {
+            self.0 = None;
+        }
+    }
+
+    /// However it ends: by itself, dropped, or refused.
+    impl Drop for Open {
+        fn drop(&mut self) {
+            self.span.record("bytes", self.activity.count());
+            self.span.record("elapsed", debug(self.since.elapsed()));
+        }
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+mod off {
+    use std::ffi::OsStr;
+
+    use crate::error::Refusal;
+    use crate::output::Exit;
+    use crate::transport::clock::Activity;
+
+    /// Nothing.
+    #[derive(Clone, Debug, Default)]
+    pub(crate) struct Trace;
+
+    impl Trace {
+        pub(crate) fn new(_: &OsStr) -> Self {
+            Trace
+        }
+
+        pub(crate) fn activity(&self) -> Option<Activity> {
+            None
+        }
+
+        pub(crate) fn refused(&self, _: &Refusal) {}
+
+        pub(crate) fn started(&self, _: Option<u32>) {}
+
+        pub(crate) fn exited(&self, _: Exit) {}
+
+        pub(crate) fn close(&mut self) {}
+    }
+}
