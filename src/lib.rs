@@ -123,7 +123,7 @@ mod stdio;
 mod transport;
 
 pub use calls::{exit_code, output, read, read_bytes, run};
-pub use command::Command;
+pub use command::{Command, Pipeline};
 pub use control::Control;
 pub use error::{Details, Error, InvalidReason, SpawnReason};
 pub use output::{Output, Usage};
