@@ -121,6 +121,7 @@ mod signal;
 mod spawn;
 mod stdio;
 mod transport;
+mod words;
 
 pub use calls::{exit_code, output, read, read_bytes, run};
 pub use command::{Command, Pipeline};
@@ -134,6 +135,12 @@ pub use std::process::ExitStatus;
 #[cfg(unix)]
 pub use stdio::PtySize;
 pub use stdio::Stdio;
+
+/// What [`cmd!`] expands to.
+#[doc(hidden)]
+pub mod __words {
+    pub use crate::words::{Value, check, command, list, one};
+}
 
 /// The README's examples run too.
 #[cfg(doctest)]

@@ -139,7 +139,7 @@ impl Members {
 fn join(mut members: Vec<Output>, pipefail: bool, elapsed: Duration, command: String) -> Output {
     let last = members.len() - 1;
     let failed =
-        |place: usize, status: ExitStatus| !status.success() && !(place < last && nobody_read_on(status));
+        |place: usize, status: ExitStatus| !(status.success() || place < last && nobody_read_on(status));
     let decisive = match pipefail {
         true => members.iter().enumerate().position(|(place, member)| failed(place, member.status)),
         false => None,
