@@ -132,7 +132,9 @@ impl Output {
     /// What each member of a [`Pipeline`](crate::Pipeline) left, in their order; empty for a single program.
     ///
     /// Each has its own status, stderr, times, and descriptors beside 1 and 2. What the last one wrote to stdout is not in
-    /// its own output, but in that of the whole.
+    /// its own output, but in that of the whole. There `status` is that of the member that
+    /// [decides](crate::Pipeline#who-has-failed), `stderr` has what all wrote to it, one after the other, and
+    /// [`usage`](Self::usage) is the sum of the times and the greatest peak.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {

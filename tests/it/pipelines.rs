@@ -46,6 +46,22 @@ fn three_programs() {
 }
 
 #[test]
+fn many_at_once() {
+    everywhere(|| async {
+        let many = (0..40).map(|n: usize| {
+            let (size, out) = (n * 10_000, format!("out:{}", n * 10_000));
+            let promise = helper(&[&out, "err:1000"]).pipe(cat()).pipe(cat()).output();
+            async move {
+                let output = promise.await.expect("a value");
+                assert!(output.status.success() && output.stdout == pattern(size), "{output:?}");
+                assert_eq!(output.stderr.len(), 1000);
+            }
+        });
+        futures::future::join_all(many).await;
+    });
+}
+
+#[test]
 fn every_verb() {
     everywhere(|| async {
         let pass = |script| sh(script).pipe(cat());
