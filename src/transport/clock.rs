@@ -20,6 +20,8 @@ pub(crate) struct Bounds {
     pub(crate) timeout: Option<Duration>,
     /// Without a byte on any descriptor.
     pub(crate) idle: Option<Duration>,
+    /// Whose bytes count beside its own; of members of a pipeline.
+    pub(crate) activity: Option<Activity>,
     /// From the exit to the end.
     pub(crate) drain: Option<Duration>,
     /// Between the polite signal and SIGKILL.
@@ -39,21 +41,45 @@ impl Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Bounds { timeout: None, idle: None, drain: None, grace: Duration::from_secs(2), limits: Vec::new() }
+        Bounds {
+            timeout: None,
+            idle: None,
+            activity: None,
+            drain: None,
+            grace: Duration::from_secs(2),
+            limits: Vec::new(),
+        }
     }
 }
 
-/// Counts the bytes that moved on any descriptor, also on those that the user has taken out.
+/// Counts the bytes that moved on any descriptor of a child, also on those that the user has taken out.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Activity(Arc<AtomicU64>);
+pub(crate) struct Activity {
+    own: Arc<AtomicU64>,
+    /// Of all children that count as one.
+    whole: Option<Arc<AtomicU64>>,
+}
 
 impl Activity {
-    pub(super) fn moved(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// The same, and part of a whole.
+    pub(super) fn within(self, whole: Option<&Activity>) -> Self {
+        Activity { whole: whole.map(|whole| whole.own.clone()), ..self }
     }
 
+    pub(super) fn moved(&self, bytes: usize) {
+        for count in [Some(&self.own), self.whole.as_ref()].into_iter().flatten() {
+            count.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Of this child.
+    #[cfg(feature = "tracing")]
     pub(super) fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.own.load(Ordering::Relaxed)
+    }
+
+    fn count_of_whole(&self) -> u64 {
+        self.whole.as_ref().unwrap_or(&self.own).load(Ordering::Relaxed)
     }
 }
 
@@ -148,7 +174,7 @@ impl Clock {
 
 impl Idle {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let count = self.activity.count();
+        let count = self.activity.count_of_whole();
         if count != self.seen {
             (self.seen, self.since) = (count, Instant::now());
         }

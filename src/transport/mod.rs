@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Refusal;
 use crate::output::Exit;
-use crate::protocol::{Direction, Ending, Next, Notice, Piece, Protocol, Slot};
+use crate::protocol::{Direction, Ending, Fault, Next, Notice, Piece, Protocol, Slot};
 #[cfg(unix)]
 use crate::spawn::resize;
 use crate::spawn::{Child, Launch, Remote, spawn};
@@ -119,7 +119,8 @@ impl Transport {
         let started = Instant::now();
         let spawned = spawn(launch)?;
         flows.trace.started(spawned.child.pid());
-        let activity = flows.trace.activity().or_else(|| flows.bounds.idle.is_some().then(Activity::default));
+        let counted = flows.trace.activity().or_else(|| flows.bounds.idle.is_some().then(Activity::default));
+        let activity = counted.map(|activity| activity.within(flows.bounds.activity.as_ref()));
         let terminal = Terminal::new(Mutex::new(spawned.ours.terminal));
         let task = Task::default();
         let mut channels = Vec::with_capacity(spawned.ours.pipes.len());
@@ -465,6 +466,19 @@ impl Transport {
 
 /// What a living child is asked for.
 impl Transport {
+    /// What went wrong, once that is known.
+    pub(crate) fn fault(&self) -> Option<&Fault> {
+        self.protocol.fault()
+    }
+
+    /// Ends the child as if it were late, because of what somebody else did.
+    pub(crate) fn stop(&mut self, at_once: bool) {
+        if at_once {
+            self.grace = Duration::ZERO;
+        }
+        self.protocol.timed_out();
+    }
+
     /// Lets the child run on when this is dropped.
     pub(crate) fn let_run(&mut self) {
         self.child.let_run();
