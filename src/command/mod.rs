@@ -23,8 +23,8 @@ use crate::transport::Bounds;
 /// run again, and several runs may be alive at once.
 ///
 /// The child starts with no signal blocked or ignored, and with exactly the descriptors that were named
-/// here plus 0, 1 and 2, whatever else the parent has open ([`inherit_fds`](Self::inherit_fds) changes
-/// that).
+/// here plus 0, 1 and 2, whatever else the parent has open.
+#[cfg_attr(unix, doc = "[`inherit_fds`](Self::inherit_fds) changes that.")]
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -38,6 +38,11 @@ use crate::transport::Bounds;
 /// # Cancellation
 /// Dropping a command touches none of the children it has started. It closes the descriptors and wipes
 /// the secrets that were given to it, as soon as no run uses them any more.
+///
+/// # Platform
+/// On Windows descriptors are 0, 1 and 2, and there are no signals to block or ignore. `fd`, `inherit_fds`, `arg0`,
+/// `uid`, `gid`, `groups`, `umask` and `pty` are Unix's. A child also inherits every handle that another part of
+/// the parent has marked inheritable.
 pub struct Command {
     program: OsString,
     arg0: Option<OsString>,

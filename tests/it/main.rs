@@ -43,3 +43,5 @@ mod talk;
 mod terminal;
 #[cfg(windows)]
 mod windows;
+#[cfg(windows)]
+mod windows_ends;
