@@ -111,14 +111,26 @@
 //!
 //! On Linux (with pidfd and glibc 2.34) a child is started by `posix_spawn`, which shares the parent's memory
 //! until the program runs; nothing is ever forked, so the parent's size does not matter. Elsewhere, and for
-//! [`uid`](Command::uid), [`gid`](Command::gid), [`groups`](Command::groups) and [`umask`](Command::umask),
+#![cfg_attr(
+    unix,
+    doc = "[`uid`](Command::uid), [`gid`](Command::gid), [`groups`](Command::groups) and [`umask`](Command::umask),"
+)]
+#![cfg_attr(not(unix), doc = "`uid`, `gid`, `groups` and `umask` (which only Unix has),")]
 //! async-process starts it. Pipes and the exit are watched by async-io's reactor, one thread for the whole
 //! program, started at the first call; async-process adds one of its own where it is used. No signal handler is
 //! installed on the first way; async-process may install one for SIGCHLD.
 //!
-//! On Windows, where descriptors are 0, 1 and 2, pipes are waited for on threads of the `blocking` crate's
-//! pool: one for each pipe that has nothing to read or no room to write. A program is found as std finds it
-//! there, and a child also inherits what other parts of the program have marked inheritable.
+//! On Windows std starts the child, and async-io waits for its end. Pipes are waited for on threads of the
+//! `blocking` crate's pool: one for each pipe that has nothing to read or no room to write.
+//!
+//! # What Windows does not have
+//!
+//! Descriptors are 0, 1 and 2 there. There is no `Command::fd`, `inherit_fds`, `arg0`, `uid`, `gid`, `groups`,
+//! `umask` and `pty`, no `Stdio::parent_fd`, no `Process::resize`, and no `gpg`. Every signal ends the child at
+//! once; a [`new_group`](Command::new_group) is a job object. A program is found as std finds it there, and a
+//! child also inherits what other parts of the program have marked inheritable.
+//!
+//! # What the child inherits
 //!
 //! The child starts with no signal blocked or ignored, and gets exactly the descriptors that were named.
 //!

@@ -18,7 +18,11 @@ use zeroize::Zeroizing;
 /// | --- | --- | --- |
 /// | [`inherit`](Self::inherit) | the parent's descriptor of the same number | the same integer |
 /// | [`null`](Self::null) | the null device | |
-/// | [`parent_fd`](Self::parent_fd), `From<OwnedFd>`, `From<File>`, … | that open file | an integer |
+#[cfg_attr(
+    unix,
+    doc = "| [`parent_fd`](Self::parent_fd), `From<OwnedFd>`, `From<File>`, … | that open file | an integer |"
+)]
+#[cfg_attr(not(unix), doc = "| `From<File>`, … | that open file | an integer |")]
 /// | [`output`](Self::output) | a pipe out of the child, captured | `"r"` |
 /// | [`bytes`](Self::bytes), [`secret`](Self::secret) | a pipe with these bytes, then end of file | `"w"`, write, close |
 /// | [`reader`](Self::reader) | a pipe fed from an `AsyncRead` | `registerProducer` |
@@ -33,6 +37,9 @@ use zeroize::Zeroizing;
 ///
 /// A child that does not read its input is no error: the feed ends quietly when the child closes its
 /// end (`EPIPE`).
+///
+/// # Platform
+/// Windows has 0, 1 and 2, and no `parent_fd`: a `File` is given, or one that was duplicated with `try_clone`.
 ///
 /// ```
 /// # futures::executor::block_on(async {

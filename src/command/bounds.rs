@@ -87,6 +87,9 @@ impl Command {
     ///
     /// A child that obeys ends at once. With zero there is no polite signal.
     ///
+    /// # Platform
+    /// Windows has no polite signal: the child is ended at once, whatever the grace.
+    ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use std::time::Duration;
@@ -173,8 +176,8 @@ impl Command {
     /// ```
     ///
     /// # Platform
-    /// Unix.
-    #[cfg(unix)]
+    /// On Windows the group is a job object, which the child is put into before it runs; nobody can leave it. All
+    /// of its processes are ended at once, and Ctrl-C at the console reaches them.
     pub fn new_group(&mut self) -> &mut Self {
         self.new_group = true;
         self

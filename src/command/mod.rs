@@ -26,8 +26,8 @@ pub use pipeline::Pipeline;
 /// run again, and several runs may be alive at once.
 ///
 /// The child starts with no signal blocked or ignored, and with exactly the descriptors that were named
-/// here plus 0, 1 and 2, whatever else the parent has open ([`inherit_fds`](Self::inherit_fds) changes
-/// that).
+/// here plus 0, 1 and 2, whatever else the parent has open.
+#[cfg_attr(unix, doc = "[`inherit_fds`](Self::inherit_fds) changes that.")]
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -41,6 +41,11 @@ pub use pipeline::Pipeline;
 /// # Cancellation
 /// Dropping a command touches none of the children it has started. It closes the descriptors and wipes
 /// the secrets that were given to it, as soon as no run and no clone uses them any more.
+///
+/// # Platform
+/// On Windows descriptors are 0, 1 and 2, and there are no signals to block or ignore. `fd`, `inherit_fds`, `arg0`,
+/// `uid`, `gid`, `groups`, `umask` and `pty` are Unix's. A child also inherits every handle that another part of
+/// the parent has marked inheritable.
 #[derive(Clone)]
 pub struct Command {
     program: OsString,
@@ -59,7 +64,6 @@ pub struct Command {
     terminal: Option<PtySize>,
     inherit_fds: bool,
     bounds: Bounds,
-    #[cfg(unix)]
     new_group: bool,
     fail_on_stderr: bool,
     hide_args: bool,
@@ -79,6 +83,10 @@ impl Command {
     /// A `program` with a slash is taken as it is, counted from [`current_dir`](Self::current_dir) where
     /// it is relative. Any other is looked up in the child's `PATH` where this command sets one, else in
     /// the parent's.
+    ///
+    /// # Platform
+    /// On Windows a program that no `PATH` of this command has is then looked for in the folder of the parent's
+    /// program and in the system's folders, before the parent's `PATH`; `.exe` is added where it is missing.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -101,7 +109,6 @@ impl Command {
             terminal: None,
             inherit_fds: false,
             bounds: Bounds::default(),
-            #[cfg(unix)]
             new_group: false,
             fail_on_stderr: false,
             hide_args: false,
@@ -110,6 +117,10 @@ impl Command {
     }
 
     /// Adds one argument. No shell is involved: it arrives as it is.
+    ///
+    /// # Platform
+    /// Windows has one command line, which std quotes in the way that nearly all programs take it apart; `cmd` does
+    /// it in its own.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -194,8 +205,8 @@ impl Command {
 
     /// The child's working directory.
     ///
-    /// It is entered before the program is looked up, so that a relative program counts from it, and
-    /// before [`uid`](Self::uid) takes effect.
+    /// It is entered before the program is looked up, so that a relative program counts from it.
+    #[cfg_attr(unix, doc = "[`uid`](Self::uid) takes effect after that.")]
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -343,7 +354,8 @@ impl Command {
     ///
     /// With `false` the child runs on and is reaped when it ends, as with
     /// [`Promise::detach`](crate::Promise::detach). Its pipes close with the promise: it
-    /// reads end of file, and what it writes to a captured descriptor raises SIGPIPE in it.
+    /// reads end of file, and what it writes to a captured descriptor raises SIGPIPE in it (on Windows such a
+    /// write fails).
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {

@@ -83,7 +83,6 @@ impl Command {
             identity: &self.identity,
             #[cfg(unix)]
             terminal: self.terminal,
-            #[cfg(unix)]
             new_group: self.new_group,
         };
         Transport::start(&launch, wiring.flows)

@@ -35,8 +35,8 @@ impl Writer {
     /// ```
     ///
     /// # Platform
-    /// Unix. Of a terminal ([`pty`](crate::Command::pty)) it resolves once the process has seen its end. On
-    /// Windows only our own closing is seen.
+    /// Unix. Of a terminal (`Command::pty`) it resolves once the process has seen its end. On Windows only our own
+    /// closing is seen.
     pub fn closed(&mut self) -> impl Future<Output = ()> + Send + '_ {
         poll_fn(|cx| self.inlet.poll_watch(cx))
     }

@@ -5,7 +5,8 @@
 //! Two engines hand up the same thing, a [`Child`]:
 //! - *native* (Linux with pidfd and glibc 2.34 or later): `posix_spawn`, which shares the parent's
 //!   memory until the program runs, so the parent's size does not matter.
-//! - *portable* (async-process): everywhere else, and for what `posix_spawn` cannot say.
+//! - *portable* (async-process; on Windows std and async-io): everywhere else, and for what `posix_spawn`
+//!   cannot say.
 //!
 //! Rule: every descriptor that is needed is open before a child exists; what fails after that kills
 //! and reaps the child before the error is told.
@@ -14,6 +15,8 @@
 mod fds;
 #[cfg(windows)]
 mod handles;
+#[cfg(windows)]
+mod job;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod native;
 mod orphan;
@@ -71,8 +74,7 @@ pub(crate) struct Launch<'a> {
     /// The child's descriptors 0, 1 and 2 are a terminal of this size; the ends name none of them.
     #[cfg(unix)]
     pub(crate) terminal: Option<PtySize>,
-    /// The child leads a process group, and what is sent to it is sent to all of them.
-    #[cfg(unix)]
+    /// The child leads a process group, or a job on Windows, and what is sent to it is sent to all of them.
     pub(crate) new_group: bool,
 }
 
@@ -301,7 +303,7 @@ impl Engine {
             #[cfg(unix)]
             Engine::Lost => {}
             #[cfg(windows)]
-            Engine::Windows(_) => {}
+            Engine::Windows(child) => child.release(),
         }
     }
 }

@@ -1,7 +1,10 @@
-//! The portable engine on Windows: std finds the program, quotes its arguments and starts it;
-//! async-process waits. Descriptors are 0, 1 and 2.
+//! The engine on Windows: std finds the program, quotes its arguments and starts it; async-io waits, in the
+//! way that async-process has it wait there. Descriptors are 0, 1 and 2.
 //!
 //! Refuses to know how a pipe is read without waiting: see the transport.
+//!
+//! async-process itself is not used: where it cannot watch what it has just started (the system has no memory
+//! left to wait for one more process), it forgets the handle, and the child runs on.
 //!
 //! What differs from Unix:
 //! - A program without a path is looked for in the child's `PATH`, then where Windows looks first (this
@@ -11,16 +14,16 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::future::Future;
 use std::io;
 use std::os::windows::io::{AsHandle, BorrowedHandle, OwnedHandle};
+use std::os::windows::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::process::{ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::{fmt, fs};
 
+use async_io::os::windows::Waitable;
 use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_BAD_EXE_FORMAT, ERROR_DIRECTORY, ERROR_ELEVATION_REQUIRED,
     ERROR_EXE_MACHINE_TYPE_MISMATCH, ERROR_FILE_NOT_FOUND, ERROR_FILENAME_EXCED_RANGE, ERROR_INVALID_NAME,
@@ -28,6 +31,7 @@ use windows_sys::Win32::Foundation::{
 };
 
 use super::handles::{Pipe, nothing, pipe};
+use super::job::{Job, SUSPENDED};
 use super::{End, Engine, Launch, Ours};
 use crate::error::{InvalidReason, Refusal, SpawnReason};
 use crate::output::Exit;
@@ -36,14 +40,18 @@ use crate::signal::Signal;
 /// A child of this engine.
 pub(super) struct Handle {
     pid: u32,
-    /// Emptied when the status was taken, which closes the process's handle. Held while it is taken and
-    /// while the child is killed: the handle keeps the process from being mistaken for another.
+    /// Emptied when the status was taken, which closes the process's handles. Held while it is taken and
+    /// while the child is killed: a handle keeps the process from being mistaken for another.
     running: Mutex<Option<Running>>,
+    /// Of the child and what it has started, where one was asked for. Emptied when nothing is to be sent to
+    /// them any more.
+    job: Mutex<Option<Job>>,
 }
 
 struct Running {
-    status: Pin<Box<dyn Future<Output = io::Result<ExitStatus>> + Send>>,
-    child: async_process::Child,
+    child: Child,
+    /// Another handle of the process, ready once it has exited.
+    exited: Waitable<OwnedHandle>,
 }
 
 impl fmt::Debug for Handle {
@@ -58,47 +66,82 @@ impl Handle {
     }
 
     pub(super) fn poll_exit(&self, cx: &mut Context<'_>) -> Poll<Exit> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(child) = &mut *running else { return Poll::Ready(Exit::Lost) };
-        let exit = match ready!(child.status.as_mut().poll(cx)) {
-            Ok(status) => Exit::Reaped(status, None),
-            Err(_) => Exit::Lost,
+        let mut running = lock(&self.running);
+        let Some(Running { child, exited }) = &mut *running else { return Poll::Ready(Exit::Lost) };
+        let exit = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break Exit::Reaped(status, None),
+                Ok(None) => {}
+                Err(_) => break Exit::Lost,
+            }
+            if ready!(exited.poll_ready(cx)).is_err() {
+                break Exit::Lost;
+            }
         };
         *running = None;
         Poll::Ready(exit)
     }
 
-    /// Ends the child with exit code 1, whatever the signal; `false` where it was reaped already.
+    /// Ends the child, or its whole job, with exit code 1, whatever the signal; `false` where it was reaped
+    /// already, and nobody is left in the job.
     pub(super) fn signal(&self, signal: Signal) -> io::Result<bool> {
         if ![Signal::INT, Signal::TERM, Signal::KILL].contains(&signal) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        match &mut *self.running.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(running) => running.child.kill().map(|()| true),
-            None => Ok(false),
+        let ended = lock(&self.job).as_ref().map(Job::end).transpose()?;
+        match (&mut *lock(&self.running), ended) {
+            (Some(_), Some(_)) => Ok(true),
+            (Some(running), None) => running.child.kill().map(|()| true),
+            (None, ended) => Ok(ended.unwrap_or(false)),
         }
+    }
+
+    /// Nothing is to be sent to the job any more.
+    pub(super) fn release(&self) {
+        *lock(&self.job) = None;
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Starts a child.
-///
-/// Where async-process cannot watch what it has just started (the system has no memory left to wait for
-/// one more process), the child runs on: async-process has forgotten its handle by then.
 pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Engine, Ours), Refusal> {
     refuse_nul(launch)?;
     let mut wiring = Wiring::new(launch)?;
+    let job = launch.new_group.then(Job::new).transpose().map_err(os)?;
     let program = program(launch.program, launch.cwd);
-    let mut command = async_process::Command::new(&program);
+    let mut command = Command::new(&program);
     command.args(launch.args).env_clear().envs(launch.env.iter().map(|(name, value)| (name, value)));
     if let Some(cwd) = launch.cwd {
         command.current_dir(cwd);
     }
     let [stdin, stdout, stderr] = [0, 1, 2].map(|n| wiring.stdio(n));
     command.stdin(stdin).stdout(stdout).stderr(stderr);
+    if job.is_some() {
+        command.creation_flags(SUSPENDED);
+    }
     let mut child = command.spawn().map_err(|error| explain(error, &program, launch))?;
-    let status = Box::pin(child.status());
-    let handle = Handle { pid: child.id(), running: Mutex::new(Some(Running { status, child })) };
+    let watched = watch(&child).and_then(|exited| {
+        job.as_ref().map_or(Ok(()), |job| job.take_in(&child))?;
+        Ok(exited)
+    });
+    let exited = match watched {
+        Ok(exited) => exited,
+        Err(error) => {
+            // We started it, so this is permitted.
+            let _: io::Result<()> = child.kill();
+            return Err(os(error));
+        }
+    };
+    let pid = child.id();
+    let handle = Handle { pid, running: Mutex::new(Some(Running { child, exited })), job: Mutex::new(job) };
     Ok((Engine::Windows(handle), Ours { pipes: wiring.pipes, terminal: None }))
+}
+
+fn watch(child: &Child) -> io::Result<Waitable<OwnedHandle>> {
+    Waitable::new(child.as_handle().try_clone_to_owned()?)
 }
 
 /// Windows ends every text at a NUL; std refuses it too, but cannot say where it is.

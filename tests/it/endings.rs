@@ -2,7 +2,9 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use reaped::{Command, Error, Stdio};
+#[cfg(target_os = "linux")]
+use reaped::Command;
+use reaped::{Error, Stdio};
 
 #[cfg(target_os = "linux")]
 use super::support::alone;

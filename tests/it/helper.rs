@@ -14,7 +14,7 @@
 //! | `exit:N` | exits |
 //! | `lines` | tells its working directory and its environment, one thing a line (Windows) |
 //! | `nothing` | writes no bytes at all to stdout, which a pipe on Windows can tell (Windows) |
-//! | `leave:MS` | starts a child that sleeps, and does not wait for it (Windows) |
+//! | `leave:MS`, `leave:MS:FD` | starts a child that sleeps, does not wait for it, and tells FD its process id (Windows) |
 
 #[cfg(unix)]
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -77,7 +77,10 @@ fn take(step: &str) {
         #[cfg(windows)]
         "leave" => {
             let mut child = std::process::Command::new(std::env::current_exe().expect("this binary"));
-            child.args(["--helper", &format!("sleep:{first}")]).spawn().expect("it starts");
+            let child = child.args(["--helper", &format!("sleep:{first}")]).spawn().expect("it starts");
+            if !second.is_empty() {
+                write_all(number(second) as i32, format!("{}\n", child.id()).as_bytes());
+            }
         }
         "exit" => std::process::exit(number(first) as i32),
         _ => panic!("no such step: {step}"),

@@ -49,3 +49,5 @@ mod terminal;
 mod tracing;
 #[cfg(windows)]
 mod windows;
+#[cfg(windows)]
+mod windows_ends;

@@ -349,7 +349,7 @@ fn dropping_a_promise_kills() {
 }
 
 /// Whether there is a process of that number that has not exited.
-fn runs(pid: u32) -> bool {
+pub fn runs(pid: u32) -> bool {
     use windows_sys::Win32::Foundation::{CloseHandle, WAIT_TIMEOUT};
     use windows_sys::Win32::System::Threading::{OpenProcess, PROCESS_SYNCHRONIZE, WaitForSingleObject};
     let process = unsafe { OpenProcess(PROCESS_SYNCHRONIZE, 0, pid) };

@@ -1,0 +1,120 @@
+//! A job object, which is what Windows has in place of a process group.
+//!
+//! Refuses to know when a job is to end, and what its processes do.
+//!
+//! Rule: a process is in its job before it runs its first instruction. It is started suspended, put into the
+//! job, and then let run; so nothing that it ever starts is outside.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::process::Child;
+use std::ptr;
+
+use windows_sys::Win32::Foundation::{ERROR_NO_MORE_FILES, INVALID_HANDLE_VALUE};
+use windows_sys::Win32::System::Diagnostics::ToolHelp::{
+    CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
+};
+use windows_sys::Win32::System::JobObjects::{
+    AssignProcessToJobObject, CreateJobObjectW, JOBOBJECT_BASIC_ACCOUNTING_INFORMATION,
+    JobObjectBasicAccountingInformation, QueryInformationJobObject, TerminateJobObject,
+};
+use windows_sys::Win32::System::Threading::{
+    CREATE_SUSPENDED, OpenThread, ResumeThread, THREAD_SUSPEND_RESUME,
+};
+
+/// With this flag a process starts suspended.
+pub(super) const SUSPENDED: u32 = CREATE_SUSPENDED;
+
+/// A job of its own. Closing it ends nobody.
+#[derive(Debug)]
+pub(super) struct Job(OwnedHandle);
+
+impl Job {
+    pub(super) fn new() -> io::Result<Self> {
+        // SAFETY: null means no attributes, and no name that others could find it by.
+        let job = unsafe { CreateJobObjectW(ptr::null(), ptr::null()) };
+        if job.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: just made, and nobody else's.
+        Ok(Job(unsafe { OwnedHandle::from_raw_handle(job) }))
+    }
+
+    /// Takes in a process that was started suspended, and lets it run.
+    pub(super) fn take_in(&self, child: &Child) -> io::Result<()> {
+        // SAFETY: both handles are open.
+        if unsafe { AssignProcessToJobObject(self.0.as_raw_handle(), child.as_raw_handle()) } == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        resume(child)
+    }
+
+    /// Ends every process of the job with exit code 1; `false` where there is none.
+    pub(super) fn end(&self) -> io::Result<bool> {
+        if self.is_empty()? {
+            return Ok(false);
+        }
+        // SAFETY: an open handle.
+        if unsafe { TerminateJobObject(self.0.as_raw_handle(), 1) } == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(true)
+    }
+
+    fn is_empty(&self) -> io::Result<bool> {
+        let mut answer = JOBOBJECT_BASIC_ACCOUNTING_INFORMATION::default();
+        let length = size_of_val(&answer) as u32;
+        let place = (&raw mut answer).cast();
+        let (job, none) = (self.0.as_raw_handle(), ptr::null_mut());
+        // SAFETY: room for an answer of the length that is told; how much was written is not asked for.
+        let asked = unsafe {
+            QueryInformationJobObject(job, JobObjectBasicAccountingInformation, place, length, none)
+        };
+        if asked == 0 { Err(io::Error::last_os_error()) } else { Ok(answer.ActiveProcesses == 0) }
+    }
+}
+
+/// Lets a process run that was started suspended.
+///
+/// std keeps the handle of its first thread to itself (`main_thread_handle` is unstable), so the system is asked
+/// for the threads of the process. It has that one, and perhaps some that a debugger or a virus scanner has put
+/// in, which lose nothing.
+fn resume(child: &Child) -> io::Result<()> {
+    // SAFETY: takes no pointer. It lists the threads of all processes, whatever number is given.
+    let list = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) };
+    if list == INVALID_HANDLE_VALUE {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just made, and nobody else's.
+    let list = unsafe { OwnedHandle::from_raw_handle(list) };
+    let mut thread = THREADENTRY32 { dwSize: size_of::<THREADENTRY32>() as u32, ..THREADENTRY32::default() };
+    let mut resumed = false;
+    // SAFETY: room for one entry, whose size it tells.
+    let mut more = unsafe { Thread32First(list.as_raw_handle(), &mut thread) };
+    while more != 0 {
+        // The number is the child's for as long as its handle is open.
+        if thread.th32OwnerProcessID == child.id() {
+            resume_thread(thread.th32ThreadID)?;
+            resumed = true;
+        }
+        // SAFETY: as above.
+        more = unsafe { Thread32Next(list.as_raw_handle(), &mut thread) };
+    }
+    if resumed { Ok(()) } else { Err(io::Error::from_raw_os_error(ERROR_NO_MORE_FILES as i32)) }
+}
+
+fn resume_thread(number: u32) -> io::Result<()> {
+    // SAFETY: takes no pointer; the thread is not inherited.
+    let thread = unsafe { OpenThread(THREAD_SUSPEND_RESUME, 0, number) };
+    if thread.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just opened, and nobody else's.
+    let thread = unsafe { OwnedHandle::from_raw_handle(thread) };
+    // SAFETY: an open handle.
+    match unsafe { ResumeThread(thread.as_raw_handle()) } {
+        u32::MAX => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
