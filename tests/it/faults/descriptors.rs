@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use reaped::{Command, Stdio};
 
-use super::{CALLS, block_on, each_alone, no_child, works};
+use super::{Traces, all_calls, block_on, each_alone, no_child, works};
 use crate::support::{descriptors, eventually, helper, warm_up};
 
 /// Runs the body with those of 0, 1 and 2 closed whose bit is set.
@@ -57,9 +57,7 @@ fn listed(command: &mut Command) -> Vec<(i32, String)> {
 fn check(bits: usize) {
     let open: Vec<(i32, String)> = descriptors().into_iter().filter(|(fd, _)| *fd < 3).collect();
     let ours: Vec<(i32, String)> = open.iter().filter(|(fd, _)| bits & (1 << fd) == 0).cloned().collect();
-    for (kind, call) in CALLS {
-        call().unwrap_or_else(|error| panic!("{kind}: {error}"));
-    }
+    all_calls();
     works();
     no_child();
 
@@ -76,7 +74,10 @@ fn check(bits: usize) {
                 let find = |of: &[(i32, String)]| of.iter().find(|o| o.0 == fd).map(|o| o.1.clone());
                 let (childs, parents) = (find(&listed), find(&open));
                 if pipes & (1 << fd) != 0 {
-                    assert!(childs.as_ref().is_some_and(|name| name.starts_with("pipe:")), "{fd}: {childs:?}");
+                    assert!(
+                        childs.as_ref().is_some_and(|name| name.starts_with("pipe:")),
+                        "{fd}: {childs:?}"
+                    );
                     assert!(!open.iter().any(|o| Some(&o.1) == childs.as_ref()), "{fd}: {childs:?}");
                 } else if bits & (1 << fd) == 0 {
                     assert_eq!(childs, parents, "{fd} of {listed:?}, pipes {pipes:03b}");
@@ -102,11 +103,11 @@ fn closed_from_the_start() {
             // What is a pipe to whoever runs this is another one than ours.
             with_closed(bits, || {
                 check(bits);
-                let before = descriptors();
+                let before = Traces::now();
                 check(bits);
-                eventually("the descriptors are as before", || descriptors() == before);
+                before.are_all(1 << 10);
             });
-            works();
+            // What the reactor had got there is no more.
             "right"
         },
         |verdicts| assert_eq!(verdicts, ["right"; 8]),
@@ -122,13 +123,15 @@ fn closed_later() {
         |bits| {
             warm_up();
             works();
-            let before = descriptors();
+            let before = Traces::now().descriptors;
             with_closed(bits, || {
                 let before = descriptors();
                 let closed = |fd: i32| before.iter().all(|(open, _)| *open != fd);
                 assert!((0..3).all(|fd| closed(fd) == (bits & (1 << fd) != 0)));
                 check(bits);
-                eventually("the descriptors are as before", || descriptors() == before);
+                let before = Traces::now();
+                check(bits);
+                before.are_all(1 << 10);
                 // Closed in the parent, closed in the child.
                 let mut command = helper(&["links:7"]);
                 command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());

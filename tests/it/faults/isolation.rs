@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use reaped::{Command, PtySize, Stdio};
 
-use super::{CALLS, Stop, block_on, fault, meanwhile, no_child, works};
+use super::{Stop, all_calls, block_on, fault, meanwhile, no_child, works};
 use crate::support::{helper, sh, warm_up};
 
 /// How many strangers are to be started while our calls go on.
@@ -69,9 +69,7 @@ fn strangers_never_see_ours() {
         let usual = numbers(&stranger(0));
         let check = |list: Vec<(i32, String)>| assert_eq!(numbers(&list), usual, "{list:?}");
         among_strangers(check, || {
-            for (kind, call) in CALLS {
-                call().unwrap_or_else(|error| panic!("{kind}: {error}"));
-            }
+            all_calls();
             let shared = std::fs::File::open("/dev/null").expect("opens");
             let many: Vec<_> = (0..4)
                 .map(|_| {
@@ -153,9 +151,8 @@ fn inherited_is_what_the_host_left_open() {
         works();
         let left_open = unsafe { OwnedFd::from_raw_fd(libc::fcntl(2, libc::F_DUPFD, 50)) };
         let _closed: OwnedFd = std::fs::File::open("/dev/null").expect("opens").into();
-        let others: Vec<_> = (0..3)
-            .map(|_| sh("exec sleep 1000").stdin(Stdio::input()).spawn().expect("starts"))
-            .collect();
+        let others: Vec<_> =
+            (0..3).map(|_| sh("exec sleep 1000").stdin(Stdio::input()).spawn().expect("starts")).collect();
         let _terminal = Command::new("cat").pty(PtySize::default()).spawn().expect("starts");
         for (mask, umask) in [(false, 0), (true, 0o22)] {
             let mut command = helper(&["links:1"]);

@@ -16,6 +16,7 @@ mod strangers;
 use std::future::Future;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use reaped::{Command, Error, Event, PtySize, SpawnReason, Stdio};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -81,10 +82,20 @@ struct Traces {
 }
 
 impl Traces {
-    /// After all that ended was reaped.
+    /// After all that ended was reaped and forgotten, which other threads do in their own time.
     fn now() -> Self {
         no_child();
-        Traces { descriptors: descriptors(), threads: threads(), bytes: memory::in_use() }
+        let look = || Traces { descriptors: descriptors(), threads: threads(), bytes: memory::in_use() };
+        let mut before = look();
+        loop {
+            std::thread::sleep(Duration::from_millis(50));
+            let still = before.changes(0).is_empty();
+            let now = look();
+            if still && before.bytes <= now.bytes {
+                return now;
+            }
+            before = now;
+        }
     }
 
     /// What there is more, or less, by now. Some memory is the allocator's and the collections' own affair.
@@ -107,16 +118,11 @@ impl Traces {
 
     fn are_all(&self, slack: isize) {
         no_child();
-        let mut changes = Vec::new();
-        let start = std::time::Instant::now();
-        while start.elapsed() < std::time::Duration::from_secs(20) {
-            changes = self.changes(slack);
-            if changes.is_empty() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(5));
+        let start = Instant::now();
+        while !self.changes(slack).is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(20), "left behind: {:#?}", self.changes(slack));
+            std::thread::sleep(Duration::from_millis(5));
         }
-        panic!("left behind: {changes:#?}");
     }
 }
 
@@ -223,7 +229,7 @@ const CALLS: &[(&str, Call)] = &[
     }),
     ("a group with time", || {
         let mut command = Command::new("cat");
-        command.new_group().timeout(std::time::Duration::from_secs(60)).stdin(Stdio::bytes("x"));
+        command.new_group().timeout(Duration::from_secs(60)).stdin(Stdio::bytes("x"));
         assert_eq!(block_on(command.read())?, "x");
         Ok(())
     }),
@@ -253,10 +259,15 @@ const CALLS: &[(&str, Call)] = &[
         assert_eq!(said, b"x");
         Ok(())
     }),
-    ("one that is dropped", || {
-        sh("exec sleep 1000").stdin(Stdio::bytes(vec![0; 1 << 20])).spawn().map(drop)
-    }),
+    ("one that is dropped", || sh("exec sleep 1000").stdin(Stdio::bytes(vec![0; 1 << 20])).spawn().map(drop)),
 ];
+
+/// Each of these, once: also what is only there from the first of its kind on is there then.
+fn all_calls() {
+    for (kind, call) in CALLS {
+        call().unwrap_or_else(|error| panic!("{kind}: {error}"));
+    }
+}
 
 /// A limit of this process, until this is dropped.
 struct Lowered(Resource, Rlimit);

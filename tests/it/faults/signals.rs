@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reaped::{Command, Error, Stdio};
 
-use super::{CALLS, Traces, again_and_again, block_on, fault, meanwhile, no_child, works};
+use super::{Traces, again_and_again, all_calls, block_on, fault, meanwhile, no_child, works};
 use crate::support::{sh, warm_up};
 
 /// All signals that a process may do something about.
@@ -52,9 +52,7 @@ fn a_child_obeys() {
 }
 
 fn everything() {
-    for (kind, call) in CALLS {
-        call().unwrap_or_else(|error| panic!("{kind}: {error}"));
-    }
+    all_calls();
     a_child_starts_afresh();
     a_child_obeys();
 }
@@ -185,7 +183,7 @@ fn one_signal_after_the_other() {
             action.sa_sigaction = nothing as *const () as libc::sighandler_t;
             assert_eq!(libc::sigaction(libc::SIGUSR1, &action, ptr::null_mut()), 0);
         }
-        warm_up();
+        everything();
         works();
         let before = Traces::now();
         let caller = unsafe { libc::pthread_self() };

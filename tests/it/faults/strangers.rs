@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reaped::{Error, Stdio};
 
-use super::{CALLS, again_and_again, block_on, fault, meanwhile, no_child};
+use super::{again_and_again, all_calls, block_on, fault, meanwhile, no_child};
 use crate::support::{eventually, sh};
 
 /// Whoever looks first has the status: the true one, or none at all.
@@ -102,9 +102,7 @@ fn a_thread_forks() {
             };
             meanwhile(forks, || {
                 for _ in 0..5 {
-                    for (kind, call) in CALLS {
-                        call().unwrap_or_else(|error| panic!("{kind}: {error}"));
-                    }
+                    all_calls();
                 }
                 // A program that was just written is busy until the forks are gone that may write it.
                 let dir = tempfile::tempdir().expect("a folder");
