@@ -392,8 +392,12 @@ impl FileActions {
                 },
                 // SAFETY: initialised actions.
                 Action::Close(fd) => unsafe { libc::posix_spawn_file_actions_addclose(&mut actions.0, fd) },
+                // glibc takes no number that is not below the limit of open files; then there is none to spare.
                 // SAFETY: initialised actions, and the function of that name.
-                Action::CloseFrom(fd) => unsafe { (extensions.add_close_from)(&mut actions.0, fd) },
+                Action::CloseFrom(fd) => match unsafe { (extensions.add_close_from)(&mut actions.0, fd) } {
+                    libc::EBADF => libc::EMFILE,
+                    errno => errno,
+                },
             })?;
         }
         if let Some(path) = terminal {
