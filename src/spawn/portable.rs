@@ -187,6 +187,8 @@ fn drive() -> Result<(), Refusal> {
     if *started {
         return Ok(());
     }
+    // What it needs: two descriptors, where it waits for SIGCHLD. It panics without.
+    drop(pipe()?);
     let started_now = catch_unwind(|| {
         let mut driver = Box::pin(async_process::driver());
         // With the first poll it counts as driven, so that no second thread is started.
@@ -322,7 +324,7 @@ impl NewProcess {
                     // SAFETY: nothing in this process uses the number any more.
                     unsafe { libc::close(fd) };
                 }
-                Action::CloseFrom(fd) => close_from(fd, self.highest_open),
+                Action::CloseFrom(fd) => close_from(fd, self.highest_open)?,
             }
         }
         set_close_on_exec(*report, true)
@@ -428,28 +430,26 @@ fn reset_signals() {
 }
 
 #[cfg(target_os = "linux")]
-fn close_from(least: RawFd, _highest: RawFd) {
+fn close_from(least: RawFd, _highest: RawFd) -> Result<(), c_int> {
     // SAFETY: nothing in this process uses the numbers any more.
     let done = unsafe { libc::syscall(libc::SYS_close_range, least, libc::c_uint::MAX, 0) };
     // Linux 5.9 has the call; some sandboxes do not.
-    if done != 0 {
-        close_listed(least);
-    }
+    if done == 0 { Ok(()) } else { close_listed(least) }
 }
 
 /// Closes what the kernel lists as open. The table of a forked process holds still: it has one thread.
+///
+/// Without the list the program is not run: it would have what others left open.
 #[cfg(target_os = "linux")]
-fn close_listed(least: RawFd) {
+fn close_listed(least: RawFd) -> Result<(), c_int> {
     use rustix::fs::{Mode, OFlags, RawDir, open};
     use std::os::fd::AsRawFd;
-    let Ok(list) =
-        open(c"/proc/self/fd", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-    else {
-        return;
-    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let list = open(c"/proc/self/fd", flags, Mode::empty()).map_err(|errno| errno.raw_os_error())?;
     let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
     let mut entries = RawDir::new(&list, &mut buffer);
-    while let Some(Ok(entry)) = entries.next() {
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(|errno| errno.raw_os_error())?;
         let number = entry.file_name().to_bytes().iter().try_fold(0, |number: RawFd, digit| {
             digit.is_ascii_digit().then(|| number * 10 + RawFd::from(digit - b'0'))
         });
@@ -458,20 +458,23 @@ fn close_listed(least: RawFd) {
             unsafe { libc::close(fd) };
         }
     }
+    Ok(())
 }
 
 #[cfg(target_os = "freebsd")]
-fn close_from(least: RawFd, _highest: RawFd) {
+fn close_from(least: RawFd, _highest: RawFd) -> Result<(), c_int> {
     // SAFETY: nothing in this process uses the numbers any more.
     unsafe { libc::closefrom(least) };
+    Ok(())
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
-fn close_from(least: RawFd, highest: RawFd) {
+fn close_from(least: RawFd, highest: RawFd) -> Result<(), c_int> {
     for fd in least..=highest {
         // SAFETY: nothing in this process uses the number any more.
         unsafe { libc::close(fd) };
     }
+    Ok(())
 }
 
 /// The highest open descriptor, and some more for what other threads open until the fork; for systems
