@@ -8,6 +8,11 @@
 //! | `copy:FROM:TO` | copies FD FROM to FD TO until end of file |
 //! | `close:FD` | closes it |
 //! | `fds` | lists its open descriptors, one a line |
+//! | `links:FD` | lists them to FD, number and name, one a line (Linux) |
+//! | `group:own`, `group:join`, `group:session` | leads a group, joins its parent's, leads a session (Linux) |
+//! | `traced` | has its parent trace it: from now on each signal stops it (Linux) |
+//! | `seize:PID` | traces that process, as a debugger does (Linux) |
+//! | `attach:PID` | the same, and stops it (Linux) |
 //! | `signals` | tells its blocked and ignored signals, as the kernel shows them |
 //! | `sleep:MS` | sleeps |
 //! | `raise:N` | sends itself a signal |
@@ -52,6 +57,33 @@ fn take(step: &str) {
             for fd in open_descriptors() {
                 write_all(1, format!("{fd}\n").as_bytes());
             }
+        }
+        #[cfg(target_os = "linux")]
+        "links" => {
+            for fd in open_descriptors() {
+                let name = std::fs::read_link(format!("/proc/self/fd/{fd}")).expect("it is open");
+                write_all(number(first) as i32, format!("{fd} {}\n", name.display()).as_bytes());
+            }
+        }
+        #[cfg(target_os = "linux")]
+        "group" => {
+            let done = match first {
+                "own" => unsafe { libc::setpgid(0, 0) },
+                "join" => unsafe { libc::setpgid(0, libc::getpgid(libc::getppid())) },
+                "session" => unsafe { libc::setsid() },
+                _ => panic!("no such group: {first}"),
+            };
+            assert_ne!(done, -1, "{}", std::io::Error::last_os_error());
+        }
+        #[cfg(target_os = "linux")]
+        "traced" => {
+            assert_eq!(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) }, 0);
+        }
+        #[cfg(target_os = "linux")]
+        "seize" | "attach" => {
+            let request = if verb == "seize" { libc::PTRACE_SEIZE } else { libc::PTRACE_ATTACH };
+            let done = unsafe { libc::ptrace(request, number(first) as libc::pid_t, 0, 0) };
+            assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
         }
         "signals" => {
             let status = std::fs::read_to_string("/proc/self/status").expect("procfs");

@@ -23,6 +23,8 @@ mod endings;
 mod environment;
 #[cfg(unix)]
 mod errors;
+#[cfg(target_os = "linux")]
+mod faults;
 #[cfg(unix)]
 mod gpg;
 #[cfg(target_os = "linux")]

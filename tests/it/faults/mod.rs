@@ -1,0 +1,346 @@
+//! Faults of the host and of the system, made for real where they can be: limits, sandboxes, odd signals, odd
+//! descriptors, strangers, debuggers. After each: the result has the type that says it, no child is left, no
+//! descriptor, no thread and no memory, and the next call works.
+//!
+//! Each fault has a test of its name, in a process of its own.
+
+mod descriptors;
+mod isolation;
+mod leaders;
+mod limits;
+mod memory;
+mod sandbox;
+mod signals;
+mod strangers;
+
+use std::future::Future;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use reaped::{Command, Error, Event, PtySize, SpawnReason, Stdio};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::support::{alone, descriptors, eventually, sh, warm_up};
+
+/// Which engine starts the children that ask for nothing special.
+const NATIVE: bool = cfg!(all(target_env = "gnu", not(reaped_portable)));
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    futures::executor::block_on(future)
+}
+
+/// Runs the body in a process of its own, which ends even where something hangs.
+fn fault(name: &str, body: impl FnOnce()) {
+    alone(&format!("faults::{name}"), || {
+        watch_dog();
+        body();
+    });
+}
+
+/// Ends this process, by SIGALRM, if it hangs.
+fn watch_dog() {
+    unsafe { libc::alarm(120) };
+}
+
+/// Runs the body once for each case, in a process of its own each: for what a process goes through only once. What
+/// they came to is judged in the end.
+fn each_alone(
+    name: &str,
+    cases: Range<usize>,
+    body: impl FnOnce(usize) -> &'static str,
+    judge: impl FnOnce(Vec<String>),
+) {
+    const VARIABLE: &str = "REAPED_TEST_CASE";
+    const MARK: &str = "came to: ";
+    let name = format!("faults::{name}");
+    if let Ok(case) = std::env::var(VARIABLE) {
+        watch_dog();
+        println!("\n{MARK}{}", body(case.parse().expect("a number")));
+        return;
+    }
+    let verdicts = cases.map(|case| {
+        let output = std::process::Command::new(std::env::current_exe().expect("this binary"))
+            .args([&name, "--exact", "--nocapture", "--test-threads=1"])
+            .env(VARIABLE, case.to_string())
+            .output()
+            .expect("the case starts");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let verdict = said.lines().find_map(|line| line.strip_prefix(MARK));
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}, case {case}: {}\n{said}\n{complaint}", output.status);
+        verdict.unwrap_or_else(|| panic!("{name}, case {case}: no verdict\n{said}\n{complaint}")).to_owned()
+    });
+    judge(verdicts.collect());
+}
+
+/// What a process has of what calls may leave behind.
+struct Traces {
+    descriptors: Vec<(i32, String)>,
+    threads: usize,
+    bytes: isize,
+}
+
+impl Traces {
+    /// After all that ended was reaped and forgotten, which other threads do in their own time.
+    fn now() -> Self {
+        no_child();
+        let look = || Traces { descriptors: descriptors(), threads: threads(), bytes: memory::in_use() };
+        let mut before = look();
+        loop {
+            std::thread::sleep(Duration::from_millis(50));
+            let still = before.changes(0).is_empty();
+            let now = look();
+            if still && before.bytes <= now.bytes {
+                return now;
+            }
+            before = now;
+        }
+    }
+
+    /// What there is more, or less, by now. Some memory is the allocator's and the collections' own affair.
+    fn changes(&self, slack: isize) -> Vec<String> {
+        // First of all, since the rest is told in strings.
+        let grown = memory::in_use() - self.bytes;
+        let mut changes = Vec::new();
+        let descriptors = descriptors();
+        if descriptors != self.descriptors {
+            changes.push(format!("descriptors: {:?} became {descriptors:?}", self.descriptors));
+        }
+        if threads() != self.threads {
+            changes.push(format!("threads: {} became {}", self.threads, threads()));
+        }
+        if grown > slack {
+            changes.push(format!("memory: {grown} bytes more"));
+        }
+        changes
+    }
+
+    fn are_all(&self, slack: isize) {
+        no_child();
+        let start = Instant::now();
+        while !self.changes(slack).is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(20), "left behind: {:#?}", self.changes(slack));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Runs a fault again and again. Each time no child is left and the next call works; and the second half of the
+/// rounds leaves nothing that the first half has not left.
+fn again_and_again(rounds: usize, mut fault: impl FnMut()) {
+    warm_up();
+    let mut once = || {
+        fault();
+        no_child();
+        works();
+    };
+    (0..rounds).for_each(|_| once());
+    let before = Traces::now();
+    (0..rounds).for_each(|_| once());
+    // Less than anything that each round leaves, if it is but a box.
+    before.are_all(8 * rounds as isize);
+}
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").expect("procfs").count()
+}
+
+/// Waits until this process has no child, as the system sees it. Reaps none itself.
+fn no_child() {
+    eventually("there is no child", || !has_children());
+}
+
+fn has_children() -> bool {
+    let options = libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT;
+    let mut info = unsafe { std::mem::zeroed::<libc::siginfo_t>() };
+    let asked = unsafe { libc::waitid(libc::P_ALL, 0, &mut info, options) };
+    asked == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ECHILD)
+}
+
+/// Does the body while another thread does its own thing over and over.
+fn meanwhile(stranger: impl Fn() + Sync, body: impl FnOnce()) {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _stop = Stop(&stop);
+            while !stop.load(Ordering::Relaxed) {
+                stranger();
+            }
+        });
+        let _stop = Stop(&stop);
+        body();
+    });
+}
+
+/// Told when this is dropped, also where there was a panic.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The next call: all of it, in the right way.
+fn works() {
+    let mut command = sh("cat; cat <&3 >&4; exit 7");
+    command.stdin(Stdio::bytes("in")).fd(3, Stdio::bytes("three")).fd(4, Stdio::output());
+    let output = block_on(command.output()).expect("the next call works");
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(7), &b"in"[..]), "{output:?}");
+    assert_eq!(output.fd(4), Some(&b"three"[..]));
+}
+
+type Call = fn() -> Result<(), Error>;
+
+/// Calls of every kind, each of which needs something else of the system. What does not fail is right.
+const CALLS: &[(&str, Call)] = &[
+    ("nothing of its own", || block_on(Command::new("true").run())),
+    ("bytes in and out", || {
+        let said = block_on(Command::new("cat").stdin(Stdio::bytes("x\ny")).read())?;
+        assert_eq!(said, "x\ny");
+        Ok(())
+    }),
+    ("many pipes", || {
+        let mut command = sh("env echo out; env echo err >&2; cat <&3 >&4; exec cat <&6 >&5");
+        for fd in [3, 6] {
+            command.fd(fd, Stdio::bytes(fd.to_string()));
+        }
+        let output = block_on(command.fd(4, Stdio::output()).fd(5, Stdio::output()).output())?.check()?;
+        assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+        assert_eq!((output.fd(4), output.fd(5)), (Some(&b"3"[..]), Some(&b"6"[..])));
+        Ok(())
+    }),
+    ("two swapped", || {
+        let (first, second) = (Stdio::bytes("first"), Stdio::bytes("second"));
+        let mut command = sh("cat <&4; exec cat <&3");
+        assert_eq!(block_on(command.fd(3, second).fd(4, first).read())?, "firstsecond");
+        Ok(())
+    }),
+    ("one pipe for both", || {
+        let mut command = sh("env echo out; exec env echo err >&2");
+        assert_eq!(block_on(command.stderr(Stdio::same_as(1)).read())?, "out\nerr");
+        Ok(())
+    }),
+    ("a folder and others inherited", || {
+        let mut command = Command::new("pwd");
+        assert_eq!(block_on(command.current_dir("/").inherit_fds(true).read())?, "/");
+        Ok(())
+    }),
+    ("a group with time", || {
+        let mut command = Command::new("cat");
+        command.new_group().timeout(Duration::from_secs(60)).stdin(Stdio::bytes("x"));
+        assert_eq!(block_on(command.read())?, "x");
+        Ok(())
+    }),
+    ("a terminal", || {
+        let mut command = Command::new("echo");
+        let output = block_on(command.arg("x").pty(PtySize::default()).output())?.check()?;
+        assert_eq!(output.stdout, b"x\r\n");
+        Ok(())
+    }),
+    ("another mask of modes", || {
+        // What posix_spawn cannot say.
+        let said = block_on(Command::new("cat").umask(0o27).stdin(Stdio::bytes("x")).read())?;
+        assert_eq!(said, "x");
+        Ok(())
+    }),
+    ("talk", || {
+        let mut process = Command::new("cat").spawn()?;
+        let mut writer = process.writer(0).expect("a pipe");
+        block_on(futures::AsyncWriteExt::write_all(&mut writer, b"x")).expect("it reads");
+        let mut said = Vec::new();
+        while let Some(event) = block_on(process.next()) {
+            if let Event::Data { data, .. } = event {
+                said.extend(data);
+                block_on(futures::AsyncWriteExt::close(&mut writer)).expect("it is open");
+            }
+        }
+        assert_eq!(said, b"x");
+        Ok(())
+    }),
+    ("one that is dropped", || sh("exec sleep 1000").stdin(Stdio::bytes(vec![0; 1 << 20])).spawn().map(drop)),
+];
+
+/// Each of these, once: also what is only there from the first of its kind on is there then.
+fn all_calls() {
+    for (kind, call) in CALLS {
+        call().unwrap_or_else(|error| panic!("{kind}: {error}"));
+    }
+}
+
+/// A limit of this process, until this is dropped.
+struct Lowered(Resource, Rlimit);
+
+impl Lowered {
+    fn new(resource: Resource, current: u64) -> Self {
+        let before = getrlimit(resource);
+        let lowered = Rlimit { current: Some(current), ..before };
+        setrlimit(resource, lowered).unwrap_or_else(|errno| panic!("{current} of {resource:?}: {errno}"));
+        Lowered(resource, before)
+    }
+}
+
+impl Drop for Lowered {
+    fn drop(&mut self) {
+        setrlimit(self.0, self.1).expect("raised");
+    }
+}
+
+/// Becomes a user that nobody else is, with all limits of an ordinary one. Who is not root stays who they are.
+fn private_user() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let user = 200_000_000 + std::process::id();
+    unsafe {
+        assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
+        assert_eq!(libc::setgid(user), 0);
+        assert_eq!(libc::setuid(user), 0);
+        // Who changes the user may not look at itself any more.
+        assert_eq!(libc::prctl(libc::PR_SET_DUMPABLE, 1), 0);
+    }
+}
+
+/// The reason why a child was not started.
+fn reason(error: &Error) -> SpawnReason {
+    match error {
+        Error::Spawn { reason, .. } => *reason,
+        _ => panic!("not a refusal to start: {error:?}"),
+    }
+}
+
+/// The system's number of what stood in the way.
+fn errno(error: &Error) -> Option<i32> {
+    match error {
+        Error::Spawn { source, .. } | Error::Io { source, .. } => source.raw_os_error(),
+        _ => None,
+    }
+}
+
+/// The harness sees what it is to see.
+#[test]
+fn the_harness_sees_what_is_left() {
+    fault("the_harness_sees_what_is_left", || {
+        again_and_again(20, || {});
+        let before = Traces::now();
+        assert_eq!(before.changes(0), [""; 0]);
+        let leaked = std::fs::File::open("/dev/null").expect("opens");
+        assert!(before.changes(1 << 20)[0].starts_with("descriptors"));
+        drop(leaked);
+        let stop = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| stop.wait());
+            assert!(before.changes(1 << 20)[0].starts_with("threads"));
+            stop.wait();
+        });
+        let leaked = std::hint::black_box(vec![0u8; 4096]);
+        assert!(before.changes(1 << 10)[0].starts_with("memory"));
+        drop(leaked);
+        let child = std::process::Command::new("true").spawn().expect("starts");
+        assert!(has_children());
+        drop(child.wait_with_output());
+        assert!(!has_children());
+        before.are_all(0);
+    });
+}

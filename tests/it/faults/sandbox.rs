@@ -1,0 +1,406 @@
+//! System calls that are refused, by a filter of seccomp(2): a sandbox around the whole process, from the start or
+//! put up later; or one around the calling thread alone, so that each single call that a start makes fails in turn.
+
+use std::time::Duration;
+
+use libc::{c_long, sock_filter};
+use reaped::{Command, Error, SpawnReason, Stdio};
+
+use super::{
+    CALLS, Traces, again_and_again, all_calls, block_on, each_alone, errno, fault, no_child, reason, works,
+};
+use crate::support::{helper, sh};
+
+/// A system call, and with which arguments; the low half of an argument is looked at.
+#[derive(Clone, Copy)]
+struct Refused {
+    call: c_long,
+    when: When,
+    errno: i32,
+}
+
+#[derive(Clone, Copy)]
+enum When {
+    Always,
+    Equals(usize, u32),
+    HasBits(usize, u32),
+}
+
+use When::{Always, Equals, HasBits};
+
+const fn refused(call: c_long, when: When, errno: i32) -> Refused {
+    Refused { call, when, errno }
+}
+
+/// The program for the kernel: for each rule, the number of the call, perhaps an argument, and the answer.
+fn program(rules: &[Refused]) -> Vec<sock_filter> {
+    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    const BITS: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
+    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+    let step = |code: u32, k: u32, jt: u8, jf: u8| sock_filter { code: code as u16, jt, jf, k };
+    // The arguments of struct seccomp_data are 64 bits wide, from the sixteenth byte on.
+    let low_half = if cfg!(target_endian = "little") { 0 } else { 4 };
+    let mut program = Vec::new();
+    for rule in rules {
+        program.push(step(LOAD, 0, 0, 0));
+        let test = match rule.when {
+            Always => None,
+            Equals(place, value) => Some((place, EQUAL, value)),
+            HasBits(place, value) => Some((place, BITS, value)),
+        };
+        program.push(step(EQUAL, rule.call as u32, 0, if test.is_some() { 3 } else { 1 }));
+        if let Some((place, code, value)) = test {
+            program.push(step(LOAD, 16 + 8 * place as u32 + low_half, 0, 0));
+            program.push(step(code, value, 0, 1));
+        }
+        program.push(step(RETURN, libc::SECCOMP_RET_ERRNO | rule.errno as u32, 0, 0));
+    }
+    program.push(step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0));
+    program
+}
+
+/// For good: around this thread and all that comes of it, or around every thread of the process.
+fn refuse(rules: &[Refused], every_thread: bool) {
+    let mut program = program(rules);
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    let flags = if every_thread { libc::SECCOMP_FILTER_FLAG_TSYNC } else { 0 };
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let set = libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &filter);
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
+/// What sandboxes and old kernels refuse, and what there is another way for.
+const SANDBOXES: &[(&str, &[Refused])] = &[
+    ("no pidfd", &[refused(libc::SYS_pidfd_open, Always, libc::ENOSYS)]),
+    ("pidfd not permitted", &[refused(libc::SYS_pidfd_open, Always, libc::EPERM)]),
+    // Linux 5.3 knew pidfds, but not how to wait for one.
+    ("no wait for a pidfd", &[refused(libc::SYS_waitid, Equals(0, libc::P_PIDFD), libc::EINVAL)]),
+    ("no signal to a pidfd", &[refused(libc::SYS_pidfd_send_signal, Always, libc::EPERM)]),
+    ("no call for signals to pidfds", &[refused(libc::SYS_pidfd_send_signal, Always, libc::ENOSYS)]),
+    ("no range to close", &[refused(libc::SYS_close_range, Always, libc::ENOSYS)]),
+    ("range to close not permitted", &[refused(libc::SYS_close_range, Always, libc::EPERM)]),
+    ("no new way to make a process", &[refused(libc::SYS_clone3, Always, libc::ENOSYS)]),
+    (
+        "an old kernel",
+        &[
+            refused(libc::SYS_pidfd_open, Always, libc::ENOSYS),
+            refused(libc::SYS_pidfd_send_signal, Always, libc::ENOSYS),
+            refused(libc::SYS_waitid, Equals(0, libc::P_PIDFD), libc::EINVAL),
+            refused(libc::SYS_close_range, Always, libc::ENOSYS),
+            refused(libc::SYS_clone3, Always, libc::ENOSYS),
+        ],
+    ),
+];
+
+/// Every promise, wherever it is kept in another way.
+fn every_promise() {
+    use std::os::unix::process::ExitStatusExt;
+    all_calls();
+    let missing = block_on(Command::new("/no/such/program").run()).expect_err("missing");
+    assert_eq!(reason(&missing), SpawnReason::ProgramNotFound);
+
+    let promise = Command::new("sleep").arg("1000").status();
+    promise.control().kill().expect("runs");
+    assert_eq!(block_on(promise).expect("a value").signal(), Some(libc::SIGKILL));
+
+    let promise = Command::new("sleep").arg("1000").status();
+    promise.control().terminate().expect("runs");
+    assert_eq!(block_on(promise).expect("a value").signal(), Some(libc::SIGTERM));
+
+    let mut slow = sh("echo half; exec sleep 1000");
+    let error = block_on(slow.timeout(Duration::from_millis(30)).output()).expect_err("slow");
+    assert!(matches!(error, Error::TimedOut(_)), "{error}");
+
+    // Nobody of a group survives.
+    let mut group = sh("sleep 1000 & echo started; wait");
+    let error = block_on(group.new_group().timeout(Duration::from_millis(50)).output()).expect_err("slow");
+    assert!(matches!(error, Error::TimedOut(_)), "{error}");
+
+    let flood = block_on(sh("exec yes").limit(1000).output()).expect_err("a flood");
+    assert_eq!(flood.output().expect("it ran").stdout.len(), 1000);
+
+    let said = block_on(helper(&["fds"]).fd(5, Stdio::null()).read()).expect("runs");
+    assert_eq!(said, "0\n1\n2\n5");
+
+    let many: Vec<_> = (0..30).map(|n| sh(&format!("exit {n}")).status()).collect();
+    for (code, promise) in many.into_iter().enumerate() {
+        assert_eq!(block_on(promise).expect("a value").code(), Some(code as i32));
+    }
+    drop(sh("exec sleep 1000").output());
+    let mut left = sh("exit 0");
+    drop(left.kill_on_drop(false).run());
+    no_child();
+}
+
+/// The sandbox is there from the start: the other engine, or another way, and every promise is kept.
+#[test]
+fn refused_from_the_start() {
+    each_alone(
+        "sandbox::refused_from_the_start",
+        0..SANDBOXES.len(),
+        |case| {
+            let (what, rules) = SANDBOXES[case];
+            println!("{what}");
+            refuse(rules, true);
+            again_and_again(2, every_promise);
+            "kept"
+        },
+        |verdicts| assert!(verdicts.iter().all(|verdict| verdict == "kept"), "{verdicts:?}"),
+    );
+}
+
+/// The sandbox is put up when children were started already. What cannot be watched any more is refused, and is
+/// gone; whatever does run can be ended.
+#[test]
+fn refused_from_now_on() {
+    each_alone(
+        "sandbox::refused_from_now_on",
+        0..SANDBOXES.len(),
+        |case| {
+            let (what, rules) = SANDBOXES[case];
+            println!("{what}");
+            // A child that was started with a pidfd is ended and awaited by it; that much is to stay.
+            let stays = [libc::SYS_waitid, libc::SYS_pidfd_send_signal];
+            let rules: Vec<Refused> = rules.iter().filter(|r| !stays.contains(&r.call)).copied().collect();
+            again_and_again(1, every_promise);
+            let running = Command::new("sleep").arg("1000").spawn().expect("starts");
+            refuse(&rules, true);
+            running.control().kill().expect("an old child can be ended");
+            block_on(running.status()).expect("an old child can be awaited");
+            let before = Traces::now();
+            let mut refusals = 0;
+            for (kind, call) in CALLS {
+                if let Err(error) = call() {
+                    refusals += 1;
+                    assert_eq!(reason(&error), SpawnReason::Other, "{kind}: {error}");
+                    assert_eq!(errno(&error), Some(rules[0].errno), "{kind}: {error}");
+                }
+                no_child();
+            }
+            before.are_all(1 << 10);
+            if refusals == 0 {
+                every_promise();
+            }
+            "typed"
+        },
+        |verdicts| assert!(verdicts.iter().all(|verdict| verdict == "typed"), "{verdicts:?}"),
+    );
+}
+
+/// Does it in a thread that some calls are refused to, and so are its children.
+fn without<T: Send>(rules: &[Refused], body: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let refused = scope.spawn(|| {
+            refuse(rules, false);
+            body()
+        });
+        refused.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+const SET_FLAGS: u32 = libc::F_SETFL as u32;
+const COPY: u32 = libc::F_DUPFD_CLOEXEC as u32;
+
+/// Each call that a start makes, in the parent or in the new process, and what may be wrong with it.
+const EACH: &[&[Refused]] = &[
+    &[refused(libc::SYS_pipe2, Always, libc::EMFILE)],
+    &[refused(libc::SYS_pipe2, Always, libc::ENFILE)],
+    &[refused(libc::SYS_pipe2, Always, libc::ENOMEM)],
+    &[refused(libc::SYS_fcntl, Equals(1, SET_FLAGS), libc::EPERM)],
+    &[refused(libc::SYS_fcntl, Equals(1, COPY), libc::EMFILE)],
+    &[refused(libc::SYS_openat, HasBits(2, libc::O_RDWR as u32), libc::ENFILE)],
+    &[refused(libc::SYS_ioctl, Equals(1, libc::TIOCSWINSZ as u32), libc::EIO)],
+    &[refused(libc::SYS_ioctl, Equals(1, libc::TIOCSCTTY as u32), libc::EPERM)],
+    &[refused(libc::SYS_ioctl, Equals(1, libc::TIOCSPTLCK as u32), libc::EIO)],
+    &[
+        refused(libc::SYS_clone, Always, libc::EAGAIN),
+        refused(libc::SYS_clone3, Always, libc::EAGAIN),
+        #[cfg(target_arch = "x86_64")]
+        refused(libc::SYS_vfork, Always, libc::EAGAIN),
+    ],
+    &[
+        refused(libc::SYS_clone, Always, libc::ENOMEM),
+        refused(libc::SYS_clone3, Always, libc::ENOMEM),
+        #[cfg(target_arch = "x86_64")]
+        refused(libc::SYS_vfork, Always, libc::ENOMEM),
+    ],
+    &[refused(libc::SYS_clone3, Always, libc::ENOSYS)],
+    &[refused(libc::SYS_mmap, HasBits(3, libc::MAP_STACK as u32), libc::ENOMEM)],
+    &[refused(libc::SYS_pidfd_open, Always, libc::EMFILE)],
+    &[refused(libc::SYS_pidfd_open, Always, libc::ENOMEM)],
+    &[refused(libc::SYS_pidfd_open, Always, libc::ENOSYS)],
+    &[refused(libc::SYS_epoll_ctl, Equals(1, libc::EPOLL_CTL_ADD as u32), libc::ENOSPC)],
+    &[refused(libc::SYS_epoll_ctl, Equals(1, libc::EPOLL_CTL_ADD as u32), libc::ENOMEM)],
+    &[refused(libc::SYS_close_range, Always, libc::EPERM)],
+    &[refused(libc::SYS_setsid, Always, libc::EPERM)],
+    &[refused(libc::SYS_chdir, Always, libc::EACCES)],
+    &[refused(libc::SYS_execve, Always, libc::ENOMEM)],
+    &[refused(libc::SYS_execve, Always, libc::EIO)],
+    &[refused(libc::SYS_execve, Always, libc::EAGAIN)],
+    &[refused(libc::SYS_execve, Always, libc::ETXTBSY)],
+    &[refused(libc::SYS_dup3, Always, libc::EMFILE)],
+    #[cfg(target_arch = "x86_64")]
+    &[refused(libc::SYS_dup2, Always, libc::EMFILE)],
+    &[
+        // No way left to close what others have open.
+        refused(libc::SYS_close_range, Always, libc::EPERM),
+        refused(libc::SYS_openat, HasBits(2, libc::O_DIRECTORY as u32), libc::EACCES),
+    ],
+];
+
+/// Each single call of the system is refused to the thread that starts a child, in calls of every kind.
+#[test]
+fn each_call_refused_to_this_thread() {
+    fault("sandbox::each_call_refused_to_this_thread", || {
+        let mut refusals = 0;
+        again_and_again(1, || {
+            for (number, rules) in EACH.iter().enumerate() {
+                for (kind, call) in CALLS {
+                    match without(rules, call) {
+                        Ok(()) => {}
+                        Err(error) => {
+                            let what = format!("rule {number}, {kind}: {error:?}");
+                            let reason = match &error {
+                                Error::Spawn { reason, .. } => reason,
+                                // It ran, but its shell could not start anything.
+                                Error::Failed(details) => {
+                                    assert!(details.output().is_some(), "{what}");
+                                    continue;
+                                }
+                                _ => panic!("{what}"),
+                            };
+                            refusals += 1;
+                            let errno = errno(&error).expect("the system said no");
+                            assert!(rules.iter().any(|rule| rule.errno == errno), "{what}");
+                            let expected = match errno {
+                                libc::EMFILE | libc::ENFILE => SpawnReason::OutOfDescriptors,
+                                libc::EAGAIN => SpawnReason::OutOfProcesses,
+                                // Only the folder or the program can be what is not permitted.
+                                libc::EACCES if *reason == SpawnReason::NotExecutable => *reason,
+                                libc::EACCES => SpawnReason::WorkingDirectory,
+                                _ => SpawnReason::Other,
+                            };
+                            // What the new process could not do is told in words.
+                            assert!(*reason == expected || *reason == SpawnReason::Other, "{what}");
+                        }
+                    }
+                    no_child();
+                }
+                works();
+            }
+        });
+        assert!(refusals > 4 * EACH.len(), "only {refusals} refusals");
+    });
+}
+
+/// Each single descriptor in turn cannot be watched. The child has been started then, and may not stay, whether it
+/// would be left to run otherwise or not.
+#[test]
+fn each_registration_refused() {
+    fault("sandbox::each_registration_refused", || {
+        let mut refusals = 0;
+        again_and_again(1, || {
+            for number in 3..32 {
+                const ADD: u32 = libc::EPOLL_CTL_ADD as u32;
+                let rules = [refused(libc::SYS_epoll_ctl, Equals(2, number), libc::ENOSPC)];
+                let all_kinds = [true, false].map(|kill_on_drop| {
+                    without(&rules, || {
+                        let mut command = sh("exec sleep 1000");
+                        command.kill_on_drop(kill_on_drop).fd(3, Stdio::output()).stdin(Stdio::bytes("x"));
+                        match command.spawn() {
+                            Ok(process) => {
+                                process.control().kill().expect("it runs");
+                                drop(process);
+                            }
+                            Err(error) => {
+                                assert_eq!(reason(&error), SpawnReason::Other, "{error}");
+                                assert_eq!(errno(&error), Some(libc::ENOSPC), "{error}");
+                                return 1;
+                            }
+                        }
+                        0
+                    })
+                });
+                no_child();
+                refusals += all_kinds.iter().sum::<u32>();
+                // Of any number, and with `kill_on_drop(false)`.
+                let rules = [refused(libc::SYS_epoll_ctl, Equals(1, ADD), libc::ENOSPC)];
+                without(&rules, || {
+                    let mut command = Command::new("sleep");
+                    command.arg("1000").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+                    let error = command.kill_on_drop(false).spawn().expect_err("nothing can be watched");
+                    assert_eq!(errno(&error), Some(libc::ENOSPC), "{error}");
+                });
+                no_child();
+            }
+        });
+        assert!(refusals >= 8, "only {refusals} refusals");
+    });
+}
+
+/// Reading or writing fails in the middle: the error says so, and the child is gone.
+#[test]
+fn each_pipe_fails() {
+    fault("sandbox::each_pipe_fails", || {
+        let mut failures = 0;
+        again_and_again(1, || {
+            for number in 3..32 {
+                let rules = [libc::SYS_read, libc::SYS_readv, libc::SYS_write, libc::SYS_writev]
+                    .map(|call| refused(call, Equals(0, number), libc::ENOBUFS));
+                let result = without(&rules, || {
+                    let mut command = sh("cat; exec cat <&3 >&4");
+                    command.stdin(Stdio::bytes("in")).fd(3, Stdio::bytes("three"));
+                    block_on(command.fd(4, Stdio::output()).output())
+                });
+                match result {
+                    Ok(output) => {
+                        // The child's own descriptors have such numbers, too; then it is the one to complain.
+                        if number > 10 || output.status.success() {
+                            assert_eq!((&output.stdout[..], output.fd(4)), (&b"in"[..], Some(&b"three"[..])));
+                        }
+                    }
+                    Err(Error::Io { source, details }) => {
+                        failures += 1;
+                        assert_eq!(source.raw_os_error(), Some(libc::ENOBUFS));
+                        assert!(details.output().is_some(), "{details}");
+                    }
+                    // The report of a new process.
+                    Err(error) => assert_eq!(errno(&error), Some(libc::ENOBUFS), "{error:?}"),
+                }
+                no_child();
+            }
+        });
+        assert!(failures >= 4, "only {failures} failures");
+    });
+}
+
+/// There is no way left to close what the host has left open: the child is refused, or does not have it.
+#[test]
+fn nothing_to_close_with() {
+    fault("sandbox::nothing_to_close_with", || {
+        let left_open = unsafe { libc::fcntl(2, libc::F_DUPFD, 60) };
+        assert!(left_open >= 60);
+        let rules = [
+            refused(libc::SYS_close_range, Always, libc::EPERM),
+            refused(libc::SYS_openat, HasBits(2, libc::O_DIRECTORY as u32), libc::EACCES),
+        ];
+        again_and_again(3, || {
+            for umask in [None, Some(0o22)] {
+                let result = without(&rules, || {
+                    let mut command = sh(&format!("test -e /proc/self/fd/{left_open} && echo has"));
+                    if let Some(umask) = umask {
+                        command.umask(umask);
+                    }
+                    block_on(command.output())
+                });
+                match result {
+                    Ok(output) => assert_eq!(output.stdout, b"", "it has what it was not to have"),
+                    Err(error) => assert!(matches!(error, Error::Spawn { .. }), "{error}"),
+                }
+            }
+        });
+    });
+}

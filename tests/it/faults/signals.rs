@@ -1,0 +1,204 @@
+//! Hosts with odd signals: ignored, blocked, deadly, or one after the other.
+
+use std::os::unix::process::ExitStatusExt;
+use std::ptr;
+use std::time::Duration;
+
+use reaped::{Command, Error, Stdio};
+
+use super::{Traces, again_and_again, all_calls, block_on, fault, meanwhile, no_child, works};
+use crate::support::{sh, warm_up};
+
+/// All signals that a process may do something about.
+fn all_but(exceptions: &[i32]) -> impl Iterator<Item = i32> {
+    let special = [libc::SIGKILL, libc::SIGSTOP, 32, 33];
+    let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGALRM];
+    let exceptions = [&special[..], &faults[..], exceptions].concat();
+    (1..=64).filter(move |signal| !exceptions.contains(signal))
+}
+
+fn block_all() {
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigfillset(&mut set);
+        libc::sigdelset(&mut set, libc::SIGALRM);
+        assert_eq!(libc::pthread_sigmask(libc::SIG_SETMASK, &set, ptr::null_mut()), 0);
+    }
+}
+
+/// What a child has blocked and ignored: nothing, whatever the parent has.
+fn a_child_starts_afresh() {
+    let mut command = Command::new("grep");
+    let said = block_on(command.args(["-E", "^Sig(Blk|Ign)", "/proc/self/status"]).read()).expect("runs");
+    for line in said.lines() {
+        let (name, set) = line.split_once(":\t").expect("a set");
+        // 32 and 33 are the C library's own, which nobody can set through it, signal(7).
+        let set = u64::from_str_radix(set, 16).expect("bits") & !(0b11 << 31);
+        assert_eq!(set, 0, "{name}");
+    }
+}
+
+fn a_child_obeys() {
+    let promise = sh("exec sleep 1000").status();
+    promise.control().terminate().expect("runs");
+    assert_eq!(block_on(promise).expect("a value").signal(), Some(libc::SIGTERM));
+    let mut slow = sh("exec sleep 1000");
+    let error = block_on(slow.timeout(Duration::from_millis(20)).run()).expect_err("slow");
+    assert!(matches!(error, Error::TimedOut(_)), "{error}");
+    assert_eq!(error.output().expect("it ran").status.signal(), Some(libc::SIGTERM));
+    // A program that nobody reads any more.
+    let said = block_on(sh("yes | head -c 2").read()).expect("runs");
+    assert_eq!(said, "y");
+}
+
+fn everything() {
+    all_calls();
+    a_child_starts_afresh();
+    a_child_obeys();
+}
+
+#[test]
+fn all_signals_ignored_but_sigchld() {
+    fault("signals::all_signals_ignored_but_sigchld", || {
+        for signal in all_but(&[libc::SIGCHLD]) {
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
+        again_and_again(3, everything);
+    });
+}
+
+/// In the thread that calls, and in all that come of it: the reactor's, and async-process's.
+#[test]
+fn all_signals_blocked() {
+    fault("signals::all_signals_blocked", || {
+        block_all();
+        again_and_again(3, everything);
+    });
+}
+
+#[test]
+fn all_signals_ignored_and_blocked_later() {
+    fault("signals::all_signals_ignored_and_blocked_later", || {
+        warm_up();
+        for signal in all_but(&[libc::SIGCHLD]) {
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
+        block_all();
+        again_and_again(3, everything);
+    });
+}
+
+/// A host in another language leaves SIGPIPE deadly; a child that does not read is no reason to die of it.
+#[test]
+fn sigpipe_is_deadly() {
+    fault("signals::sigpipe_is_deadly", || {
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        again_and_again(3, || {
+            everything();
+            for _ in 0..10 {
+                let mut command = Command::new("true");
+                block_on(command.stdin(Stdio::bytes(vec![0; 1 << 20])).run()).expect("no error");
+                let mut command = sh("exec <&-; exec sleep 0.01");
+                block_on(command.stdin(Stdio::bytes(vec![0; 1 << 20])).run()).expect("no error");
+            }
+        });
+    });
+}
+
+/// Whether statuses are lost since SIGCHLD is ignored, or since SA_NOCLDWAIT is set.
+fn lost() {
+    let mut command = sh("cat; echo said; exit 3");
+    let error = block_on(command.stdin(Stdio::bytes("in ")).output()).expect_err("nobody knows");
+    assert!(matches!(error, Error::StatusLost(_)), "{error}");
+    assert_eq!(error.output().expect("what was collected").stdout, b"in said\n");
+    for group in [false, true] {
+        let mut command = sh("echo half; exec sleep 1000");
+        if group {
+            command.new_group();
+        }
+        let error = block_on(command.timeout(Duration::from_millis(30)).output()).expect_err("slow");
+        assert!(matches!(error, Error::StatusLost(_) | Error::TimedOut(_)), "{error}");
+        let command = command.timeout(Duration::from_secs(60));
+        let promise = command.output();
+        promise.control().kill().expect("runs");
+        let error = block_on(promise).expect_err("nobody knows");
+        assert!(matches!(error, Error::StatusLost(_)), "{error}");
+        drop(command.output());
+        drop(command.spawn().expect("starts"));
+    }
+    let error = block_on(Command::new("/no/such/program").run()).expect_err("missing");
+    assert!(matches!(error, Error::Spawn { .. }), "{error}");
+}
+
+fn with_action(handler: libc::sighandler_t, flags: i32, body: impl FnOnce()) {
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler;
+        action.sa_flags = flags;
+        let mut before = std::mem::zeroed();
+        assert_eq!(libc::sigaction(libc::SIGCHLD, &action, &mut before), 0);
+        body();
+        no_child();
+        assert_eq!(libc::sigaction(libc::SIGCHLD, &before, ptr::null_mut()), 0);
+    }
+}
+
+#[test]
+fn sigchld_ignored() {
+    fault("signals::sigchld_ignored", || {
+        again_and_again(3, || with_action(libc::SIG_IGN, 0, lost));
+    });
+}
+
+#[test]
+fn children_not_to_be_waited_for() {
+    fault("signals::children_not_to_be_waited_for", || {
+        again_and_again(3, || with_action(libc::SIG_DFL, libc::SA_NOCLDWAIT, lost));
+    });
+}
+
+/// It is ignored when a child is running already.
+#[test]
+fn sigchld_ignored_in_the_middle() {
+    fault("signals::sigchld_ignored_in_the_middle", || {
+        again_and_again(10, || {
+            let running = sh("read line; exit 3");
+            let mut running = { running }.spawn().expect("starts");
+            with_action(libc::SIG_IGN, 0, || {
+                running.close(0);
+                let error = block_on(running.status()).expect_err("nobody knows");
+                assert!(matches!(error, Error::StatusLost(_)), "{error}");
+            });
+        });
+    });
+}
+
+/// Every system call that can be interrupted is.
+#[test]
+fn one_signal_after_the_other() {
+    extern "C" fn nothing(_: i32) {}
+    fault("signals::one_signal_after_the_other", || {
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = nothing as *const () as libc::sighandler_t;
+            assert_eq!(libc::sigaction(libc::SIGUSR1, &action, ptr::null_mut()), 0);
+        }
+        everything();
+        works();
+        let before = Traces::now();
+        let caller = unsafe { libc::pthread_self() };
+        let signals = || unsafe {
+            libc::pthread_kill(caller, libc::SIGUSR1);
+            libc::kill(libc::getpid(), libc::SIGUSR1);
+            std::thread::sleep(Duration::from_micros(200));
+        };
+        meanwhile(signals, || {
+            for _ in 0..10 {
+                everything();
+                works();
+            }
+        });
+        before.are_all(1 << 10);
+        works();
+    });
+}

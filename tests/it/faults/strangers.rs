@@ -1,0 +1,141 @@
+//! Other threads of the host: one reaps what is not its own, one forks.
+
+use std::os::unix::fs::PermissionsExt;
+use std::ptr;
+use std::time::Duration;
+
+use reaped::{Error, Stdio};
+
+use super::{again_and_again, all_calls, block_on, fault, meanwhile, no_child};
+use crate::support::{eventually, sh};
+
+/// Whoever looks first has the status: the true one, or none at all.
+fn among_strangers(lost: &mut usize) {
+    for round in 0..20 {
+        let mut command = sh("cat; echo said; exit 3");
+        if round % 2 == 0 {
+            command.new_group();
+        }
+        match block_on(command.stdin(Stdio::bytes("in ")).output()) {
+            Ok(output) => {
+                assert_eq!((output.status.code(), &output.stdout[..]), (Some(3), &b"in said\n"[..]));
+            }
+            Err(error) => {
+                *lost += 1;
+                assert!(matches!(error, Error::StatusLost(_)), "{error}");
+                assert_eq!(error.output().expect("what was collected").stdout, b"in said\n");
+            }
+        }
+        let mut slow = sh("exec sleep 1000");
+        match block_on(slow.timeout(Duration::from_millis(1)).run()) {
+            Err(Error::TimedOut(_)) => {}
+            Err(Error::StatusLost(_)) => *lost += 1,
+            other => panic!("{other:?}"),
+        }
+        drop(slow.output());
+    }
+}
+
+#[test]
+fn a_stranger_asks_for_all_children() {
+    fault("strangers::a_stranger_asks_for_all_children", || {
+        let mut lost = 0;
+        again_and_again(2, || {
+            let asks = || {
+                if unsafe { libc::waitpid(-1, ptr::null_mut(), libc::WNOHANG) } <= 0 {
+                    std::thread::yield_now();
+                }
+            };
+            meanwhile(asks, || among_strangers(&mut lost));
+        });
+        assert!(lost > 0, "the stranger never came first, so nothing was tested");
+    });
+}
+
+/// It sleeps until there is one, and so is told first.
+#[test]
+fn a_stranger_waits_for_all_children() {
+    fault("strangers::a_stranger_waits_for_all_children", || {
+        let mut lost = 0;
+        again_and_again(2, || {
+            let waits = || {
+                if unsafe { libc::waitpid(-1, ptr::null_mut(), 0) } <= 0 {
+                    std::thread::yield_now();
+                }
+            };
+            meanwhile(waits, || {
+                among_strangers(&mut lost);
+                no_child();
+            });
+        });
+        assert!(lost > 0, "the stranger never came first, so nothing was tested");
+    });
+}
+
+/// A process that is a copy of this one, with all its descriptors, and never becomes a program.
+fn fork(for_so_long: Duration) -> libc::pid_t {
+    let nap = libc::timespec { tv_sec: 0, tv_nsec: for_so_long.as_nanos() as _ };
+    match unsafe { libc::fork() } {
+        0 => unsafe {
+            libc::nanosleep(&nap, ptr::null_mut());
+            libc::_exit(0)
+        },
+        pid => {
+            assert!(pid > 0, "{}", std::io::Error::last_os_error());
+            pid
+        }
+    }
+}
+
+fn await_fork(pid: libc::pid_t) {
+    assert_eq!(unsafe { libc::waitpid(pid, ptr::null_mut(), 0) }, pid);
+}
+
+/// For as long as they live, forks hold the ends of our pipes; and whatever was open for writing.
+#[test]
+fn a_thread_forks() {
+    fault("strangers::a_thread_forks", || {
+        again_and_again(2, || {
+            let forks = || {
+                let forks = [0, 300, 3000].map(|micros| fork(Duration::from_micros(micros)));
+                forks.into_iter().for_each(await_fork);
+            };
+            meanwhile(forks, || {
+                for _ in 0..5 {
+                    all_calls();
+                }
+                // A program that was just written is busy until the forks are gone that may write it.
+                let dir = tempfile::tempdir().expect("a folder");
+                for round in 0..10 {
+                    let path = dir.path().join(format!("program{round}"));
+                    std::fs::copy("/bin/true", &path).expect("a copy");
+                    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("ours");
+                    block_on(reaped::Command::new(&path).run()).expect("in the end it is not busy");
+                }
+            });
+        });
+    });
+}
+
+/// A fork that stays has the pipes open when the child is long gone: that is what the drain timeout is for, and
+/// an exit is told all the same.
+#[test]
+fn a_fork_stays() {
+    fault("strangers::a_fork_stays", || {
+        again_and_again(2, || {
+            let mut command = sh("read line; echo said; exit 3");
+            command.drain_timeout(Duration::from_millis(20));
+            let mut process = command.stdin(Stdio::input()).spawn().expect("starts");
+            let pid = fork(Duration::from_millis(900));
+            // The fork holds the writing end of its stdin as well; one byte less is no end of file.
+            let mut writer = process.writer(0).expect("a pipe");
+            block_on(futures::AsyncWriteExt::write_all(&mut writer, b"line\n")).expect("it reads");
+            let output = block_on(process.output()).expect("a value");
+            assert_eq!((output.status.code(), &output.stdout[..]), (Some(3), &b"said\n"[..]));
+            drop(writer);
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+            await_fork(pid);
+            eventually("the child was dropped", || crate::support::children().is_empty());
+        });
+    });
+}
