@@ -8,10 +8,10 @@ use std::process::{Child, Stdio as StdStdio};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use reaped::{Command, Error, Event, Process, Promise, Signal, Stdio};
+use reaped::{Command, Error, Event, Process, Promise, Stdio};
 
 use super::{NATIVE, again_and_again, block_on, fault, no_child};
-use crate::support::{children, eventually, helper};
+use crate::support::{eventually, helper};
 
 /// Started, and as far as to say so.
 fn ready(command: &mut Command) -> Process {
@@ -137,12 +137,6 @@ fn is_pending<T>(promise: &mut Promise<T>) {
         assert!(matches!(polled, Poll::Pending), "it is held, and has not ended");
         std::thread::sleep(Duration::from_millis(1));
     }
-}
-
-/// One look for an event.
-fn pin_next(process: &mut Process) -> Poll<Option<Event>> {
-    let next = std::pin::pin!(process.next());
-    next.poll(&mut Context::from_waker(Waker::noop()))
 }
 
 /// Traced by us, it stops at each signal, which waitpid(2) tells the tracer, asked or not. Stopped is not dead.
@@ -354,33 +348,6 @@ fn a_debugger_holds_a_child_that_timed_out() {
             let error = result.expect_err("it never ended by itself");
             assert!(matches!(error, Error::TimedOut(_)), "{error}");
             assert_eq!(error.output().expect("it ran").status.signal(), Some(libc::SIGKILL));
-        });
-    });
-}
-
-/// A debugger that stops a child and goes away again changes nothing.
-#[test]
-fn a_debugger_comes_and_goes() {
-    fault("leaders::a_debugger_comes_and_goes", || {
-        again_and_again(2, || {
-            let mut command = crate::support::sh("cat; exit 3");
-            let process = command.stdin(Stdio::input()).spawn().expect("starts");
-            let pid = process.pid().expect("it runs");
-            let mut process = process;
-            for how in ["attach", "seize", "attach"] {
-                let debugger = Debugger::new(how, pid);
-                if how == "attach" {
-                    eventually("it is stopped", || state(pid) == Some('t'));
-                }
-                let polled = pin_next(&mut process);
-                assert!(polled.is_pending(), "nothing happened: {polled:?}");
-                debugger.let_go();
-                assert!(children().iter().any(|child| child.0 == pid as i32));
-            }
-            // It was stopped by a signal, which stays when the debugger goes.
-            process.control().signal(Signal::CONT).expect("it is there");
-            process.close(0);
-            assert_eq!(block_on(process.status()).expect("a value").code(), Some(3));
         });
     });
 }
