@@ -31,7 +31,7 @@ impl Command {
         let mut wiring = Wiring {
             talk,
             ends: Vec::new(),
-            flows: Flows { bounds: self.bounds.clone(), ..Flows::default() },
+            flows: Flows { bounds: self.bounds.clone(), kill_on_drop: self.kill_on_drop, ..Flows::default() },
         };
         for (n, setting) in &self.stdio {
             wiring.add(*n, &setting.stdio.0)?;
@@ -71,7 +71,6 @@ impl Command {
             terminal: self.terminal,
             #[cfg(unix)]
             new_group: self.new_group,
-            kill_on_drop: self.kill_on_drop,
         };
         Transport::start(&launch, wiring.flows)
     }

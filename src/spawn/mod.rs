@@ -16,7 +16,6 @@ mod fds;
 mod handles;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod native;
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod orphan;
 #[cfg(unix)]
 mod portable;
@@ -75,7 +74,6 @@ pub(crate) struct Launch<'a> {
     /// The child leads a process group, and what is sent to it is sent to all of them.
     #[cfg(unix)]
     pub(crate) new_group: bool,
-    pub(crate) kill_on_drop: bool,
 }
 
 impl Launch<'_> {
@@ -153,8 +151,7 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Started, Refusal> {
     #[cfg(windows)]
     let (engine, ours) = windows::spawn(launch)?;
     let shared = Arc::new(Shared { engine, ended_by_us: AtomicBool::new(false) });
-    let kill_on_drop = launch.kill_on_drop;
-    let child = Child { shared, exited: false, released: false, look: false, kill_on_drop };
+    let child = Child { shared, exited: false, released: false, look: Look::No, kill_on_drop: true };
     Ok(Started { child, ours })
 }
 
@@ -166,9 +163,19 @@ pub(crate) struct Child {
     exited: bool,
     /// Nothing is to be sent to it any more.
     released: bool,
-    /// The exit is likely to have happened: ask for it before waiting to be told.
-    look: bool,
+    look: Look,
     kill_on_drop: bool,
+}
+
+/// Whether to ask for the exit before waiting to be told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Look {
+    #[default]
+    No,
+    /// It is likely to have happened.
+    Likely,
+    /// It was told.
+    Told,
 }
 
 /// What names of a child share with it.
@@ -210,21 +217,19 @@ impl Child {
 
     /// The exit is likely to have happened.
     pub(crate) fn look(&mut self) {
-        self.look = true;
+        if self.look == Look::No {
+            self.look = Look::Likely;
+        }
+    }
+
+    /// What `poll_exit` was waiting for has happened.
+    pub(crate) fn told(&mut self) {
+        self.look = Look::Told;
     }
 
     /// Reaps the child once it has exited. Not to be called again after `Ready`.
     pub(crate) fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Exit> {
-        let exit = match &self.shared.engine {
-            #[cfg(all(target_os = "linux", target_env = "gnu"))]
-            Engine::Native(child) => child.poll_exit(&mut self.look, cx),
-            #[cfg(unix)]
-            Engine::Portable(child) => child.poll_exit(cx),
-            #[cfg(unix)]
-            Engine::Lost => Poll::Ready(Exit::Lost),
-            #[cfg(windows)]
-            Engine::Windows(child) => child.poll_exit(cx),
-        };
+        let exit = self.shared.engine.poll_exit(&mut self.look, cx);
         self.exited |= exit.is_ready();
         exit
     }
@@ -259,6 +264,19 @@ impl Child {
 }
 
 impl Engine {
+    fn poll_exit(&self, _look: &mut Look, cx: &mut Context<'_>) -> Poll<Exit> {
+        match self {
+            #[cfg(all(target_os = "linux", target_env = "gnu"))]
+            Engine::Native(child) => child.poll_exit(_look, cx),
+            #[cfg(unix)]
+            Engine::Portable(child) => child.poll_exit(cx),
+            #[cfg(unix)]
+            Engine::Lost => Poll::Ready(Exit::Lost),
+            #[cfg(windows)]
+            Engine::Windows(child) => child.poll_exit(cx),
+        }
+    }
+
     /// Sends a signal; `false` where the child was reaped already.
     fn signal(&self, signal: Signal) -> io::Result<bool> {
         match self {
@@ -327,10 +345,6 @@ impl Drop for Child {
             self.release();
             return;
         }
-        // The portable engines have async-process reap what is dropped.
-        #[cfg(all(target_os = "linux", target_env = "gnu"))]
-        if let Engine::Native(_) = &self.shared.engine {
-            orphan::adopt(self.shared.clone());
-        }
+        orphan::adopt(self.shared.clone());
     }
 }

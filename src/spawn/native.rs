@@ -9,24 +9,26 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::future::Future;
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
+use std::pin::Pin;
 use std::process::ExitStatus;
 use std::ptr;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use async_io::Async;
+use async_io::{Async, Timer};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 
 use super::fds::Action;
 use super::raw::send_to_group;
 use super::unix::{Image, Wiring, retry_busy};
-use super::{Engine, program};
+use super::{Engine, Look, program};
 use crate::error::Refusal;
 use crate::output::{Exit, Usage};
 use crate::signal::Signal;
@@ -41,21 +43,46 @@ pub(super) struct Native {
     group: bool,
     /// Held while the status is taken and while a signal is sent, so that neither sees the other half
     /// done.
-    reaped: Mutex<bool>,
+    life: Mutex<Life>,
+    /// When to ask again for an exit that was told and cannot be taken: a debugger still has it.
+    again: Mutex<Option<Box<Timer>>>,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// As far as we know.
+    Running,
+    /// It leads a group, and is kept unreaped for its number.
+    Exited,
+    Reaped,
+}
+
+/// How often to ask for an exit that a debugger has.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// Whether this kernel, sandbox and C library have all that is needed. Asked once.
 pub(super) fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
-    *AVAILABLE.get_or_init(|| !cfg!(reaped_portable) && extensions().is_some() && pidfd_works())
+    if let Some(available) = AVAILABLE.get() {
+        return *available;
+    }
+    match !cfg!(reaped_portable) && extensions().is_some() {
+        true => pidfd_works().is_none_or(|works| *AVAILABLE.get_or_init(|| works)),
+        false => *AVAILABLE.get_or_init(|| false),
+    }
 }
 
-/// Whether a pidfd can be made (Linux 5.3) and waited on (Linux 5.4), and no sandbox forbids it.
-fn pidfd_works() -> bool {
+/// Whether a pidfd can be made (Linux 5.3), waited on (Linux 5.4) and signalled through, and no sandbox forbids it.
+/// `None` where there is no descriptor or memory to try it with just now.
+fn pidfd_works() -> Option<bool> {
     match pidfd_open(getpid(), PidfdFlags::empty()) {
         // Nobody is their own child: ECHILD says that the call is understood, EINVAL that it is not.
-        Ok(pidfd) => matches!(wait(&pidfd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT), Err(Errno::CHILD)),
-        Err(_) => false,
+        Ok(pidfd) => Some(
+            matches!(wait(&pidfd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT), Err(Errno::CHILD))
+                && send(&pidfd, 0).is_ok(),
+        ),
+        Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => None,
+        Err(_) => Some(false),
     }
 }
 
@@ -169,7 +196,13 @@ fn watch(pid: Pid, group: bool) -> Result<Engine, Refusal> {
         return Ok(Engine::Lost);
     }
     match Async::new_nonblocking(pidfd) {
-        Ok(pidfd) => Ok(Engine::Native(Native { pid, pidfd, group, reaped: Mutex::new(false) })),
+        Ok(pidfd) => Ok(Engine::Native(Native {
+            pid,
+            pidfd,
+            group,
+            life: Mutex::new(Life::Running),
+            again: Mutex::default(),
+        })),
         Err(error) => Err(abandon(pid, error)),
     }
 }
@@ -178,7 +211,10 @@ fn watch(pid: Pid, group: bool) -> Result<Engine, Refusal> {
 fn abandon(pid: Pid, error: io::Error) -> Refusal {
     // The number is the child's own still: nobody but us reaps it (or else it is gone, and killing a
     // number that was given away within these microseconds is what every pid-based library risks).
-    let _: Result<(), Errno> = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    if rustix::process::kill_process(pid, rustix::process::Signal::KILL) == Err(Errno::PERM) {
+        // It has become another user, and may live for a year: nobody is to wait here for that.
+        return Refusal::os(error);
+    }
     while let Err(Errno::INTR) = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()) {}
     Refusal::os(error)
 }
@@ -188,70 +224,95 @@ impl Native {
         self.pid.as_raw_pid().unsigned_abs()
     }
 
-    /// Reaps the child once it has exited. `look` is set while a look is likely to find the exit.
-    pub(super) fn poll_exit(&self, look: &mut bool, cx: &mut Context<'_>) -> Poll<Exit> {
+    /// Reaps the child once it has exited. `look` says whether to ask before waiting.
+    pub(super) fn poll_exit(&self, look: &mut Look, cx: &mut Context<'_>) -> Poll<Exit> {
+        let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if mem::take(look) {
-                if let Some(exit) = self.reap() {
-                    return Poll::Ready(exit);
-                }
+            if let Some(timer) = &mut *again {
+                ready!(Pin::new(&mut **timer).poll(cx));
+                (*again, *look) = (None, Look::Told);
             }
-            // An error here means that the reactor is out of order. The pidfd itself still works, so
-            // look, and have the task polled again.
-            if ready!(self.pidfd.poll_readable(cx)).is_err() {
-                match self.reap() {
+            match mem::take(look) {
+                Look::No => {}
+                looked => match self.reap() {
                     Some(exit) => return Poll::Ready(exit),
-                    None => cx.waker().wake_by_ref(),
-                }
-                return Poll::Pending;
+                    None if looked == Look::Told => {
+                        // ptrace(2): the exit of a traced process is its debugger's first, and the descriptor is
+                        // readable all the while.
+                        *again = Some(Box::new(Timer::after(AGAIN)));
+                        continue;
+                    }
+                    None => {}
+                },
             }
-            *look = true;
+            // An error here means that the reactor is out of order. The pidfd itself still works, and so does
+            // the clock: ask now and then.
+            let _: io::Result<()> = ready!(self.pidfd.poll_readable(cx));
+            *look = Look::Told;
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the status if there is one.
     fn reap(&self) -> Option<Exit> {
-        let mut reaped = self.reaped.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut life = self.lock();
         let keep = if self.group { libc::WNOWAIT } else { 0 };
         let exit = match wait(self.pidfd.get_ref(), libc::WEXITED | libc::WNOHANG | keep) {
             Ok(None) => return None,
             Ok(Some((status, usage))) => Exit::Reaped(status, Some(usage)),
             Err(_) => Exit::Lost,
         };
-        *reaped = !self.group || exit == Exit::Lost;
+        *life = if self.group && exit != Exit::Lost { Life::Exited } else { Life::Reaped };
         Some(exit)
     }
 
     /// Reaps a child that was seen to exit.
     pub(super) fn release(&self) {
-        let mut reaped = self.reaped.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*reaped {
+        let mut life = self.lock();
+        if *life != Life::Reaped {
             // The status is known; where a stranger has taken it by now, that is no loss.
             let _: Result<_, Errno> = wait(self.pidfd.get_ref(), libc::WEXITED | libc::WNOHANG);
-            *reaped = true;
+            *life = Life::Reaped;
         }
     }
 
     /// Sends a signal; `false` where the child was reaped already.
     pub(super) fn signal(&self, signal: Signal) -> io::Result<bool> {
-        let reaped = self.reaped.lock().unwrap_or_else(PoisonError::into_inner);
-        if *reaped {
+        let life = self.lock();
+        if *life == Life::Reaped {
             return Ok(false);
         }
-        if self.group {
-            return send_to_group(self.pid.as_raw_pid(), signal);
+        let pidfd = self.pidfd.get_ref();
+        if !self.group {
+            return send(pidfd, signal.as_raw());
         }
-        let pidfd = self.pidfd.get_ref().as_raw_fd();
-        let info = ptr::null::<libc::siginfo_t>();
-        // SAFETY: a live descriptor; without siginfo the kernel makes up that of kill(2).
-        match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signal.as_raw(), info, 0) } {
-            0 => Ok(true),
-            _ => match io::Error::last_os_error() {
-                // A stranger reaped it.
-                error if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
-                error => Err(error),
-            },
+        // Where a stranger has reaped the child, the number may be another group's.
+        if !send(pidfd, 0).unwrap_or(true) {
+            return Ok(false);
         }
+        let sent = send_to_group(self.pid.as_raw_pid(), signal);
+        // A child may have left its group, and is not to get away with it.
+        match sent {
+            Ok(true) if signal != Signal::KILL => sent,
+            _ if *life == Life::Exited => sent,
+            _ => Ok(send(pidfd, signal.as_raw())? | sent.unwrap_or(false)),
+        }
+    }
+}
+
+/// pidfd_send_signal(2); `false` where a stranger has reaped it.
+fn send(pidfd: &OwnedFd, signal: c_int) -> io::Result<bool> {
+    let info = ptr::null::<libc::siginfo_t>();
+    // SAFETY: a live descriptor; without siginfo the kernel makes up that of kill(2).
+    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) } {
+        0 => Ok(true),
+        _ => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+            error => Err(error),
+        },
     }
 }
 
@@ -281,6 +342,10 @@ fn wait(pidfd: &OwnedFd, options: c_int) -> Result<Option<(ExitStatus, Usage)>, 
     let usage = unsafe { usage.assume_init() };
     // SAFETY: waitid fills in the fields of SIGCHLD, and leaves the zero where no child has exited.
     if unsafe { info.si_pid() } == 0 {
+        return Ok(None);
+    }
+    // waitid(2) tells of the stops of a process that we trace, whatever it was asked for.
+    if ![libc::CLD_EXITED, libc::CLD_KILLED, libc::CLD_DUMPED].contains(&info.si_code) {
         return Ok(None);
     }
     // SAFETY: as above.

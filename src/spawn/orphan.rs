@@ -1,31 +1,33 @@
 //! Reaps the children that nobody waits for any more, without a thread of its own: each is a waker
-//! that async-io's reactor thread, which runs anyway, wakes when the child has exited.
+//! that the engine's own thread, which runs anyway, wakes when the child has exited.
+//!
+//! Until then the child can be signalled by whoever holds a name of it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
 
-use super::{Engine, Shared};
+use super::{Look, Shared};
 
 /// Sees to it that the child is reaped when it exits, be that now or in a year.
 pub(super) fn adopt(child: Arc<Shared>) {
     Arc::new(Orphan(Mutex::new(Some(child)))).wake();
 }
 
-/// Alive for as long as the reactor holds its waker, which is until the child has exited: the child's
-/// descriptor is what the waker is registered with, and is dropped last.
+/// Alive for as long as what it waits for holds its waker, which is until the child has exited: that the waker is
+/// registered with is owned by the child, and is dropped last.
 struct Orphan(Mutex<Option<Arc<Shared>>>);
 
 impl Wake for Orphan {
     fn wake(self: Arc<Self>) {
-        let waker = Waker::from(self.clone());
+        // A clone: see what the transport says of wakers and `will_wake`.
+        let waker = Waker::from(self.clone()).clone();
         let mut child = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Engine::Native(native)) = child.as_deref().map(|shared| &shared.engine) {
-            // A killed child is often gone by now: look before waiting.
-            let mut look = true;
-            if native.poll_exit(&mut look, &mut Context::from_waker(&waker)).is_ready() {
-                native.release();
-                *child = None;
-            }
+        let Some(shared) = &*child else { return };
+        // A killed child is often gone by now: look before waiting.
+        let mut look = Look::Likely;
+        if shared.engine.poll_exit(&mut look, &mut Context::from_waker(&waker)).is_ready() {
+            shared.engine.release();
+            *child = None;
         }
     }
 }

@@ -14,12 +14,13 @@ use std::future::Future;
 use std::io::{self, Read};
 use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
+use std::panic::catch_unwind;
 use std::pin::Pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
-use std::{fmt, ptr};
+use std::task::{Context, Poll, Waker, ready};
+use std::{fmt, ptr, thread};
 
 use super::fds::Action;
 use super::raw::send_to_group;
@@ -81,8 +82,12 @@ impl Portable {
                 Ok(false)
             };
         }
+        if group && signal != Signal::KILL && send_to_group(self.pid as _, signal)? {
+            return Ok(true);
+        }
         if group {
-            return send_to_group(self.pid as _, signal);
+            // Nobody there, if it has left its group; it is not to get away with it.
+            let _: io::Result<bool> = send_to_group(self.pid as _, signal);
         }
         // SAFETY: no memory is involved; the pid is the child's, since it was not reaped.
         match unsafe { libc::kill(self.pid as libc::pid_t, signal.as_raw()) } {
@@ -112,6 +117,7 @@ impl Portable {
 
 /// Starts a child.
 pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Result<Engine, Refusal> {
+    drive()?;
     let (report, childs_report) = pipe()?;
     let target = wiring.add(childs_report)?;
     let source = wiring.wanted.iter().find(|w| w.0 == target).map_or(target, |w| w.1);
@@ -173,10 +179,34 @@ pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Re
     }
 }
 
+/// Starts the thread in which async-process waits for children. It would start it by itself, but only when a child
+/// is there, and panics where it cannot.
+fn drive() -> Result<(), Refusal> {
+    static STARTED: Mutex<bool> = Mutex::new(false);
+    let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if *started {
+        return Ok(());
+    }
+    let started_now = catch_unwind(|| {
+        let mut driver = Box::pin(async_process::driver());
+        // With the first poll it counts as driven, so that no second thread is started.
+        let _: Poll<()> = driver.as_mut().poll(&mut Context::from_waker(Waker::noop())).map(|_| ());
+        thread::Builder::new().name("async-process".into()).spawn(|| async_io::block_on(driver))
+    });
+    // A panic tells its reason on stderr, and that is the lack of something.
+    let lack = || io::Error::from_raw_os_error(libc::EAGAIN);
+    started_now.unwrap_or_else(|_| Err(lack())).map_err(Refusal::os)?;
+    *started = true;
+    Ok(())
+}
+
 /// Kills and reaps a child; whether somebody else had reaped it before.
 fn abandon(pid: c_int) -> bool {
     // SAFETY: no memory is involved. The pid is the child's: nobody of ours has reaped it.
-    unsafe { libc::kill(pid, libc::SIGKILL) };
+    if unsafe { libc::kill(pid, libc::SIGKILL) } == -1 && errno() == libc::EPERM {
+        // It has become another user, and may live for a year: nobody is to wait here for that.
+        return false;
+    }
     loop {
         // SAFETY: a null status asks for none.
         if unsafe { libc::waitpid(pid, ptr::null_mut(), 0) } >= 0 {

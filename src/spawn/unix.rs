@@ -4,10 +4,13 @@ use std::ffi::{CString, OsStr, c_char, c_int};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::panic::catch_unwind;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
+use async_io::Async;
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Resource, getrlimit};
@@ -27,6 +30,7 @@ pub(crate) type Pipe = OwnedFd;
 
 pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Engine, Ours), Refusal> {
     let image = Image::new(launch)?;
+    start_reactor()?;
     let mut wiring = Wiring::new(launch)?;
     let ours = std::mem::take(&mut wiring.ours);
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -34,6 +38,23 @@ pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Engine, Ours), Refusal> {
         return Ok((native::spawn(&image, wiring)?, ours));
     }
     Ok((portable::spawn(image, wiring, launch.identity)?, ours))
+}
+
+/// Starts async-io's reactor while there is no child yet. It would start by itself, but panics where it lacks a
+/// descriptor or a thread, and then never starts again.
+fn start_reactor() -> Result<(), Refusal> {
+    static STARTED: OnceLock<()> = OnceLock::new();
+    if STARTED.get().is_some() {
+        return Ok(());
+    }
+    // What it needs: an epoll, an eventfd and a timerfd, or a kqueue; and one to try it with.
+    let (tried, rest) = (pipe()?, pipe()?);
+    drop(rest);
+    // A panic tells its reason on stderr: there is no thread to be had.
+    let started = catch_unwind(|| Async::new_nonblocking(tried.0).map(drop));
+    started.unwrap_or_else(|_| Err(Errno::AGAIN.into())).map_err(Refusal::os)?;
+    STARTED.get_or_init(|| ());
+    Ok(())
 }
 
 /// Sets the size of a terminal.
@@ -54,11 +75,11 @@ pub(super) struct Image {
 
 impl Image {
     fn new(launch: &Launch<'_>) -> Result<Self, Refusal> {
-        let mut argv = CStrings::default();
-        match launch.arg0 {
-            Some(arg0) => argv.push(&[arg0], || "argument 0".into())?,
-            None => argv.push(&[launch.program], || "the program's name".into())?,
+        if launch.program.as_bytes().contains(&0) {
+            return Err(contains_nul(|| "the program's name".into()));
         }
+        let mut argv = CStrings::default();
+        argv.push(&[launch.arg0.unwrap_or(launch.program)], || "argument 0".into())?;
         for (place, arg) in (1..).zip(launch.args) {
             argv.push(&[arg], || format!("argument {place}"))?;
         }
@@ -159,17 +180,26 @@ impl Wiring {
             ours: Ours::default(),
             keep: Vec::new(),
         };
-        if let Some(size) = launch.terminal {
-            wiring.open_terminal(size)?;
-        }
         if let Some((highest, _)) = launch.ends.last() {
             check_limit(*highest)?;
+        }
+        // Before anything of ours is opened, which may get the very number that is not open in the parent.
+        for (target, end) in &launch.ends {
+            if let End::Inherit = end {
+                match inherited(*target)? {
+                    Some(source) => wiring.wanted.push((*target, source)),
+                    None => wiring.closed.push(*target),
+                }
+            }
+        }
+        if let Some(size) = launch.terminal {
+            wiring.open_terminal(size)?;
         }
         let mut shared = Vec::new();
         for (target, end) in &launch.ends {
             let source = match end {
                 End::Closed => None,
-                End::Inherit => inherited(*target)?,
+                End::Inherit => continue,
                 End::Null => {
                     Some(wiring.keep(open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()))?)
                 }
@@ -272,8 +302,16 @@ impl Wiring {
         }
     }
 
-    /// Adds one more descriptor for the child, on the lowest number that nothing else has.
+    /// Adds one more descriptor for the child, on a number that nothing else has.
     pub(super) fn add(&mut self, fd: OwnedFd) -> Result<RawFd, Refusal> {
+        if self.others == Others::Inherit {
+            // Any number may be somebody's whom the child inherits; this one is nobody's.
+            let above = self.wanted.iter().map(|w| w.0).chain(self.closed.iter().copied()).max().unwrap_or(2);
+            let copy = fcntl_dupfd_cloexec(&fd, above.max(2).saturating_add(1)).map_err(os)?;
+            let number = self.keep(Ok(copy))?;
+            self.wanted.push((number, number));
+            return Ok(number);
+        }
         let taken = |n: &RawFd| self.wanted.iter().any(|w| w.0 == *n) || self.closed.contains(n);
         let target = (3..).find(|n| !taken(n)).unwrap_or(RawFd::MAX);
         let place = self.wanted.partition_point(|w| w.0 < target);
@@ -317,6 +355,8 @@ fn set_nonblocking(fd: &OwnedFd) -> Result<(), Refusal> {
 /// The parent's own descriptor of that number, where it is open.
 fn inherited(target: RawFd) -> Result<Option<RawFd>, Refusal> {
     match rustix::io::fcntl_getfd(borrow(target)) {
+        // A parent without a stdin may have anything else there, of its own.
+        Ok(flags) if target <= 2 && flags.contains(rustix::io::FdFlags::CLOEXEC) => Ok(None),
         Ok(_) => Ok(Some(target)),
         // As std: a parent without a stdin has children without one.
         Err(_) if target <= 2 => Ok(None),

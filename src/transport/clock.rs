@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use async_io::Timer;
 
+use super::bell::{Bell, Task};
+
 /// What a run may take at most. Nothing set is no bound.
 #[derive(Clone, Debug)]
 pub(crate) struct Bounds {
@@ -71,9 +73,17 @@ pub(super) enum Alarm {
 #[derive(Debug)]
 pub(super) struct Clock {
     started: Instant,
+    /// In a box, since most children have none.
+    timers: Option<Box<Timers>>,
+}
+
+#[derive(Debug)]
+struct Timers {
     timeout: Option<Timer>,
     idle: Option<Idle>,
     drain: Option<Drain>,
+    /// It is time for something.
+    bell: Bell,
 }
 
 #[derive(Debug)]
@@ -93,7 +103,7 @@ struct Idle {
 }
 
 impl Clock {
-    pub(super) fn new(started: Instant, bounds: &Bounds, activity: Option<Activity>) -> Self {
+    pub(super) fn new(started: Instant, bounds: &Bounds, activity: Option<Activity>, task: &Task) -> Self {
         let idle = bounds.idle.zip(activity).map(|(most, activity)| Idle {
             most,
             activity,
@@ -101,12 +111,11 @@ impl Clock {
             since: started,
             timer: timer(started, most),
         });
-        Clock {
-            started,
-            timeout: bounds.timeout.map(|most| timer(started, most)),
-            idle,
-            drain: bounds.drain.map(Drain::AfterExit),
-        }
+        let timeout = bounds.timeout.map(|most| timer(started, most));
+        let drain = bounds.drain.map(Drain::AfterExit);
+        let any = timeout.is_some() || idle.is_some() || drain.is_some();
+        let timers = any.then(|| Box::new(Timers { timeout, idle, drain, bell: task.bell() }));
+        Clock { started, timers }
     }
 
     pub(super) fn elapsed(&self) -> Duration {
@@ -114,26 +123,28 @@ impl Clock {
     }
 
     /// The next thing that it is time for. To be asked after all that may be read was read.
-    pub(super) fn poll_alarm(&mut self, exited: bool, cx: &mut Context<'_>) -> Option<Alarm> {
-        if let Some(Drain::AfterExit(most)) = self.drain {
+    pub(super) fn poll_alarm(&mut self, exited: bool) -> Option<Alarm> {
+        let Timers { timeout, idle, drain, bell } = &mut **self.timers.as_mut()?;
+        let cx = &mut bell.context();
+        if let Some(Drain::AfterExit(most)) = *drain {
             if exited {
-                self.drain = Some(Drain::Running(timer(Instant::now(), most)));
+                *drain = Some(Drain::Running(timer(Instant::now(), most)));
             }
         }
-        if let Some(Drain::Running(timer)) = &mut self.drain {
+        if let Some(Drain::Running(timer)) = drain {
             if Pin::new(timer).poll(cx).is_ready() {
-                self.drain = None;
+                *drain = None;
                 return Some(Alarm::Waited);
             }
         }
-        if let Some(timer) = &mut self.timeout {
+        if let Some(timer) = timeout {
             if Pin::new(timer).poll(cx).is_ready() {
-                self.timeout = None;
+                *timeout = None;
                 return Some(Alarm::TimedOut);
             }
         }
-        if self.idle.as_mut().is_some_and(|idle| idle.poll(cx).is_ready()) {
-            self.idle = None;
+        if idle.as_mut().is_some_and(|idle| idle.poll(cx).is_ready()) {
+            *idle = None;
             return Some(Alarm::Idle);
         }
         None

@@ -78,14 +78,13 @@ pub(crate) struct Transport {
     task: Task,
     /// The child has exited.
     exit: Bell,
-    /// It is time for something.
-    time: Bell,
 }
 
 #[derive(Debug)]
 enum Lane {
     Read(Outlet),
-    Feed(Feeder),
+    /// In a box, since it is larger than the others.
+    Feed(Box<Feeder>),
     Write {
         inlet: Arc<Inlet>,
         /// The user has it.
@@ -99,6 +98,7 @@ enum Lane {
 #[derive(Default)]
 pub(crate) struct Flows {
     pub(crate) bounds: Bounds,
+    pub(crate) kill_on_drop: bool,
     /// Of each pipe into the child.
     pub(crate) sources: Vec<(i32, Source)>,
     /// Copies of pipes out of the child.
@@ -122,7 +122,8 @@ impl Transport {
             let lane = match take(&mut flows.sources, fd) {
                 Some(Source::Writer) => Inlet::new(pipe, is_terminal, activity.clone())
                     .map(|inlet| Lane::Write { inlet, taken: false }),
-                Some(source) => Feeder::new(pipe, source, &task, activity.clone()).map(Lane::Feed),
+                Some(source) => Feeder::new(pipe, source, &task, activity.clone())
+                    .map(|feeder| Lane::Feed(Box::new(feeder))),
                 None => {
                     let copy = take(&mut flows.copies, fd)
                         .and_then(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -140,7 +141,11 @@ impl Transport {
                 protocol.limit(slot, most);
             }
         }
-        let clock = Clock::new(started, &flows.bounds, activity);
+        let clock = Clock::new(started, &flows.bounds, activity, &task);
+        let mut child = spawned.child;
+        if !flows.kill_on_drop {
+            child.let_run();
+        }
         if launch.has_terminal() {
             // A terminal is one thing, and closes when its output does.
             if let Some(slot) = protocol.slot(0, Direction::In) {
@@ -150,7 +155,7 @@ impl Transport {
             }
         }
         Ok(Transport {
-            child: spawned.child,
+            child,
             protocol,
             lanes,
             clock,
@@ -162,7 +167,6 @@ impl Transport {
             spent: 0,
             patience: Patience::default(),
             exit: task.bell(),
-            time: task.bell(),
             task,
         })
     }
@@ -286,16 +290,22 @@ impl Transport {
         let done = match &mut self.lanes[slot] {
             Lane::Gone => return false,
             Lane::Read(_) if !self.protocol.wants(slot) => return false,
-            Lane::Read(outlet) => match outlet.poll_read(looks_again, self.protocol.buffer(slot), cx) {
-                Poll::Pending => return false,
-                Poll::Ready(Ok(0)) => Ok(()),
-                Poll::Ready(Ok(count)) => {
+            Lane::Read(outlet) => {
+                let buffer = self.protocol.buffer(slot);
+                let before = buffer.len();
+                let Poll::Ready(read) = outlet.poll_read(looks_again, buffer, cx) else { return false };
+                // A copy that failed leaves what was read.
+                let count = buffer.len() - before;
+                if count > 0 {
                     self.protocol.received(slot, count);
                     self.patience.paid(count);
-                    return true;
                 }
-                Poll::Ready(Err(error)) => Err(error),
-            },
+                match read {
+                    Ok(0) => Ok(()),
+                    Ok(_) => return true,
+                    Err(error) => Err(error),
+                }
+            }
             Lane::Feed(feeder) => match feeder.poll_feed(looks_again, cx) {
                 Poll::Pending => return false,
                 Poll::Ready(Ok(Some(count))) => {
@@ -337,7 +347,7 @@ impl Transport {
 
     fn poll_exit(&mut self) -> bool {
         if self.exit.rung() {
-            self.child.look();
+            self.child.told();
         }
         match self.child.poll_exit(&mut self.exit.context()) {
             Poll::Ready(exit) => {
@@ -382,8 +392,7 @@ impl Transport {
 
     /// Tells the protocol what time it is. Whether that matters.
     fn poll_clock(&mut self) -> bool {
-        let exited = self.protocol.has_exited();
-        let Some(alarm) = self.clock.poll_alarm(exited, &mut self.time.context()) else { return false };
+        let Some(alarm) = self.clock.poll_alarm(self.protocol.has_exited()) else { return false };
         match alarm {
             Alarm::TimedOut => self.protocol.timed_out(),
             Alarm::Idle => self.protocol.idle(),

@@ -21,7 +21,8 @@ use crate::stdio::BoxWriter;
 pub(crate) struct Outlet {
     pipe: ReadEnd,
     bell: Bell,
-    tee: Option<Tee>,
+    /// In a box, since few have one.
+    tee: Option<Box<Tee>>,
     /// Where the pipe is a terminal. It hangs up when this is dropped before its end of file.
     terminal: Option<Terminal>,
     activity: Option<Activity>,
@@ -60,7 +61,7 @@ impl Outlet {
         task: &Task,
         activity: Option<Activity>,
     ) -> io::Result<Self> {
-        let tee = copy.map(|copy| Tee { copy, chunk: Vec::new(), copied: 0, end_of_file: false });
+        let tee = copy.map(|copy| Box::new(Tee { copy, chunk: Vec::new(), copied: 0, end_of_file: false }));
         Ok(Outlet { pipe: ReadEnd::new(pipe)?, bell: task.bell(), tee, terminal, activity })
     }
 

@@ -19,6 +19,8 @@ const LEAST: usize = 4 * 1024;
 /// The most room that a read asks for: a pipe's usual size.
 const MOST: usize = 64 * 1024;
 
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
 /// Room for a stream. A user's pipes may have 64 MiB in all before the kernel makes new ones one page
 /// small (pipe-user-pages-soft, pipe(7)), so this is not the most that one may have.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -106,7 +108,11 @@ impl ReadEnd {
                 Err(_) => return false,
             }
         }
-        false
+        // All was taken that was there at first, which may be all that there will be.
+        let mut asked = [PollFd::new(self.pipe.get_ref(), PollFlags::IN)];
+        poll(&mut asked, Some(&NOW)).is_ok()
+            && asked[0].revents().contains(PollFlags::HUP)
+            && !asked[0].revents().contains(PollFlags::IN)
     }
 
     fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
@@ -205,9 +211,8 @@ impl WriteEnd {
 
     fn is_closed(&self) -> bool {
         let mut asked = [PollFd::new(self.pipe.get_ref(), PollFlags::empty())];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         // poll(2): POLLERR is set for the writing end of a pipe when the reading end was closed.
         // The BSDs and macOS say POLLHUP.
-        poll(&mut asked, Some(&now)).is_ok() && asked[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+        poll(&mut asked, Some(&NOW)).is_ok() && asked[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
     }
 }

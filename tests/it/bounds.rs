@@ -255,15 +255,15 @@ fn silence() {
         assert!(error.to_string().contains("was silent for 150ms and was killed by SIGTERM"), "{error}");
         assert_eq!(kept(&error).stdout, b"a\n");
         // Who speaks now and then may go on, on whatever descriptor, and who is fed too.
-        let talk = "for i in 1 2 3 4 5 6; do sleep 0.1; echo $i >&$((i%2*2+1)); done";
+        let talk = "for i in 1 2 3 4 5 6; do sleep 0.4; echo $i >&$((i%2*2+1)); done";
         let output =
-            sh(talk).fd(3, Stdio::output()).idle_timeout(3 * SOON).output().await.expect("no silence");
+            sh(talk).fd(3, Stdio::output()).idle_timeout(10 * SOON).output().await.expect("no silence");
         assert_eq!((&output.stdout[..], output.fd(3)), (&b"2\n4\n6\n"[..], Some(&b"1\n3\n5\n"[..])));
-        let slow = "for i in 1 2 3 4 5 6; do sleep 0.1; head -c 60000 >/dev/null; done";
-        let output = sh(slow).stdin(Stdio::bytes(vec![0; 360_000])).idle_timeout(3 * SOON).output().await;
+        let slow = "for i in 1 2 3 4 5 6; do sleep 0.4; head -c 600000 >/dev/null; done";
+        let output = sh(slow).stdin(Stdio::bytes(vec![0; 3_600_000])).idle_timeout(10 * SOON).output().await;
         assert!(output.is_ok(), "it is fed: {output:?}");
         // A reader that was taken out is heard.
-        let mut process = sh(talk).fd(3, Stdio::output()).idle_timeout(3 * SOON).spawn().expect("starts");
+        let mut process = sh(talk).fd(3, Stdio::output()).idle_timeout(10 * SOON).spawn().expect("starts");
         let (mut one, mut three) =
             (process.reader(1).expect("an output"), process.reader(3).expect("an output"));
         let (mut ones, mut threes) = (Vec::new(), Vec::new());
@@ -464,4 +464,103 @@ fn as_an_ordinary_user() {
     // Where the folder's file system takes no notice of setuid, it was reached after all.
     assert!(matches!(error, Error::TimedOut(_)), "{error}");
     assert!(kept(&error).elapsed() < Duration::from_secs(4), "it did not wait for it");
+}
+
+/// One that has always something to give, and never to the end.
+struct Endless;
+
+impl futures::AsyncRead for Endless {
+    fn poll_read(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        buffer: &mut [u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        std::task::Poll::Ready(Ok(buffer.len()))
+    }
+}
+
+#[test]
+fn a_reader_that_never_waits_holds_nothing_up() {
+    everywhere(|| async {
+        let mut swallow = Command::new("cat");
+        let error = swallow
+            .stdin(Stdio::reader(Endless))
+            .stdout(Stdio::null())
+            .timeout(SOON)
+            .output()
+            .await
+            .expect_err("it would run for ever");
+        assert!(matches!(error, Error::TimedOut(_)), "{error}");
+    });
+}
+
+struct Broken;
+
+impl futures::AsyncWrite for Broken {
+    fn poll_write(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        _: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        std::task::Poll::Ready(Err(std::io::ErrorKind::StorageFull.into()))
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_tee_that_fails_keeps_the_limit() {
+    let mut yes = Command::new("yes");
+    let error = block_on(yes.stdout(Stdio::tee(Broken)).limit(5).output()).expect_err("it cannot be copied");
+    assert_eq!(kept(&error).stdout, b"y\ny\ny");
+}
+
+#[test]
+fn a_pipe_that_nobody_holds_is_not_named() {
+    // Killed with a pipe that is just full.
+    let mut full = helper(&[&format!("out:{}", 64 * 1024), "sleep:600000"]);
+    let error = block_on(full.drain_timeout(NEVER).limit(5).output()).expect_err("too much");
+    assert!(matches!(error, Error::OutputLimit(_)), "{error}");
+    assert_eq!((&kept(&error).stdout[..], kept(&error).still_open()), (&pattern(5)[..], &[][..]));
+}
+
+/// The leader of a group may leave it, and does not get away with that.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_leader_that_leaves_its_group() {
+    alone("bounds::a_leader_that_leaves_its_group", || {
+        warm_up();
+        // Into the group of this process, which is not to be hit.
+        let own = unsafe { libc::getpgrp() };
+        let leaves = format!("POSIX::setpgid(0, {own}) or die; $| = 1; print qq(gone\\n); sleep 1000");
+        let start = || {
+            let mut command = Command::new("perl");
+            command.args(["-MPOSIX", "-e", &leaves]).new_group().grace(SOON);
+            command
+        };
+        let error = block_on(start().timeout(Duration::from_secs(2)).output()).expect_err("too long");
+        assert!(matches!(error, Error::TimedOut(_)), "{error}");
+        let mut process = start().spawn().expect("starts");
+        assert_eq!(block_on(process.next_line()).expect("a line").text, "gone");
+        process.control().kill().expect("it lives");
+        let status = block_on(process.status()).expect("a status");
+        assert_eq!(status.signal(), Some(libc::SIGKILL));
+        let mut process = start().spawn().expect("starts");
+        assert_eq!(block_on(process.next_line()).expect("a line").text, "gone");
+        drop(process);
+        eventually("dropping has killed it", || unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } == -1);
+        no_children();
+    });
 }

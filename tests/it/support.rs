@@ -121,6 +121,9 @@ pub fn warm_up() {
         drop(sh("exec sleep 100").output());
     }
     no_children();
+    // What waited for a dropped one is closed in another thread, a moment after it was reaped.
+    let pidfds = || descriptors().iter().filter(|(_, what)| what.contains("pidfd")).count();
+    eventually("nothing waits any more", || pidfds() == 0);
 }
 
 /// The most memory of this process since `reset_peak`, in bytes.
