@@ -447,7 +447,8 @@ impl Attributes {
         let mut flags = (libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF) as i16;
         if own_session {
             // Who leads a session leads a group, setsid(2).
-            flags |= libc::POSIX_SPAWN_SETSID;
+            // Not of one type in every libc.
+            flags |= libc::POSIX_SPAWN_SETSID as libc::c_short;
         } else if own_group {
             flags |= libc::POSIX_SPAWN_SETPGROUP as i16;
             // SAFETY: initialised attributes; 0 is the child itself.
