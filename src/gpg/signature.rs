@@ -41,9 +41,11 @@ pub enum Validity {
 }
 
 impl Signature {
-    /// Good, and gpg has said so in both of its ways.
+    /// Good, and gpg has said so in both of its ways, of one key that it has named.
     pub(super) fn is_proof(&self) -> bool {
-        self.validity == Validity::Good && self.fingerprint.is_some()
+        // A long key ID is 16 digits; a shorter name, or none, would fit a fingerprint by chance.
+        let named = self.key_id.len() >= 16 && self.key_id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        self.validity == Validity::Good && self.fingerprint.is_some() && named
     }
 
     /// Takes up a line if it is about a signature.

@@ -63,8 +63,8 @@ pub(super) fn judge(facts: &Facts<'_>) -> Result<Vec<Signature>, Refusal> {
 /// One encryption: from BEGIN_DECRYPTION to END_DECRYPTION. Messages can be encrypted twice.
 #[derive(Default)]
 struct Layer {
-    /// DECRYPTION_INFO named an AEAD algorithm, which checks each chunk itself.
-    aead: bool,
+    /// Whether DECRYPTION_INFO named an AEAD algorithm, which checks each chunk itself.
+    aead: Option<bool>,
     okay: bool,
     good_mdc: bool,
 }
@@ -80,8 +80,8 @@ struct Reading<'a> {
     /// What one message cannot have, such as plaintext beside the encryption.
     odd: bool,
     plaintexts: usize,
-    /// PLAINTEXT_LENGTH, where it must be exact.
-    length: Option<usize>,
+    /// Each PLAINTEXT_LENGTH of the plaintext, as far as it is a number.
+    lengths: Vec<Option<usize>>,
     /// Only those inside of the encryption.
     signatures: Vec<Signature>,
 }
@@ -95,7 +95,7 @@ impl<'a> Reading<'a> {
             outermost: 0,
             odd: false,
             plaintexts: 0,
-            length: None,
+            lengths: Vec::new(),
             signatures: Vec::new(),
         };
         for line in lines {
@@ -120,13 +120,14 @@ impl<'a> Reading<'a> {
         match keyword {
             "DECRYPTION_INFO" => {
                 // Absent from old versions, which have no AEAD.
-                layer.aead = line.args().nth(2).is_some_and(|algorithm| algorithm != "0");
+                let aead = line.args().nth(2).is_some_and(|algorithm| algorithm != "0");
+                self.odd |= layer.aead.replace(aead).is_some();
             }
             // Said twice, it is not about one encryption.
             "DECRYPTION_OKAY" => self.odd |= std::mem::replace(&mut layer.okay, true),
             "GOODMDC" => self.odd |= std::mem::replace(&mut layer.good_mdc, true),
             "END_DECRYPTION" => {
-                let sound = layer.okay && (layer.good_mdc || layer.aead);
+                let sound = layer.okay && (layer.good_mdc || layer.aead == Some(true));
                 self.sound += usize::from(sound);
                 self.odd |= !sound;
                 self.open.pop();
@@ -134,10 +135,9 @@ impl<'a> Reading<'a> {
             "PLAINTEXT" => {
                 self.plaintexts += 1;
                 self.odd |= layer.okay;
-                // Text may have its line ends converted; binary data comes as it is.
-                self.length = None;
+                self.lengths.clear();
             }
-            "PLAINTEXT_LENGTH" => self.length = line.args().next().and_then(|n| n.parse().ok()),
+            "PLAINTEXT_LENGTH" => self.lengths.push(line.args().next().and_then(|n| n.parse().ok())),
             _ => Signature::collect(&mut self.signatures, line),
         }
     }
@@ -162,8 +162,9 @@ impl<'a> Reading<'a> {
             && self.outermost == 1
             && self.sound > 0
             && self.plaintexts == 1
-            // Anything else on the way to us: a shortened or doubled output.
-            && !(binary && self.length.is_some_and(|length| length != plaintext))
+            // Anything else on the way to us: a shortened or doubled output. Text may have its line ends
+            // converted; binary data comes as it is.
+            && !(binary && self.lengths.iter().any(|length| *length != Some(plaintext)))
     }
 
     /// Whether the exit code is 0, or is what gpg makes of a signature that it cannot check.

@@ -15,6 +15,8 @@ mod support;
 mod bounds;
 #[cfg(unix)]
 mod bulk;
+#[cfg(unix)]
+mod differential;
 #[cfg(target_os = "linux")]
 mod drops;
 #[cfg(unix)]

@@ -57,6 +57,10 @@ fn a_sound_message() {
     assert_eq!(verdict(&aead, 0), Ok(vec![]));
     assert_eq!(verdict(&aead.replace("GOODMDC\n", ""), 0), Ok(vec![]));
     assert_eq!(verdict(&SYMMETRIC.replace("GOODMDC\n", ""), 0), Err(Cause::Damaged));
+    // Found with the fuzz target: the second counted, though it was not about this encryption.
+    let informed_twice =
+        aead.replace("GOODMDC\n", "").replace("INFO 0 9 2", "INFO 2 9 0\nDECRYPTION_INFO 0 9 2");
+    assert_eq!(verdict(&informed_twice, 0), Err(Cause::Damaged));
     // A message to two, of whom we are one.
     let two = format!("ENC_TO AA 1 0\nNO_SECKEY AA\nENC_TO BB 1 0\n{SYMMETRIC}");
     assert_eq!(verdict(&two, 0), Ok(vec![]));
@@ -84,6 +88,9 @@ fn plaintext_elsewhere() {
         SYMMETRIC.replace("PLAINTEXT 62", "PLAINTEXT 62 0 a\nPLAINTEXT 62"),
         SYMMETRIC.replace("GOODMDC", "GOODMDC\nPLAINTEXT 62 0 m").replace("PLAINTEXT 62 1795256239 m\n", ""),
         SYMMETRIC.replace("LENGTH 6", "LENGTH 5"),
+        // Found with the fuzz target: the last of two was taken, and what was no number was as good as none.
+        SYMMETRIC.replace("LENGTH 6", "LENGTH 5\nPLAINTEXT_LENGTH 6"),
+        SYMMETRIC.replace("LENGTH 6", "LENGTH six"),
     ] {
         assert_eq!(verdict(&lines, 0), Err(Cause::Damaged), "{lines}");
     }
@@ -140,6 +147,9 @@ fn signatures_that_do_not_count() {
     }
     for lines in [
         signed("GOODSIG FA418B7EA2047C27 T"),
+        // Found with the fuzz target: every fingerprint ends with no name at all.
+        signed(&good().replace("GOODSIG FA418B7EA2047C27", "GOODSIG")),
+        signed(&good().replace("GOODSIG FA418B7EA2047C27 T", "GOODSIG 7 T")),
         signed(&good().replace("10 00", "10 10")),
         signed(&good().replace("10 00", "10 02")),
         signed(&good().replace("GOODSIG FA", "GOODSIG FB")),

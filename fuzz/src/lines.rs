@@ -1,0 +1,200 @@
+//! How bytes are cut into lines, through the protocol as the transport uses it.
+
+use crate::choices::Choices;
+use crate::protocol::{Direction, Notice, Protocol};
+
+const FDS: [i32; 2] = [1, 2];
+
+/// What lines are made of: ends, and characters of one, two, three and four bytes.
+const ALPHABET: [&[u8]; 8] =
+    [b"\n", b"\r", b"a", "ä".as_bytes(), "€".as_bytes(), "🦀".as_bytes(), b"\r\n", b"b"];
+
+/// What came over one channel.
+#[derive(Default)]
+struct Channel {
+    /// Every byte within the limit.
+    whole: Vec<u8>,
+    /// How many of them were given.
+    given: usize,
+    room: usize,
+    closed: bool,
+    released: bool,
+    paused: bool,
+    pieces: Vec<(Vec<u8>, bool)>,
+}
+
+impl Channel {
+    fn rest(&self) -> &[u8] {
+        &self.whole[self.given..]
+    }
+
+    fn told(&self) -> bool {
+        !self.paused && !self.released
+    }
+}
+
+/// **Invariant.** Whatever comes in whatever chunks, and whenever it is looked at:
+///
+/// - Each call gives what a splitter without any memory gives of the bytes that were not given yet ([`next`]).
+/// - Where the limit stays the same, all pieces together are those of a split of the whole; where the whole is UTF-8
+///   and a character fits, so is each piece.
+/// - What is taken as it is, by an event or a takeover, is exactly what no line gave.
+pub fn lines(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    let mut protocol = Protocol::new(FDS.map(|fd| (fd, Direction::Out)));
+    let mut channels: [Channel; 2] = Default::default();
+    for (slot, channel) in channels.iter_mut().enumerate() {
+        channel.room = match choices.byte() {
+            most @ 0..64 => {
+                protocol.limit(slot, most.into());
+                most.into()
+            }
+            _ => usize::MAX,
+        };
+    }
+    let same = choices.yes();
+    let most = choices.below(20);
+
+    while !choices.is_over() {
+        let op = choices.byte();
+        let slot = usize::from(op & 1);
+        match op >> 1 & 7 {
+            0..=2 if !channels[slot].closed && !channels[slot].released => {
+                let count = choices.below(24);
+                feed(&mut protocol, slot, &mut channels[slot], choices.bytes(count));
+            }
+            3 | 4 => {
+                let limit = if same { most } else { choices.below(20) };
+                line(&mut protocol, &mut channels, limit);
+            }
+            5 if !same => take(&mut protocol, slot, &mut channels, op >> 4),
+            6 => {
+                channels[slot].paused = op >> 4 & 1 == 1;
+                protocol.pause(slot, channels[slot].paused);
+            }
+            7 if !channels[slot].closed && !channels[slot].released => {
+                protocol.closed(slot);
+                channels[slot].closed = true;
+            }
+            _ => {}
+        }
+        let holds_back = channels.iter().any(|c| c.paused && !c.rest().is_empty());
+        assert_eq!(protocol.holds_back(), holds_back, "held back");
+    }
+
+    protocol.resume_all();
+    for (slot, channel) in channels.iter_mut().enumerate() {
+        channel.paused = false;
+        if !channel.closed && !channel.released {
+            protocol.closed(slot);
+            channel.closed = true;
+        }
+    }
+    while line(&mut protocol, &mut channels, most) {}
+    for channel in &channels {
+        assert!(channel.rest().is_empty(), "never given: {:?}", channel.rest());
+        if same {
+            check_whole(channel, most);
+        }
+    }
+}
+
+fn feed(protocol: &mut Protocol, slot: usize, channel: &mut Channel, choices: &[u8]) {
+    let mut bytes = Vec::new();
+    for choice in choices {
+        match choice {
+            0..128 => bytes.extend(ALPHABET[usize::from(choice % 8)]),
+            // Half characters, and what is no UTF-8 at all.
+            _ => bytes.push(*choice),
+        }
+    }
+    protocol.buffer(slot).extend_from_slice(&bytes);
+    protocol.received(slot, bytes.len());
+    let kept = bytes.len().min(channel.room);
+    channel.room -= kept;
+    channel.whole.extend(&bytes[..kept]);
+}
+
+/// Asks for one line; whether there was one.
+fn line(protocol: &mut Protocol, channels: &mut [Channel; 2], limit: usize) -> bool {
+    let given = protocol.line(limit).map(|(fd, piece)| (fd, piece.bytes, piece.complete));
+    let mut expected = None;
+    for (channel, fd) in channels.iter_mut().zip(FDS).filter(|(channel, _)| channel.told()) {
+        if let Some((bytes, complete, used)) = next(channel.rest(), limit, channel.closed) {
+            let bytes = bytes.to_vec();
+            channel.given += used;
+            channel.pieces.push((bytes.clone(), complete));
+            expected = Some((fd, bytes, complete));
+            break;
+        }
+    }
+    assert_eq!(given, expected, "limit {limit}");
+    given.is_some()
+}
+
+/// Takes what was not given, by an event or by a takeover.
+fn take(protocol: &mut Protocol, slot: usize, channels: &mut [Channel; 2], how: u8) {
+    let channel = &mut channels[slot];
+    if how & 3 == 3 && !channel.closed && !channel.released {
+        assert_eq!(protocol.released(slot), channel.rest(), "taken over");
+        (channel.given, channel.released) = (channel.whole.len(), true);
+    } else if let Some(Notice::Data { fd, data }) = protocol.notice() {
+        let slot = FDS.iter().position(|known| *known == fd).expect("one of ours");
+        let channel = &mut channels[slot];
+        assert!(channel.told() && data == channel.rest(), "{data:?} is not {:?}", channel.rest());
+        channel.given = channel.whole.len();
+    }
+}
+
+/// The first piece of what is left, whether it is a whole line, and how many bytes it used up. A piece of a longer line
+/// is given only once it is certain that the line is longer than the limit, whatever comes.
+fn next(rest: &[u8], limit: usize, at_end: bool) -> Option<(&[u8], bool, usize)> {
+    let limit = limit.max(1);
+    if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let line = without_cr(&rest[..end]);
+        if line.len() <= limit {
+            return Some((line, true, end + 1));
+        }
+    } else {
+        let at_least = if at_end { rest.len() } else { without_cr(rest).len() };
+        if at_least <= limit {
+            return (at_end && !rest.is_empty()).then_some((rest, false, rest.len()));
+        }
+    }
+    let cut = place_to_cut(rest, limit);
+    Some((&rest[..cut], false, cut))
+}
+
+fn without_cr(line: &[u8]) -> &[u8] {
+    match line {
+        [start @ .., b'\r'] => start,
+        _ => line,
+    }
+}
+
+/// At the limit, or up to three bytes before it where that is inside of a character.
+fn place_to_cut(line: &[u8], limit: usize) -> usize {
+    let inside = |place: usize| (0x80..0xc0).contains(&line[place]);
+    let mut cut = limit;
+    while inside(cut) {
+        cut -= 1;
+        if cut == 0 || limit - cut > 3 {
+            return limit;
+        }
+    }
+    cut
+}
+
+fn check_whole(channel: &Channel, limit: usize) {
+    let mut rest = &channel.whole[..];
+    for (bytes, complete) in &channel.pieces {
+        let (expected, whole, used) = next(rest, limit, true).expect("one more piece");
+        assert_eq!((&bytes[..], *complete), (expected, whole), "not as the whole is split, limit {limit}");
+        rest = &rest[used..];
+    }
+    assert!(rest.is_empty());
+    if limit >= 4 && std::str::from_utf8(&channel.whole).is_ok() {
+        let mut pieces = channel.pieces.iter();
+        assert!(pieces.all(|(bytes, _)| std::str::from_utf8(bytes).is_ok()), "a character was split");
+    }
+}
