@@ -15,7 +15,8 @@ use crate::transport;
 /// Every method is [`Error::AlreadyEnded`] once the child was reaped, so that no other process which got
 /// the same number is ever hit. A child that has exited and was not reaped yet takes signals without
 /// effect. With [`new_group`](crate::Command::new_group) every signal goes to the whole group, until the
-/// promise or the process has ended.
+/// promise or the process has ended. That of a [`Pipeline`](crate::Pipeline) signals every member that was not reaped,
+/// and is `AlreadyEnded` where none is left.
 ///
 /// After [`terminate`](Self::terminate) and [`kill`](Self::kill) nobody waits for descendants that hold pipes:
 /// once the child is gone, what is in the pipes is taken, and that is the end.
@@ -34,13 +35,20 @@ use crate::transport;
 #[derive(Clone)]
 pub struct Control {
     child: Remote,
+    /// The other members of a pipeline.
+    others: Vec<Remote>,
     command: Arc<str>,
     grace: Duration,
 }
 
 impl Control {
     pub(crate) fn new(child: Remote, command: &str, grace: Duration) -> Self {
-        Control { child, command: command.into(), grace }
+        Control { child, others: Vec::new(), command: command.into(), grace }
+    }
+
+    pub(crate) fn with_others(mut self, others: impl Iterator<Item = Remote>) -> Self {
+        self.others.extend(others);
+        self
     }
 
     /// Of a child that was never started.
@@ -65,7 +73,7 @@ impl Control {
     /// ```
     #[doc(alias = "signalProcess")]
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
-        self.told(self.child.signal(signal), signal)
+        self.told(self.each(|child| child.signal(signal)), signal)
     }
 
     /// Asks the child to end, with SIGTERM, and ends it with SIGKILL after the
@@ -89,7 +97,7 @@ impl Control {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn terminate(&self) -> Result<(), Error> {
-        self.told(transport::terminate(&self.child, self.grace), Signal::TERM)
+        self.told(self.each(|child| transport::terminate(child, self.grace)), Signal::TERM)
     }
 
     /// Ends the child with SIGKILL.
@@ -108,6 +116,12 @@ impl Control {
     /// ```
     pub fn kill(&self) -> Result<(), Error> {
         self.signal(Signal::KILL)
+    }
+
+    /// Whether any was reached; all are tried.
+    fn each(&self, send: impl Fn(&Remote) -> io::Result<bool>) -> io::Result<bool> {
+        let first = send(&self.child);
+        self.others.iter().map(send).fold(first, |sent, one| Ok(sent? | one?))
     }
 
     fn told(&self, sent: io::Result<bool>, signal: Signal) -> Result<(), Error> {

@@ -141,6 +141,8 @@ pub struct Details(Box<Inner>);
 
 struct Inner {
     command: String,
+    /// Whose fault it is, where the command is a pipeline.
+    member: Option<String>,
     /// What follows the command in the message, without the separator.
     text: String,
     output: Option<Output>,
@@ -170,7 +172,7 @@ impl Error {
     /// # });
     /// ```
     pub fn into_output(mut self) -> Option<Output> {
-        self.details_mut().0.output.take()
+        self.take_output()
     }
 
     /// The command as the message quotes it.
@@ -183,6 +185,19 @@ impl Error {
     /// ```
     pub fn command(&self) -> &str {
         &self.details().0.command
+    }
+
+    /// This error of one member, as that of its whole pipeline.
+    pub(crate) fn of_pipeline(mut self, command: String, output: Option<Output>) -> Self {
+        let inner = &mut self.details_mut().0;
+        inner.member = Some(std::mem::replace(&mut inner.command, command));
+        inner.output = output;
+        self
+    }
+
+    /// What was collected, to be put back by [`of_pipeline`](Self::of_pipeline).
+    pub(crate) fn take_output(&mut self) -> Option<Output> {
+        self.details_mut().0.output.take()
     }
 
     /// For the gpg recipe, which takes the plaintext out.
@@ -295,7 +310,7 @@ impl Refusal {
     }
 
     pub(crate) fn into_error(self, command: String) -> Error {
-        let details = Details(Box::new(Inner { command, text: self.text, output: None }));
+        let details = Details(Box::new(Inner { command, member: None, text: self.text, output: None }));
         match self.reason {
             Reason::Spawn(reason, source) => Error::Spawn { reason, source, details },
             Reason::Invalid(reason) => Error::Invalid { reason, details },
@@ -321,14 +336,19 @@ impl Details {
 
     /// Of a child of which nothing was collected here.
     pub(crate) fn about(command: &str, text: String) -> Self {
-        Details(Box::new(Inner { command: command.to_owned(), text, output: None }))
+        Details(Box::new(Inner { command: command.to_owned(), member: None, text, output: None }))
     }
 
     /// Of a child that ran: how it ended, then the end of its stderr.
     pub(crate) fn ended(output: Output) -> Self {
-        let mut text = describe(output.status);
-        push_tail(&mut text, &output.stderr);
-        Details::of(output, text)
+        let member = output.decisive();
+        let Output { status, stderr, .. } = member.unwrap_or(&output);
+        let mut text = describe(*status);
+        push_tail(&mut text, stderr);
+        let member = member.map(|member| member.command.clone());
+        let mut details = Details::of(output, text);
+        details.0.member = member;
+        details
     }
 
     /// Of a child that we ended: why, how it ended, then the end of its stderr.
@@ -340,7 +360,8 @@ impl Details {
 
     /// Of a child that ran, with a text of its own.
     pub(crate) fn of(output: Output, text: String) -> Self {
-        Details(Box::new(Inner { command: output.command.clone(), text, output: Some(output) }))
+        let command = output.command.clone();
+        Details(Box::new(Inner { command, member: None, text, output: Some(output) }))
     }
 }
 
@@ -348,7 +369,11 @@ impl Details {
 impl fmt::Display for Details {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let separator = if self.0.output.is_some() { "" } else { ":" };
-        write!(f, "`{}`{separator} {}", self.0.command, self.0.text)
+        write!(f, "`{}`", self.0.command)?;
+        if let Some(member) = &self.0.member {
+            write!(f, ": `{member}`")?;
+        }
+        write!(f, "{separator} {}", self.0.text)
     }
 }
 
@@ -424,22 +449,37 @@ fn one_line(text: &str) -> String {
     line
 }
 
+/// The most characters of a command.
+const MOST_SHOWN: usize = 160;
+
 /// A command as a person would type it, cut at a sane length.
 pub(crate) fn quote<'a>(program: &'a OsStr, args: impl IntoIterator<Item = &'a OsStr>) -> String {
-    const MOST: usize = 160;
     let mut line = String::new();
     for word in std::iter::once(program).chain(args) {
         if !line.is_empty() {
             line.push(' ');
         }
-        push_quoted(&mut line, word, MOST);
-        if let Some((cut, _)) = line.char_indices().nth(MOST) {
-            line.truncate(cut);
-            line.push('…');
+        push_quoted(&mut line, word, MOST_SHOWN);
+        if cut(&mut line) {
             break;
         }
     }
     line
+}
+
+/// A pipeline as a person would type it, cut at the same length.
+pub(crate) fn join(commands: impl Iterator<Item = String>) -> String {
+    let mut line = commands.collect::<Vec<_>>().join(" | ");
+    cut(&mut line);
+    line
+}
+
+/// Cuts a command at a sane length; whether it was too long.
+fn cut(line: &mut String) -> bool {
+    let Some((place, _)) = line.char_indices().nth(MOST_SHOWN) else { return false };
+    line.truncate(place);
+    line.push('…');
+    true
 }
 
 /// One word in the way a POSIX shell would read it back; `most` bounds the work, not the quoting.

@@ -21,6 +21,7 @@
 //! | its exit code | [`exit_code`] | a value |
 //! | status, stdout and stderr | [`output`] | a value |
 //! | anything else set before | [`Command`], which has the same verbs | as above |
+//! | one program to read what another writes | [`Command::pipe`] | as above |
 #![cfg_attr(unix, doc = "| to decrypt a message | [`gpg::decrypt`](gpg::decrypt()) | an error |")]
 //!
 //! # Feeding, and other descriptors
@@ -57,6 +58,20 @@
 //! drop(writer); // the child's end of file
 //! assert!(cat.status().await?.success());
 //! # Ok::<(), std::io::Error>(()) }).unwrap();
+//! ```
+//!
+//! # Pipelines
+//!
+//! [`Command::pipe`] connects commands by pipes of the kernel. A [`Pipeline`] has the same verbs and bounds, fails when
+//! any member does, and keeps the status of each. [`cmd!`] makes a command of one line, without a shell.
+//!
+//! ```
+//! # #[cfg(unix)] futures::executor::block_on(async {
+//! use reaped::{Command, cmd};
+//! let digits = "[1-5]";
+//! let count = Command::new("seq").arg("9").pipe(cmd!("grep {}", digits)).pipe(cmd!("wc -l")).read().await?;
+//! assert_eq!(count.trim(), "5");
+//! # Ok::<(), reaped::Error>(()) }).unwrap();
 //! ```
 //!
 //! # Bounds
@@ -121,9 +136,10 @@ mod signal;
 mod spawn;
 mod stdio;
 mod transport;
+mod words;
 
 pub use calls::{exit_code, output, read, read_bytes, run};
-pub use command::Command;
+pub use command::{Command, Pipeline};
 pub use control::Control;
 pub use error::{Details, Error, InvalidReason, SpawnReason};
 pub use output::{Output, Usage};
@@ -134,6 +150,12 @@ pub use std::process::ExitStatus;
 #[cfg(unix)]
 pub use stdio::PtySize;
 pub use stdio::Stdio;
+
+/// What [`cmd!`] expands to.
+#[doc(hidden)]
+pub mod __words {
+    pub use crate::words::{Value, check, command, list, one};
+}
 
 /// The README's examples run too.
 #[cfg(doctest)]

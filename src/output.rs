@@ -36,6 +36,10 @@ pub struct Output {
     pub(crate) usage: Option<Usage>,
     /// The command as a person may see it; for messages only.
     pub(crate) command: String,
+    /// Of a pipeline.
+    pub(crate) members: Vec<Output>,
+    /// Whose status this is.
+    pub(crate) decisive: usize,
 }
 
 impl Output {
@@ -125,6 +129,30 @@ impl Output {
         self.usage
     }
 
+    /// What each member of a [`Pipeline`](crate::Pipeline) left, in their order; empty for a single program.
+    ///
+    /// Each has its own status, stderr, times, and descriptors beside 1 and 2. What the last one wrote to stdout is not in
+    /// its own output, but in that of the whole. There `status` is that of the member that
+    /// [decides](crate::Pipeline#who-has-failed), `stderr` has what all wrote to it, one after the other, and
+    /// [`usage`](Self::usage) is the sum of the times and the greatest peak.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use reaped::Command;
+    /// let output = Command::new("false").pipe(Command::new("true")).output().await?;
+    /// let codes: Vec<_> = output.members().iter().map(|member| member.status.code()).collect();
+    /// assert_eq!(codes, [Some(1), Some(0)]);
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn members(&self) -> &[Output] {
+        &self.members
+    }
+
+    /// The member whose status is that of the whole.
+    pub(crate) fn decisive(&self) -> Option<&Output> {
+        self.members.get(self.decisive)
+    }
+
     /// This output if the program exited with code 0, else [`Error::Failed`] with this output in it.
     ///
     /// # Errors
@@ -138,6 +166,14 @@ impl Output {
     /// ```
     pub fn check(self) -> Result<Output, Error> {
         if self.status.success() { Ok(self) } else { Err(Error::Failed(Details::ended(self))) }
+    }
+
+    /// The exit code, which a death by signal has not.
+    pub(crate) fn into_code(self) -> Result<i32, Error> {
+        match self.status.code() {
+            Some(code) => Ok(code),
+            None => self.check().map(|_| 0),
+        }
     }
 
     /// stdout as text, without its last line end.
@@ -210,6 +246,9 @@ impl fmt::Debug for Output {
         debug.field("stdout", &Excerpt(&self.stdout)).field("stderr", &Excerpt(&self.stderr));
         for (fd, bytes) in &self.extra {
             debug.field(&format!("fd{fd}"), &Excerpt(bytes));
+        }
+        if !self.members.is_empty() {
+            debug.field("members", &self.members);
         }
         debug.field("elapsed", &self.elapsed).finish_non_exhaustive()
     }

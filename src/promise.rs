@@ -1,5 +1,7 @@
 //! Noun: the future that owns a child and runs it to its end.
 
+mod members;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -11,6 +13,8 @@ use crate::error::{Details, Error, describe, push_tail};
 use crate::output::{Exit, Output};
 use crate::protocol::{Ending, Fault};
 use crate::transport::{Bounds, Transport};
+
+pub(crate) use members::Members;
 
 /// A future that owns a running child process and resolves once the child has **ended**: it was reaped,
 /// *and* every pipe to it is closed, so nothing that it wrote is missing.
@@ -30,6 +34,8 @@ use crate::transport::{Bounds, Transport};
 /// itself has exited; [`Command::drain_timeout`](crate::Command::drain_timeout) bounds that, and after a kill
 /// of ours nothing waits for it.
 ///
+/// That of a [`Pipeline`](crate::Pipeline) owns all of its members, and all of this is about each of them.
+///
 /// ```
 /// # futures::executor::block_on(async {
 /// let promise = reaped::read("echo", ["hi"]); // runs already
@@ -44,6 +50,7 @@ pub struct Promise<T> {
 
 enum State {
     Running(Box<Call>),
+    Several(Box<Members>),
     Refused(Error),
     Resolved,
 }
@@ -51,6 +58,10 @@ enum State {
 impl<T> Promise<T> {
     pub(crate) fn new(call: Call, conclude: fn(Output) -> Result<T, Error>) -> Self {
         Promise { state: State::Running(Box::new(call)), conclude }
+    }
+
+    pub(crate) fn several(members: Members, conclude: fn(Output) -> Result<T, Error>) -> Self {
+        Promise { state: State::Several(Box::new(members)), conclude }
     }
 
     pub(crate) fn refused(error: Error) -> Self {
@@ -62,7 +73,7 @@ impl<T> Promise<T> {
     }
 
     /// The child's process id; `None` where it did not start, and once it was reaped, since the system
-    /// may then use the number again.
+    /// may then use the number again. Of a pipeline it is the last member's, as a shell's `$!`.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -75,6 +86,7 @@ impl<T> Promise<T> {
     pub fn pid(&self) -> Option<u32> {
         match &self.state {
             State::Running(call) => call.transport.pid(),
+            State::Several(members) => members.pid(),
             State::Refused(_) | State::Resolved => None,
         }
     }
@@ -96,13 +108,12 @@ impl<T> Promise<T> {
     /// ```
     pub fn detach(self) -> Result<(), Error> {
         match self.state {
-            State::Running(mut call) => {
-                call.transport.let_run();
-                Ok(())
-            }
-            State::Refused(error) => Err(error),
-            State::Resolved => Ok(()),
+            State::Running(mut call) => call.transport.let_run(),
+            State::Several(mut members) => members.let_run(),
+            State::Refused(error) => return Err(error),
+            State::Resolved => {}
         }
+        Ok(())
     }
 
     /// A handle to signal the child with, from anywhere.
@@ -119,6 +130,7 @@ impl<T> Promise<T> {
     pub fn control(&self) -> Control {
         match &self.state {
             State::Running(call) => call.control(),
+            State::Several(members) => members.control(),
             State::Refused(error) => Control::nobody(error.command()),
             State::Resolved => Control::nobody("a program"),
         }
@@ -129,11 +141,14 @@ impl<T> Future for Promise<T> {
     type Output = Result<T, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let State::Running(call) = &mut self.state {
-            ready!(call.transport.poll_end(cx));
+        match &mut self.state {
+            State::Running(call) => ready!(call.transport.poll_end(cx)),
+            State::Several(members) => ready!(members.poll_end(cx)),
+            State::Refused(_) | State::Resolved => {}
         }
         Poll::Ready(match std::mem::replace(&mut self.state, State::Resolved) {
             State::Running(call) => call.conclude().and_then(self.conclude),
+            State::Several(members) => members.conclude().and_then(self.conclude),
             State::Refused(error) => Err(error),
             State::Resolved => panic!("a promise was polled after it had resolved"),
         })
@@ -145,6 +160,7 @@ impl<T> fmt::Debug for Promise<T> {
         let mut debug = f.debug_struct("Promise");
         match &self.state {
             State::Running(call) => debug.field("command", &call.command).field("pid", &self.pid()),
+            State::Several(members) => debug.field("command", &members.command()).field("pid", &self.pid()),
             State::Refused(error) => debug.field("error", error),
             State::Resolved => debug.field("resolved", &true),
         };
@@ -222,6 +238,8 @@ fn collect(exit: Exit, collected: Vec<(i32, Vec<u8>)>, elapsed: Duration, comman
         elapsed,
         usage,
         command,
+        members: Vec::new(),
+        decisive: 0,
     };
     for (fd, bytes) in collected {
         match fd {

@@ -41,8 +41,19 @@ use zeroize::Zeroizing;
 /// assert_eq!(upper, "SHOUT");
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
+///
+/// A clone is connected to the same: an open file is shared, and a reader or a tee is used up by the first run of
+/// either.
+#[derive(Clone)]
 pub struct Stdio(pub(crate) Kind);
 
+/// An open file of the parent's.
+#[cfg(unix)]
+pub(crate) type OpenFile = OwnedFd;
+#[cfg(windows)]
+pub(crate) type OpenFile = File;
+
+#[derive(Clone)]
 pub(crate) enum Kind {
     Inherit,
     Null,
@@ -51,13 +62,10 @@ pub(crate) enum Kind {
     Output,
     /// `Output`, or on stdin what std does there: a pipe that nobody feeds.
     Piped,
-    #[cfg(unix)]
-    Open(Arc<OwnedFd>),
-    #[cfg(windows)]
-    Open(File),
+    Open(Arc<OpenFile>),
     /// Lending failed; told when the command is run, since constructors do not fail.
     #[cfg_attr(windows, allow(dead_code, reason = "nothing is lent there"))]
-    Broken(std::io::Error),
+    Broken(Arc<std::io::Error>),
     Bytes(Feed),
     Reader(ReaderSlot),
     /// A pipe into the child that the user writes.
@@ -332,7 +340,7 @@ impl Stdio {
     pub fn parent_fd(fd: impl AsFd) -> Self {
         Stdio(match fd.as_fd().try_clone_to_owned() {
             Ok(fd) => Kind::Open(Arc::new(fd)),
-            Err(error) => Kind::Broken(error),
+            Err(error) => Kind::Broken(Arc::new(error)),
         })
     }
 }
@@ -358,7 +366,7 @@ macro_rules! from_std {
         #[cfg(windows)]
         impl From<$type> for Stdio {
             fn from(given: $type) -> Self {
-                Stdio(Kind::Open(File::from(std::os::windows::io::OwnedHandle::from(given))))
+                Stdio(Kind::Open(Arc::new(File::from(std::os::windows::io::OwnedHandle::from(given)))))
             }
         }
     )*};

@@ -1,6 +1,7 @@
 //! Noun: the builder. Holds what was set; each verb resolves it and starts a child.
 
 mod bounds;
+mod pipeline;
 mod start;
 mod verbs;
 
@@ -16,6 +17,8 @@ use crate::spawn::Identity;
 use crate::stdio::PtySize;
 use crate::stdio::Stdio;
 use crate::transport::Bounds;
+
+pub use pipeline::Pipeline;
 
 /// What to run, and how: std's builder, with verbs that return [`Promise`](crate::Promise)s.
 ///
@@ -37,7 +40,8 @@ use crate::transport::Bounds;
 ///
 /// # Cancellation
 /// Dropping a command touches none of the children it has started. It closes the descriptors and wipes
-/// the secrets that were given to it, as soon as no run uses them any more.
+/// the secrets that were given to it, as soon as no run and no clone uses them any more.
+#[derive(Clone)]
 pub struct Command {
     program: OsString,
     arg0: Option<OsString>,
@@ -62,6 +66,7 @@ pub struct Command {
     kill_on_drop: bool,
 }
 
+#[derive(Clone)]
 struct Setting {
     stdio: Stdio,
     /// Set by `stdin`, `stdout` or `stderr`, and not by `fd`.

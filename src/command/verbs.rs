@@ -80,10 +80,7 @@ impl Command {
     /// ```
     #[doc(alias = "getProcessValue")]
     pub fn exit_code(&mut self) -> Promise<i32> {
-        self.promise([Unset::Null; 3], |output| match output.status.code() {
-            Some(code) => Ok(code),
-            None => output.check().map(|_| 0),
-        })
+        self.promise([Unset::Null; 3], Output::into_code)
     }
 
     /// How the program ended, whatever that is; stdin, stdout and stderr are the parent's, as in std.

@@ -299,6 +299,11 @@ impl Protocol {
         self.fault.is_some() || self.ended_by_us
     }
 
+    /// The first thing that went wrong.
+    pub(crate) fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
+    }
+
     /// Whether the child was seen to exit.
     pub(crate) fn has_exited(&self) -> bool {
         self.exit.is_some()

@@ -38,6 +38,7 @@ use std::task::{Context, Poll};
 use crate::error::{InvalidReason, Refusal};
 use crate::output::Exit;
 use crate::signal::Signal;
+use crate::stdio::OpenFile;
 #[cfg(unix)]
 use crate::stdio::PtySize;
 
@@ -90,10 +91,7 @@ pub(crate) enum End<'a> {
     Closed,
     Inherit,
     Null,
-    #[cfg(unix)]
-    Open(&'a std::os::fd::OwnedFd),
-    #[cfg(windows)]
-    Open(&'a std::fs::File),
+    Open(&'a OpenFile),
     /// A pipe that the child writes.
     Output,
     /// A pipe that the child reads.
@@ -133,6 +131,14 @@ pub(crate) struct Ours {
     pub(crate) pipes: Vec<(i32, Pipe)>,
     /// The terminal once more, which hangs up when nobody here has it open.
     pub(crate) terminal: Option<Pipe>,
+}
+
+/// A pipe from one child to another, reading end first; both ends are ours and no child inherits them.
+pub(crate) fn joint() -> Result<(OpenFile, OpenFile), Refusal> {
+    #[cfg(unix)]
+    return unix::pipe();
+    #[cfg(windows)]
+    handles::pipe().map(|(reader, writer)| (reader.into(), writer.into())).map_err(Refusal::os)
 }
 
 /// Starts a child.

@@ -20,6 +20,8 @@ pub(crate) struct Bounds {
     pub(crate) timeout: Option<Duration>,
     /// Without a byte on any descriptor.
     pub(crate) idle: Option<Duration>,
+    /// Whose bytes count beside its own; of members of a pipeline.
+    pub(crate) activity: Option<Activity>,
     /// From the exit to the end.
     pub(crate) drain: Option<Duration>,
     /// Between the polite signal and SIGKILL.
@@ -39,7 +41,14 @@ impl Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Bounds { timeout: None, idle: None, drain: None, grace: Duration::from_secs(2), limits: Vec::new() }
+        Bounds {
+            timeout: None,
+            idle: None,
+            activity: None,
+            drain: None,
+            grace: Duration::from_secs(2),
+            limits: Vec::new(),
+        }
     }
 }
 

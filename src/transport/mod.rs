@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Refusal;
 use crate::output::Exit;
-use crate::protocol::{Direction, Ending, Next, Notice, Piece, Protocol, Slot};
+use crate::protocol::{Direction, Ending, Fault, Next, Notice, Piece, Protocol, Slot};
 #[cfg(unix)]
 use crate::spawn::resize;
 use crate::spawn::{Child, Launch, Remote, spawn};
@@ -111,7 +111,7 @@ impl Transport {
     pub(crate) fn start(launch: &Launch<'_>, mut flows: Flows) -> Result<Self, Refusal> {
         let started = Instant::now();
         let spawned = spawn(launch)?;
-        let activity = flows.bounds.idle.is_some().then(Activity::default);
+        let activity = flows.bounds.idle.is_some().then(|| flows.bounds.activity.clone().unwrap_or_default());
         let terminal = Terminal::new(Mutex::new(spawned.ours.terminal));
         let task = Task::default();
         let mut channels = Vec::with_capacity(spawned.ours.pipes.len());
@@ -448,6 +448,19 @@ impl Transport {
 
 /// What a living child is asked for.
 impl Transport {
+    /// What went wrong, once that is known.
+    pub(crate) fn fault(&self) -> Option<&Fault> {
+        self.protocol.fault()
+    }
+
+    /// Ends the child as if it were late, because of what somebody else did.
+    pub(crate) fn stop(&mut self, at_once: bool) {
+        if at_once {
+            self.grace = Duration::ZERO;
+        }
+        self.protocol.timed_out();
+    }
+
     /// Lets the child run on when this is dropped.
     pub(crate) fn let_run(&mut self) {
         self.child.let_run();

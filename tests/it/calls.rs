@@ -141,6 +141,33 @@ fn a_command_runs_again_and_again_and_at_once() {
 }
 
 #[test]
+fn a_line_with_values_of_every_kind() {
+    use std::ffi::OsString;
+    use std::path::{Path, PathBuf};
+    let (owned, path, os) = (String::from("a b"), PathBuf::from("p"), OsString::from("$x"));
+    let list = vec![String::from("one"), String::new()];
+    let text = reaped::cmd!(
+        r#"printf "%s|" {} {} "{}" {} {} x={}{} {} {}"#,
+        owned,
+        &owned,
+        path,
+        Path::new("q"),
+        os,
+        "'",
+        owned.as_str(),
+        ..&list,
+        ..list.iter().map(|word| word.to_uppercase()),
+    );
+    let said = futures::executor::block_on({ text }.read()).expect("text");
+    assert_eq!(said, "a b|a b|p|q|$x|x='a b|one||ONE||");
+    drop((owned, path, os, list));
+    futures::executor::block_on(reaped::cmd!("true").run()).expect("success");
+    futures::executor::block_on(reaped::cmd!("true",).run()).expect("success");
+    let error = futures::executor::block_on(reaped::cmd!("{}", ..[""; 0]).run()).expect_err("no program");
+    assert!(matches!(error, Error::Invalid { reason: reaped::InvalidReason::EmptyProgram, .. }));
+}
+
+#[test]
 fn promises_are_send_unpin_and_static() {
     fn check<T: Send + Unpin + 'static>(_: &T) {}
     let promise = reaped::output("true", NONE);
@@ -149,6 +176,10 @@ fn promises_are_send_unpin_and_static() {
     fn sync<T: Send + Sync + 'static>() {}
     sync::<Error>();
     sync::<Command>();
+    sync::<reaped::Pipeline>();
+    let promise = Command::new("true").pipe(Command::new("true")).output();
+    check(&promise);
+    futures::executor::block_on(promise).expect("true succeeds");
     assert!(size_of::<Error>() <= 32, "{} bytes", size_of::<Error>());
 }
 

@@ -8,7 +8,7 @@ const FLOORS: &[&[&str]] = &[
     &["protocol", "spawn"],
     &["transport"],
     &["command", "control", "promise", "process"],
-    &["calls", "gpg"],
+    &["calls", "gpg", "words"],
 ];
 
 fn floor(module: &str) -> usize {

@@ -27,6 +27,8 @@ mod errors;
 mod gpg;
 #[cfg(target_os = "linux")]
 mod lines;
+#[cfg(target_os = "linux")]
+mod pipelines;
 #[cfg(unix)]
 mod plans;
 #[cfg(target_os = "linux")]

@@ -55,6 +55,21 @@ fn every_call() {
 }
 
 #[test]
+fn a_pipeline() {
+    everywhere(|| async {
+        let copy = || helper(&["copy:0:1"]);
+        let bytes = helper(&["out:1000000"]).pipe(copy()).pipe(copy()).read_bytes().await.expect("bytes");
+        assert!(bytes == pattern(1_000_000));
+        let error = helper(&["exit:3"]).pipe(copy()).read().await.expect_err("a failure");
+        assert!(error.to_string().ends_with("exited with code 3"), "{error}");
+        let error = helper(&["sleep:60000"]).pipe(copy()).timeout(Duration::from_millis(200)).run().await;
+        assert!(matches!(error, Err(Error::TimedOut(_))), "{error:?}");
+        let error = helper(&["sleep:60000"]).pipe(Command::new("no-such-program")).run().await;
+        assert!(matches!(error, Err(Error::Spawn { reason: SpawnReason::ProgramNotFound, .. })), "{error:?}");
+    });
+}
+
+#[test]
 fn a_program_of_the_system() {
     assert_eq!(block_on(reaped::read("cmd", ["/c", "echo hi"])).expect("text").trim(), "hi");
     assert_eq!(block_on(reaped::exit_code("cmd.exe", ["/c", "exit 7"])).expect("a code"), 7);

@@ -1,0 +1,185 @@
+//! The running members of a pipeline: several calls that are one.
+//!
+//! Rules, decided here alone:
+//! - It has ended when every member has.
+//! - The first member that something goes wrong with (a bound, a descriptor) takes the others with it, in the way
+//!   in which it is ended itself. What went wrong with it is what is told.
+//! - Whose exit status counts: see [`Pipeline`](crate::Pipeline).
+
+use std::process::ExitStatus;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::Call;
+use crate::control::Control;
+use crate::error::Error;
+use crate::output::{Output, Usage};
+use crate::protocol::Fault;
+
+#[derive(Debug)]
+pub(crate) struct Members {
+    /// In their order; never empty once it is polled.
+    members: Vec<Member>,
+    /// The member that something went wrong with first.
+    first: Option<usize>,
+    pipefail: bool,
+    command: String,
+    started: Instant,
+}
+
+#[derive(Debug)]
+struct Member {
+    /// Until it has ended.
+    call: Option<Call>,
+    /// From then on.
+    end: Option<Result<Output, Error>>,
+}
+
+impl Members {
+    /// None yet; the time runs.
+    pub(crate) fn new(command: String, pipefail: bool) -> Self {
+        Members { members: Vec::new(), first: None, pipefail, command, started: Instant::now() }
+    }
+
+    pub(crate) fn add(&mut self, call: Call) {
+        self.members.push(Member { call: Some(call), end: None });
+    }
+
+    /// Kills those that are there, whatever dropping them would do.
+    pub(crate) fn kill(self) {
+        // Where it is not permitted, nothing can be done.
+        self.calls().for_each(|call| drop(call.control().kill()));
+    }
+
+    pub(super) fn command(&self) -> &str {
+        &self.command
+    }
+
+    /// Those that have not ended.
+    fn calls(&self) -> impl DoubleEndedIterator<Item = &Call> {
+        self.members.iter().filter_map(|member| member.call.as_ref())
+    }
+
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.members.last()?.call.as_ref()?.transport.pid()
+    }
+
+    pub(super) fn control(&self) -> Control {
+        let mut calls = self.calls().rev();
+        let Some(last) = calls.next() else { return Control::nobody(&self.command) };
+        Control::new(last.transport.remote(), &self.command, last.bounds.grace)
+            .with_others(calls.map(|call| call.transport.remote()))
+    }
+
+    pub(super) fn let_run(&mut self) {
+        self.members.iter_mut().filter_map(|m| m.call.as_mut()).for_each(|call| call.transport.let_run());
+    }
+
+    /// Moves the bytes of all members until each of them has ended.
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let before = self.first;
+            for place in 0..self.members.len() {
+                self.poll_member(place, cx);
+            }
+            if self.first == before {
+                let all = self.members.iter().all(|member| member.end.is_some());
+                return if all { Poll::Ready(()) } else { Poll::Pending };
+            }
+            // The others have something to do now that nobody would wake them for.
+        }
+    }
+
+    fn poll_member(&mut self, place: usize, cx: &mut Context<'_>) {
+        let Some(mut call) = self.members[place].call.take() else { return };
+        let ended = call.transport.poll_end(cx).is_ready();
+        if let (None, Some(fault)) = (self.first, call.transport.fault()) {
+            self.first = Some(place);
+            let at_once = !matches!(fault, Fault::TimedOut | Fault::Idle);
+            for other in self.members.iter_mut().filter_map(|member| member.call.as_mut()) {
+                other.transport.stop(at_once);
+            }
+        }
+        let member = &mut self.members[place];
+        // At once, so that its time is its own.
+        match ended {
+            true => member.end = Some(call.conclude()),
+            false => member.call = Some(call),
+        }
+    }
+
+    /// What all have left; every member has ended.
+    pub(super) fn conclude(self) -> Result<Output, Error> {
+        let (mut outputs, mut first, mut told) = (Vec::new(), None, None);
+        let ends = self.members.into_iter().filter_map(|member| member.end);
+        for (place, end) in ends.enumerate() {
+            let error = match end {
+                Ok(output) => {
+                    outputs.push(output);
+                    continue;
+                }
+                Err(mut error) => {
+                    outputs.extend(error.take_output());
+                    error
+                }
+            };
+            match self.first == Some(place) {
+                true => first = Some(error),
+                false => told = told.or(Some(error)),
+            }
+        }
+        let whole = join(outputs, self.pipefail, self.started.elapsed(), self.command.clone());
+        match first.or(told) {
+            Some(error) => Err(error.of_pipeline(self.command, Some(whole))),
+            None => Ok(whole),
+        }
+    }
+}
+
+fn join(mut members: Vec<Output>, pipefail: bool, elapsed: Duration, command: String) -> Output {
+    let last = members.len() - 1;
+    let failed =
+        |place: usize, status: ExitStatus| !(status.success() || place < last && nobody_read_on(status));
+    let decisive = match pipefail {
+        true => members.iter().enumerate().position(|(place, member)| failed(place, member.status)),
+        false => None,
+    };
+    let decisive = decisive.unwrap_or(last);
+    let mut still_open: Vec<i32> = members.iter().flat_map(|m| m.still_open.iter().copied()).collect();
+    still_open.sort_unstable();
+    still_open.dedup();
+    Output {
+        status: members[decisive].status,
+        stdout: std::mem::take(&mut members[last].stdout),
+        stderr: members.iter().flat_map(|m| m.stderr.iter().copied()).collect(),
+        extra: Vec::new(),
+        captured: [members[last].captured[0], members.iter().any(|m| m.captured[1])],
+        still_open,
+        elapsed,
+        usage: members.iter().map(|m| m.usage).reduce(|sum, one| Some(add(sum?, one?))).flatten(),
+        command,
+        members,
+        decisive,
+    }
+}
+
+/// Whether it is what becomes of a program whose reader has read enough.
+fn nobody_read_on(status: ExitStatus) -> bool {
+    #[cfg(unix)]
+    return std::os::unix::process::ExitStatusExt::signal(&status) == Some(libc::SIGPIPE);
+    #[cfg(not(unix))]
+    {
+        // A write fails there, and what the program makes of that is its own affair.
+        let _ = status;
+        false
+    }
+}
+
+/// They run at the same time, but nobody knows when each needed most.
+fn add(one: Usage, other: Usage) -> Usage {
+    Usage {
+        user: one.user + other.user,
+        system: one.system + other.system,
+        peak_memory: one.peak_memory.max(other.peak_memory),
+    }
+}
