@@ -138,12 +138,9 @@ impl Members {
 
 fn join(mut members: Vec<Output>, pipefail: bool, elapsed: Duration, command: String) -> Output {
     let last = members.len() - 1;
-    let failed =
-        |place: usize, status: ExitStatus| !(status.success() || place < last && nobody_read_on(status));
-    let decisive = match pipefail {
-        true => members.iter().enumerate().position(|(place, member)| failed(place, member.status)),
-        false => None,
-    };
+    // The last one counts where none before it does, whatever became of it.
+    let failed = |member: &Output| !member.status.success() && !nobody_read_on(member.status);
+    let decisive = if pipefail { members[..last].iter().position(failed) } else { None };
     let decisive = decisive.unwrap_or(last);
     let mut still_open: Vec<i32> = members.iter().flat_map(|m| m.still_open.iter().copied()).collect();
     still_open.sort_unstable();
