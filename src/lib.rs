@@ -77,7 +77,7 @@
 //! # });
 //! ```
 //!
-//! Somebody gives it a device without end, so it is **bounded**, in time and in size, with all its descendants.
+//! It is part of a script that may hang, so it is **bounded**, in time and in size, with all its descendants.
 //!
 //! ```
 //! # #[cfg(unix)] futures::executor::block_on(async {
