@@ -2,7 +2,8 @@
 //! nothing is left of them.
 //!
 //! A failure tells the seed and the plan of the run. What it says while it passes is shown by
-//! `REAPED_TEST_ALONE=1 cargo test --test it -- soak --nocapture`. `REAPED_SOAK_RUNS` is the number of runs,
+//! `REAPED_TEST_ALONE=1 cargo test --test it -- soak --nocapture`. `REAPED_SOAK_RUNS` is the number of runs, or
+//! `REAPED_SOAK_SECONDS` the time that they may take;
 //! `REAPED_SOAK_SEED` the seed of an earlier run; the moments are those of the clock, so the same seed gives the same
 //! plans, and not quite the same events.
 
@@ -23,7 +24,8 @@ use super::helper::pattern;
 use super::support::{alone, descriptors, eventually, no_children, sh, warm_up};
 
 const RUNS: u64 = 10_000;
-const AT_ONCE: usize = 32;
+/// Of each of the four executors.
+const AT_ONCE: usize = 16;
 /// How much more memory than after the first quarter may be in use at the end.
 const GROWTH: u64 = 8 << 20;
 /// Only there so that a run that hangs is told by its plan.
@@ -45,6 +47,7 @@ fn nothing_is_left_of_ten_thousand_runs() {
         let runs = number("REAPED_SOAK_RUNS").unwrap_or(RUNS);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
         let seed = number("REAPED_SOAK_SEED").unwrap_or(now.as_nanos() as u64);
+        let seconds = number("REAPED_SOAK_SECONDS");
         println!("REAPED_SOAK_SEED={seed} REAPED_SOAK_RUNS={runs}");
 
         // Every thread that is started once is there after this: the reactor's, and async-process's.
@@ -53,11 +56,22 @@ fn nothing_is_left_of_ten_thousand_runs() {
         settled();
         let before = (descriptors(), threads());
 
-        let mut after_first = 0;
+        let (mut after_first, mut next) = (0, 0);
         for quarter in 0..4 {
             let start = Instant::now();
-            let ends = side_by_side(seed, runs * quarter / 4..runs * (quarter + 1) / 4);
-            let rate = runs as f64 / 4.0 / start.elapsed().as_secs_f64();
+            let mut ends = BTreeMap::new();
+            let first = next;
+            loop {
+                let count = if seconds.is_some() { 1_000 } else { runs / 4 };
+                for (end, count) in side_by_side(seed, next..next + count) {
+                    *ends.entry(end).or_insert(0) += count;
+                }
+                next += count;
+                if seconds.is_none_or(|seconds| start.elapsed() >= Duration::from_secs(seconds) / 4) {
+                    break;
+                }
+            }
+            let rate = (next - first) as f64 / start.elapsed().as_secs_f64();
             settled();
             eventually("descriptors and threads are as before", || (descriptors(), threads()) == before);
             let memory = resident();
@@ -67,6 +81,12 @@ fn nothing_is_left_of_ten_thousand_runs() {
             }
         }
         let memory = resident();
+        println!(
+            "at the end: {next} runs; {} descriptors, {} threads, {} KiB",
+            before.0.len(),
+            before.1,
+            memory >> 10
+        );
         assert!(memory < after_first + GROWTH, "memory grew from {after_first} to {memory}");
     });
 }
@@ -107,15 +127,24 @@ fn resident() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
 
-/// Two threads, with an executor each. How the runs ended, and how many in each way.
+/// Four threads, with an executor each. How the runs ended, and how many in each way.
 fn side_by_side(seed: u64, runs: Range<u64>) -> BTreeMap<&'static str, usize> {
-    let middle = (runs.start + runs.end) / 2;
-    let (first, second) = (runs.start..middle, middle..runs.end);
+    let length = runs.end - runs.start;
+    let part = |n: u64| at_once(seed, runs.start + length * n / 4..runs.start + length * (n + 1) / 4);
     std::thread::scope(|scope| {
-        let other = scope.spawn(move || smol::block_on(at_once(seed, second)));
-        let mut ends = futures::executor::block_on(at_once(seed, first));
-        for (end, count) in other.join().expect("no panic") {
-            *ends.entry(end).or_default() += count;
+        let others = [
+            scope.spawn(|| smol::block_on(part(1))),
+            scope.spawn(|| async_std::task::block_on(part(2))),
+            scope.spawn(|| {
+                let tokio = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+                tokio.block_on(part(3))
+            }),
+        ];
+        let mut ends = futures::executor::block_on(part(0));
+        for other in others {
+            for (end, count) in other.join().expect("no panic") {
+                *ends.entry(end).or_default() += count;
+            }
         }
         ends
     })
@@ -542,4 +571,112 @@ impl Seen {
         run.check_said(&self.said);
         "told to the end"
     }
+}
+
+/// Wakes by letting the thread go on.
+struct Unpark(std::thread::Thread);
+
+impl std::task::Wake for Unpark {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Polls a future so many times, each time that it asks for it, and drops it. Whether it came to its end before.
+fn poll_and_drop(future: impl Future, times: usize) -> bool {
+    let mut future = std::pin::pin!(future);
+    let waker = std::task::Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
+    for time in 0..times {
+        if future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+            return true;
+        }
+        // The one that is dropped now waits for nothing.
+        if time + 1 < times {
+            std::thread::park_timeout(HUNG);
+        }
+    }
+    false
+}
+
+/// A future that is polled so many times and dropped, for each number until it comes to its end before.
+#[test]
+fn dropped_after_every_poll() {
+    alone("soak::dropped_after_every_poll", || {
+        warm_up();
+        let before = descriptors();
+        let echoes = "read line; echo $line; echo err >&2; sleep 0.01; echo $line";
+        type Job = Box<dyn Fn() -> future::BoxFuture<'static, ()>>;
+        let jobs: Vec<(&str, Job)> = vec![
+            (
+                "output",
+                Box::new(move || {
+                    let promise = sh(echoes).stdin(Stdio::bytes("line\n")).new_group().output();
+                    Box::pin(async { drop(promise.await.expect("it ends")) })
+                }),
+            ),
+            (
+                "a bound and a tee",
+                Box::new(move || {
+                    let mut command = sh(echoes);
+                    command.stdin(Stdio::reader(Cursor::new("line\n"))).stdout(Stdio::tee(Vec::new()));
+                    let promise = command.timeout(HUNG).idle_timeout(HUNG).drain_timeout(HUNG).read();
+                    Box::pin(async { assert_eq!(promise.await.expect("it ends"), "line\nline") })
+                }),
+            ),
+            (
+                "too much",
+                Box::new(|| {
+                    let promise = Command::new("yes").limit(100_000).output();
+                    Box::pin(async { drop(promise.await.expect_err("too much")) })
+                }),
+            ),
+            (
+                "too late",
+                Box::new(|| {
+                    let mut command = sh("trap '' TERM; echo a; sleep 100 & wait");
+                    command.timeout(Duration::from_millis(5)).grace(Duration::from_millis(5)).new_group();
+                    let promise = command.output();
+                    Box::pin(async { drop(promise.await.expect_err("too late")) })
+                }),
+            ),
+            (
+                "events",
+                Box::new(move || {
+                    let mut process = sh(echoes).spawn().expect("starts");
+                    Box::pin(async move {
+                        let mut writer = process.writer(0).expect("a pipe");
+                        writer.write_all(b"line\n").await.expect("it reads");
+                        drop(writer);
+                        while process.next().await.is_some() {}
+                    })
+                }),
+            ),
+            (
+                "a reader, lines and a status",
+                Box::new(move || {
+                    let mut process = sh(echoes).stdin(Stdio::bytes("line\n")).spawn().expect("starts");
+                    Box::pin(async move {
+                        let mut reader = process.reader(2).expect("a pipe");
+                        let (mut said, mut errors) = (0, String::new());
+                        let mut lines = process.lines();
+                        while lines.next().await.is_some() {
+                            said += 1;
+                        }
+                        reader.read_to_string(&mut errors).await.expect("text");
+                        assert_eq!((said, &errors[..]), (2, "err\n"));
+                        assert!(process.status().await.expect("a status").success());
+                    })
+                }),
+            ),
+        ];
+        for (name, job) in jobs {
+            // How often it asks to be polled differs from time to time.
+            let sweep =
+                |_| (0..10_000).find(|times| poll_and_drop(job(), *times)).expect("it ends some time");
+            let most: Vec<usize> = (0..20).map(sweep).collect();
+            println!("{name}: polled up to {most:?} times");
+            settled();
+        }
+        eventually("the descriptors are as before", || descriptors() == before);
+    });
 }
