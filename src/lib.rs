@@ -38,7 +38,7 @@
 //! It sorts words. First it only **captures** what `sort` prints:
 //!
 //! ```
-//! # futures::executor::block_on(async {
+//! # #[cfg(unix)] futures::executor::block_on(async {
 //! # let folder = tempfile::tempdir()?;
 //! # let file = folder.path().join("words");
 //! # std::fs::write(&file, "pear\napple\n")?;
@@ -52,7 +52,7 @@
 //! else a descriptor can be connected to.
 //!
 //! ```
-//! # futures::executor::block_on(async {
+//! # #[cfg(unix)] futures::executor::block_on(async {
 //! use reaped::{Command, Stdio};
 //! let sorted = Command::new("sort").stdin(Stdio::bytes("pear\napple\n")).read().await?;
 //! assert_eq!(sorted, "apple\npear");
@@ -63,7 +63,7 @@
 //! then; a program that is not there is told apart from one that did not succeed.
 //!
 //! ```
-//! # futures::executor::block_on(async {
+//! # #[cfg(unix)] futures::executor::block_on(async {
 //! use reaped::{Command, Error, SpawnReason};
 //! match Command::new("sort").arg("no-such-file").env("LC_ALL", "C").read().await {
 //!     Ok(sorted) => println!("{sorted}"),
@@ -96,7 +96,7 @@
 //! [`Reader`]s for its descriptors, whole [`lines`](Process::lines), and a [`Control`] to signal it from anywhere.
 //!
 //! ```
-//! # futures::executor::block_on(async {
+//! # #[cfg(unix)] futures::executor::block_on(async {
 //! use futures::io::AsyncWriteExt;
 //! let mut sort = reaped::Command::new("sort").spawn()?;
 //! let mut writer = sort.writer(0).expect("a pipe, not taken yet");
@@ -159,7 +159,7 @@
 //! | dropped | what happens |
 //! | --- | --- |
 //! | [`Promise`], [`Process`] | SIGKILL, and the child is reaped in the background: no orphan, no zombie, no thread that stays for it |
-//! | the same, with [`new_group`](Command::new_group) | SIGKILL to the whole group |
+//! | the same, with `new_group` | SIGKILL to the whole group |
 //! | the same, with [`kill_on_drop(false)`](Command::kill_on_drop), or [`Promise::detach`] | the pipes close; the child runs on, and is reaped when it ends |
 //! | [`Writer`] | the child reads end of file |
 //! | [`Reader`] | the child gets SIGPIPE when it writes |
@@ -174,33 +174,39 @@
 //!
 //! # How it works
 //!
-//! **Engines.** On Linux, with pidfd (5.4) and glibc 2.34, a child is started by `posix_spawn`, which shares the parent's
-//! memory until the program runs; nothing is forked, so the parent's size does not matter, and neither do extra
-//! descriptors, a working directory, a group or a terminal. Elsewhere (musl and macOS too), and for
-//! [`uid`](Command::uid), [`gid`](Command::gid), [`groups`](Command::groups) and [`umask`](Command::umask) on any
-//! system, async-process starts it, by std; on Unix with a fork. Which one it is, is found out once, when the first child starts;
-//! `--cfg reaped_portable` chooses the second.
+//! **Engines.** On Linux, with pidfd (5.4) and glibc 2.34, a child is started by `posix_spawn`, which shares the
+//! parent's memory until the program runs; nothing is forked, so the parent's size does not matter, and neither do
+//! extra descriptors, a working directory, a group or a terminal. Elsewhere (musl and macOS too), and for `uid`,
+//! `gid`, `groups` and `umask` on any system, async-process starts it, by std; on Unix with a fork. Which one it is,
+//! is found out once, when the first child starts; `--cfg reaped_portable` chooses the second.
 //!
 //! **Threads.** Pipes, the exit and timers are watched by async-io's reactor: one thread, `async-io`, for the whole
 //! program, started at the first call, which sleeps while nothing happens. Under smol and async-std, whose reactor it
 //! is, the executor's threads do its work when they are idle. Under tokio or a bare `block_on` each wake-up comes
-//! from that thread, which costs a short child some per cent of its time. The second engine adds async-process's one thread,
-//! `async-process`, which waits for exits. Bytes are moved where the promise is polled, and nothing is done while nobody
-//! polls, but for two things: reaping what was dropped, and SIGKILL at the end of a [`grace`](Command::grace)
-//! that [`Control::terminate`] began.
+//! from that thread, which costs a short child some per cent of its time. The second engine adds async-process's one
+//! thread, `async-process`, which waits for exits. Bytes are moved where the promise is polled, and nothing is done
+//! while nobody polls, but for two things: reaping what was dropped, and SIGKILL at the end of a
+//! [`grace`](Command::grace) that [`Control::terminate`] began.
 //!
-//! **Signals.** The first engine installs no handler, for SIGCHLD or anything else, waits for its own children alone, and
-//! signals through the pidfd, so that a number which was given away is never hit. async-process uses
-//! pidfd where it can, and a handler for SIGCHLD where it cannot. The child starts with no signal blocked or ignored,
-//! whatever is so here. Somebody else's `waitpid(-1)`, or an ignored SIGCHLD, makes [`Error::StatusLost`].
+//! **Signals.** The first engine installs no handler, for SIGCHLD or anything else, waits for its own children alone,
+//! and signals through the pidfd, so that a number which was given away is never hit (a group by its number, which
+//! its leader keeps for as long as it is not reaped). async-process uses pidfd where it can, and a handler for
+//! SIGCHLD where it cannot. The child starts with no signal blocked or ignored, whatever is so here. Somebody else's
+//! `waitpid(-1)`, or an ignored SIGCHLD, makes [`Error::StatusLost`].
 //!
-//! **Descriptors.** The child gets 0, 1, 2 and what was named, whatever other threads have open. Here each running child
-//! has one for each of its pipes and one pidfd, all close-on-exec; the reactor has a few for the whole
-//! program. A busy pipe is made larger, up to 256 KiB, where the system lets us.
+//! **Descriptors.** The child gets 0, 1, 2 and what was named, whatever other threads have open. Here each running
+//! child has one for each of its pipes and one pidfd, all close-on-exec; the reactor has a few for the whole program.
+//! A busy pipe is made larger, up to 256 KiB, where the system lets us.
 //!
-//! **Windows.** Descriptors are 0, 1 and 2. Pipes are waited for on threads of the `blocking` crate's pool: one for
-//! each pipe that has nothing to read or no room to write. A program is found as std finds it there, and a child
-//! also inherits what other parts of the program have marked inheritable. It is tested under Wine only.
+//! **Windows.** std starts the child. Pipes are waited for on threads of the `blocking` crate's pool: one for each
+//! pipe that has nothing to read or no room to write. It is tested under Wine only.
+//!
+//! # What Windows does not have
+//!
+//! Descriptors are 0, 1 and 2 there. There is no `Command::fd`, `inherit_fds`, `arg0`, `uid`, `gid`, `groups`,
+//! `umask` and `pty`, no `Stdio::parent_fd`, no `Process::resize`, and no `gpg`. Every signal ends the child at once.
+//! A program is found as std finds it there, and a child also inherits what other parts of the program have marked
+//! inheritable.
 //!
 //! # When not to use this
 //!
@@ -213,7 +219,7 @@
 //!   'ulimit …; exec "$@"'`), or [`std::process::Command`] with its `pre_exec`.
 //! - The child must outlive this program and be looked after: that is a service, and systemd's or another supervisor's.
 //! - This program is to *become* the other one: `std::os::unix::process::CommandExt::exec`.
-//! - Groups, terminals and extra descriptors on Windows: they are not there.
+//! - Terminals and extra descriptors on Windows: they are not there.
 //! - OpenPGP without a `gpg` on the machine: that takes a library, such as Sequoia.
 
 mod calls;
