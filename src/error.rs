@@ -92,6 +92,14 @@ pub enum Error {
 }
 
 /// What stood in the way of a start.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use reaped::{Command, Error, SpawnReason};
+/// let error = Command::new("true").current_dir("/no/such/folder").run().await.unwrap_err();
+/// assert!(matches!(error, Error::Spawn { reason: SpawnReason::WorkingDirectory, .. }));
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SpawnReason {
@@ -114,6 +122,14 @@ pub enum SpawnReason {
 }
 
 /// What is wrong with a command.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use reaped::{Error, InvalidReason};
+/// let error = reaped::run("echo", ["a\0b"]).await.unwrap_err();
+/// assert!(matches!(error, Error::Invalid { reason: InvalidReason::Nul, .. }));
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InvalidReason {
@@ -137,6 +153,16 @@ pub enum InvalidReason {
 }
 
 /// The command that an error is about, what the system said, and what was collected.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use reaped::Error;
+/// match reaped::Command::new("false").run().await {
+///     Err(Error::Failed(details)) => assert_eq!(details.to_string(), "`false` exited with code 1"),
+///     other => panic!("{other:?}"),
+/// }
+/// # });
+/// ```
 pub struct Details(Box<Inner>);
 
 struct Inner {

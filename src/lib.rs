@@ -20,44 +20,124 @@
 //! | what it prints, every byte | [`read_bytes`] | an error |
 //! | its exit code | [`exit_code`] | a value |
 //! | status, stdout and stderr | [`output`] | a value |
+//! | its status, with the terminal left to it | [`Command::status`] | a value |
 //! | anything else set before | [`Command`], which has the same verbs | as above |
 //! | one program to read what another writes | [`Command::pipe`] | as above |
+//! | to talk to it while it runs | [`Command::spawn`], which gives a [`Process`] | an event |
+//! | a command line in one piece, without a shell | [`cmd!`], which gives a [`Command`] | as above |
 #![cfg_attr(unix, doc = "| to decrypt a message | [`gpg::decrypt`](gpg::decrypt()) | an error |")]
 //!
-//! # Feeding, and other descriptors
+//! For a program without arguments, `Command::new("true").run()` is shorter than `run("true", [""; 0])`.
 //!
-//! [`Stdio`] says what a descriptor of the child is connected to. What is fed is fed while output is read, so
-//! no size deadlocks.
+//! The [`guide`] has a [cookbook](guide::cookbook), and a page for who comes from
+//! [std](guide::from_std), [async-process](guide::from_async_process), [tokio](guide::from_tokio),
+//! [duct](guide::from_duct) or [Twisted](guide::from_twisted).
+//!
+//! # A program that grows
+//!
+//! It sorts words. First it only **captures** what `sort` prints:
+//!
+//! ```
+//! # #[cfg(unix)] futures::executor::block_on(async {
+//! # let folder = tempfile::tempdir()?;
+//! # let file = folder.path().join("words");
+//! # std::fs::write(&file, "pear\napple\n")?;
+//! use reaped::Command;
+//! let sorted = Command::new("sort").arg(&file).read().await?;
+//! assert_eq!(sorted, "apple\npear");
+//! # Ok::<(), std::io::Error>(()) }).unwrap();
+//! ```
+//!
+//! The words are in memory, so it **feeds** them, while the output is read: no size deadlocks. [`Stdio`] says what
+//! else a descriptor can be connected to.
 //!
 //! ```
 //! # #[cfg(unix)] futures::executor::block_on(async {
 //! use reaped::{Command, Stdio};
-//! let output = Command::new("sh")
-//!     .args(["-c", "cat; cat <&3 >&4"])
-//!     .stdin(Stdio::bytes("in"))
-//!     .fd(3, Stdio::secret(String::from("hunter2")))
-//!     .fd(4, Stdio::output())
-//!     .output()
-//!     .await?;
-//! assert_eq!((&output.stdout[..], output.fd(4)), (&b"in"[..], Some(&b"hunter2"[..])));
+//! let sorted = Command::new("sort").stdin(Stdio::bytes("pear\napple\n")).read().await?;
+//! assert_eq!(sorted, "apple\npear");
 //! # Ok::<(), reaped::Error>(()) }).unwrap();
 //! ```
 //!
-//! # Talking to a child
-//!
-//! [`Command::spawn`] hands out a [`Process`]: a stream of [`Event`]s, with [`Writer`]s and [`Reader`]s for its
-//! descriptors, whole [`lines`](Process::lines), and a [`Control`] to signal it from anywhere.
+//! It can **fail**. An [`Error`] reads as one line that a person can act on, and carries what was collected until
+//! then; a program that is not there is told apart from one that did not succeed.
 //!
 //! ```
-//! # futures::executor::block_on(async {
+//! # #[cfg(unix)] futures::executor::block_on(async {
+//! use reaped::{Command, Error, SpawnReason};
+//! match Command::new("sort").arg("no-such-file").env("LC_ALL", "C").read().await {
+//!     Ok(sorted) => println!("{sorted}"),
+//!     Err(Error::Spawn { reason: SpawnReason::ProgramNotFound, .. }) => println!("please install sort"),
+//!     Err(error) => {
+//!         // `sort no-such-file` exited with code 2: sort: cannot read: no-such-file: No such file or directory
+//!         eprintln!("{error}");
+//!         assert!(error.output().is_some_and(|output| output.stdout.is_empty()));
+//!     }
+//! }
+//! # });
+//! ```
+//!
+//! It is part of a script that may hang, so it is **bounded**, in time and in size, with all its descendants.
+//!
+//! ```
+//! # #[cfg(unix)] futures::executor::block_on(async {
+//! use std::time::Duration;
+//! use reaped::{Command, Error};
+//! let mut sort = Command::new("sh");
+//! sort.args(["-c", "echo half; sort | sleep 100"]);
+//! sort.timeout(Duration::from_millis(200)).limit(1 << 20).new_group();
+//! let error = sort.read().await.unwrap_err(); // and no `sleep` is left
+//! assert!(matches!(error, Error::TimedOut(_)));
+//! assert_eq!(error.into_output().unwrap().stdout, b"half\n");
+//! # });
+//! ```
+//!
+//! The words come one by one, so it **talks**: a [`Process`] is a stream of [`Event`]s, with [`Writer`]s and
+//! [`Reader`]s for its descriptors, whole [`lines`](Process::lines), and a [`Control`] to signal it from anywhere.
+//!
+//! ```
+//! # #[cfg(unix)] futures::executor::block_on(async {
 //! use futures::io::AsyncWriteExt;
-//! let mut cat = reaped::Command::new("cat").spawn()?;
-//! let mut writer = cat.writer(0).expect("a pipe, not taken yet");
-//! writer.write_all(b"hello\n").await?;
-//! assert_eq!(cat.next_line().await.expect("an answer").text, "hello");
+//! let mut sort = reaped::Command::new("sort").spawn()?;
+//! let mut writer = sort.writer(0).expect("a pipe, not taken yet");
+//! for word in ["pear", "apple"] {
+//!     writer.write_all(format!("{word}\n").as_bytes()).await?;
+//! }
 //! drop(writer); // the child's end of file
-//! assert!(cat.status().await?.success());
+//! assert_eq!(sort.next_line().await.expect("a line").text, "apple");
+//! assert_eq!(sort.next_line().await.expect("a line").text, "pear");
+//! assert!(sort.status().await?.success());
 //! # Ok::<(), std::io::Error>(()) }).unwrap();
+//! ```
+//!
+//! Two sorted lists are merged, which takes **extra descriptors** and no temporary file.
+//!
+//! ```
+//! # #[cfg(unix)] futures::executor::block_on(async {
+//! use reaped::{Command, Stdio};
+//! let mut merge = Command::new("sort");
+//! merge.args(["-m", "/dev/fd/3", "/dev/fd/4"]);
+//! merge.fd(3, Stdio::bytes("apple\npear\n")).fd(4, Stdio::bytes("banana\n"));
+//! assert_eq!(merge.read().await?, "apple\nbanana\npear");
+//! # Ok::<(), reaped::Error>(()) }).unwrap();
+//! ```
+//!
+//! And the words are a secret, so it **decrypts** them first. The passphrase goes over a descriptor too.
+//!
+//! ```
+//! # #[cfg(unix)] futures::executor::block_on(async {
+//! use reaped::{Command, Stdio, gpg};
+//! let message = "-----BEGIN PGP MESSAGE-----
+//!
+//! jA0ECQMCepU8zKh0zR3/0kABEa2w3syZfo/n0fnXQa+MDgwi3ud3pGMtJo7G9D0m
+//! o5zPphzH9tmd9ntkMeTOG++6XVJ9g9LO2sqrRX0/aEbq
+//! =lr0e
+//! -----END PGP MESSAGE-----";
+//! # if reaped::read("gpg", ["--version"]).await.is_err() { return Ok(()) }
+//! let words = gpg::decrypt(message, "secret").await?.plaintext;
+//! let sorted = Command::new("sort").stdin(Stdio::secret(words)).read().await?;
+//! assert_eq!(sorted, "apple\npear");
+//! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 //!
 //! # Pipelines
@@ -74,65 +154,74 @@
 //! # Ok::<(), reaped::Error>(()) }).unwrap();
 //! ```
 //!
-//! # Bounds
-//!
-//! [`Command::timeout`], [`idle_timeout`](Command::idle_timeout), [`limit`](Command::limit) and
-//! [`drain_timeout`](Command::drain_timeout) bound a run, [`new_group`](Command::new_group) reaches its descendants,
-//! and what was collected is kept in any case.
-//!
-//! ```
-//! # #[cfg(unix)] futures::executor::block_on(async {
-//! use std::time::Duration;
-//! let mut build = reaped::Command::new("sh");
-//! build.args(["-c", "echo half; sleep 100"]).timeout(Duration::from_millis(100)).new_group();
-//! let error = build.read().await.unwrap_err();
-//! assert_eq!(error.output().unwrap().stdout, b"half\n");
-//! # });
-//! ```
-//!
-//! # When it fails
-//!
-//! An [`Error`] reads as one line that a person can act on, and carries what was collected until then.
-//!
-//! ```
-//! # futures::executor::block_on(async {
-//! let error = reaped::read("sh", ["-c", "echo half; echo 'disk full' >&2; exit 1"]).await.unwrap_err();
-//! assert!(error.to_string().ends_with("exited with code 1: disk full"));
-//! assert_eq!(error.output().unwrap().stdout, b"half\n");
-//! # });
-//! ```
-//!
 //! # What happens when I drop it?
 //!
-//! Dropping a promise or a process sends SIGKILL to the child and has it reaped in the background: no orphan, no zombie,
-//! no thread that stays for it. Its descendants live on, unless it was given a [`new_group`](Command::new_group).
+//! | dropped | what happens |
+//! | --- | --- |
+//! | [`Promise`], [`Process`] | SIGKILL, and the child is reaped in the background: no orphan, no zombie, no thread that stays for it |
+//! | the same, with `new_group` | SIGKILL to the whole group |
+//! | the same, with [`kill_on_drop(false)`](Command::kill_on_drop), or [`Promise::detach`] | the pipes close; the child runs on, and is reaped when it ends |
+//! | [`Writer`] | the child reads end of file |
+//! | [`Reader`] | the child gets SIGPIPE when it writes |
+//! | [`Lines`], the future of [`Process::next`] | nothing: the process runs on, and no byte is lost |
+//! | [`Control`] | nothing |
+//! | [`Command`], [`Pipeline`] | nothing to what runs; secrets are wiped and descriptors closed when no run uses them any more |
+//!
+//! Descendants live on, unless the child has a group and they are in it. So does a child of ours where nothing is
+//! dropped: after [`std::process::exit`], an abort, or a SIGKILL to this program, in a task that the runtime
+//! does not drop at its end, and after [`std::mem::forget`]. And a child that nobody polls is not read: it waits
+//! once its pipes are full, and its timeout is not looked at.
 //!
 //! # How it works
 //!
-//! On Linux (with pidfd and glibc 2.34) a child is started by `posix_spawn`, which shares the parent's memory
-//! until the program runs; nothing is ever forked, so the parent's size does not matter. Elsewhere, and for
-#![cfg_attr(
-    unix,
-    doc = "[`uid`](Command::uid), [`gid`](Command::gid), [`groups`](Command::groups) and [`umask`](Command::umask),"
-)]
-#![cfg_attr(not(unix), doc = "`uid`, `gid`, `groups` and `umask` (which only Unix has),")]
-//! async-process starts it. Pipes and the exit are watched by async-io's reactor, one thread for the whole
-//! program, started at the first call; async-process adds one of its own where it is used. No signal handler is
-//! installed on the first way; async-process may install one for SIGCHLD.
+//! **Engines.** On Linux, with pidfd (5.4) and glibc 2.34, a child is started by `posix_spawn`, which shares the
+//! parent's memory until the program runs; nothing is forked, so the parent's size does not matter, and neither do
+//! extra descriptors, a working directory, a group or a terminal. Elsewhere (musl and macOS too), and for `uid`,
+//! `gid`, `groups` and `umask` on any system, async-process starts it, by std; on Unix with a fork. Which one it is,
+//! is found out once, when the first child starts; `--cfg reaped_portable` chooses the second.
 //!
-//! On Windows std starts the child, and async-io waits for its end. Pipes are waited for on threads of the
-//! `blocking` crate's pool: one for each pipe that has nothing to read or no room to write.
+//! **Threads.** Pipes, the exit and timers are watched by async-io's reactor: one thread, `async-io`, for the whole
+//! program, started at the first call, which sleeps while nothing happens. Under smol and async-std, whose reactor it
+//! is, the executor's threads do its work when they are idle. Under tokio or a bare `block_on` each wake-up comes
+//! from that thread, which costs a short child some per cent of its time. The second engine adds async-process's one
+//! thread, `async-process`, which waits for exits. Bytes are moved where the promise is polled, and nothing is done
+//! while nobody polls, but for two things: reaping what was dropped, and SIGKILL at the end of a
+//! [`grace`](Command::grace) that [`Control::terminate`] began.
+//!
+//! **Signals.** The first engine installs no handler, for SIGCHLD or anything else, waits for its own children alone,
+//! and signals through the pidfd, so that a number which was given away is never hit (a group by its number, which
+//! its leader keeps for as long as it is not reaped). async-process uses pidfd where it can, and a handler for
+//! SIGCHLD where it cannot. The child starts with no signal blocked or ignored, whatever is so here. Somebody else's
+//! `waitpid(-1)`, or an ignored SIGCHLD, makes [`Error::StatusLost`].
+//!
+//! **Descriptors.** The child gets 0, 1, 2 and what was named, whatever other threads have open. Here each running
+//! child has one for each of its pipes and one pidfd, all close-on-exec; the reactor has a few for the whole program.
+//! A busy pipe is made larger, up to 256 KiB, where the system lets us.
+//!
+//! **Windows.** std starts the child, and async-io waits for its end. Pipes are waited for on threads of the `blocking` crate's pool: one for each
+//! pipe that has nothing to read or no room to write. It is tested under Wine only.
 //!
 //! # What Windows does not have
 //!
 //! Descriptors are 0, 1 and 2 there. There is no `Command::fd`, `inherit_fds`, `arg0`, `uid`, `gid`, `groups`,
-//! `umask` and `pty`, no `Stdio::parent_fd`, no `Process::resize`, and no `gpg`. Every signal ends the child at
-//! once; a [`new_group`](Command::new_group) is a job object. A program is found as std finds it there, and a
-//! child also inherits what other parts of the program have marked inheritable.
+//! `umask` and `pty`, no `Stdio::parent_fd`, no `Process::resize`, and no `gpg`. Every signal ends the child at once;
+//! a [`new_group`](Command::new_group) is a job object.
+//! A program is found as std finds it there, and a child also inherits what other parts of the program have marked
+//! inheritable.
 //!
-//! # What the child inherits
+//! # When not to use this
 //!
-//! The child starts with no signal blocked or ignored, and gets exactly the descriptors that were named.
+//! - Nothing in the program is async, and nothing is to run side by side: [`std::process`] has all that is needed, and
+//!   duct has pipelines on top.
+//! - The program lives on tokio, starts very many short children, needs no more than 0, 1 and 2, and every
+//!   microsecond counts: `tokio::process` waits in the reactor that runs already.
+//! - Something has to be done in the child before the program runs: namespaces, resource limits, seccomp, a signal
+//!   when the parent dies. There is no `pre_exec`; either a program does it (`prlimit`, `setpriv`, `unshare`, `sh -c
+//!   'ulimit …; exec "$@"'`), or [`std::process::Command`] with its `pre_exec`.
+//! - The child must outlive this program and be looked after: that is a service, and systemd's or another supervisor's.
+//! - This program is to *become* the other one: `std::os::unix::process::CommandExt::exec`.
+//! - Terminals and extra descriptors on Windows: they are not there.
+//! - OpenPGP without a `gpg` on the machine: that takes a library, such as Sequoia.
 //!
 //! # Features
 //!
@@ -154,6 +243,7 @@ mod control;
 mod error;
 #[cfg(unix)]
 pub mod gpg;
+pub mod guide;
 mod output;
 mod process;
 mod promise;

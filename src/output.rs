@@ -195,7 +195,16 @@ impl Output {
     }
 }
 
-/// The processor time and memory that a child used.
+/// The processor time and memory that a child used; see [`Output::usage`].
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// let output = reaped::output("sort", ["--version"]).await?;
+/// if let Some(usage) = output.usage() {
+///     println!("{:?} of {:?}, {} KiB", usage.user + usage.system, output.elapsed(), usage.peak_memory / 1024);
+/// }
+/// # Ok::<(), reaped::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {

@@ -73,7 +73,17 @@ pub enum Error {
     },
 }
 
-/// What gpg reported before an error.
+/// What gpg reported before an error; see [`Error::status`].
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use reaped::gpg::{Decrypt, Error};
+/// match Decrypt::new("a message").passphrase("two\nlines").decrypt().await {
+///     Err(Error::InvalidPassphrase(report)) => println!("{report}"),
+///     other => panic!("{other:?}"),
+/// }
+/// # });
+/// ```
 pub struct Report(Box<Inner>);
 
 struct Inner {

@@ -494,6 +494,22 @@ impl fmt::Debug for Decryption {
 ///
 /// Integrity says that nobody changed the message on its way, not who wrote it: whoever has the public
 /// key can write one. For that there are the [`signatures`](Self::signatures).
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use reaped::gpg;
+/// # if reaped::read("gpg", ["--version"]).await.is_err() { return Ok(()) }
+/// let message = "-----BEGIN PGP MESSAGE-----
+///
+/// jA0ECQMCpjt6vtB5eEz/0j8Btt4Iyso/gYcbTxvMjqRqixSIubOaDZEcUtohfOaM
+/// Dxj4JSdgA7xuU0QL3OWpsdPysZapj5wQo14uknzAXNw=
+/// =chaB
+/// -----END PGP MESSAGE-----";
+/// let decrypted = gpg::decrypt(message, "secret").await?;
+/// assert_eq!(decrypted.plaintext, b"attack at dawn");
+/// assert!(decrypted.signatures.is_empty());
+/// # Ok::<(), gpg::Error>(()) }).unwrap();
+/// ```
 #[non_exhaustive]
 pub struct Decrypted {
     /// What was encrypted, every byte. It is the caller's now, and is not wiped; no other copy of it is left.

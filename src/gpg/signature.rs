@@ -7,6 +7,26 @@ use super::status::{StatusLine, unescape};
 ///
 /// That a signature is [`Good`](Validity::Good) says that some key in the keyring made it, not that it
 /// is the right one: compare [`primary_fingerprint`](Self::primary_fingerprint) with the one you expect.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use reaped::gpg::{self, Decrypted, Validity};
+/// # if reaped::read("gpg", ["--version"]).await.is_err() { return Ok(()) }
+/// fn is_from(letter: &Decrypted, fingerprint: &str) -> bool {
+///     letter.signatures.iter().any(|signature| {
+///         signature.validity == Validity::Good && signature.primary_fingerprint.as_deref() == Some(fingerprint)
+///     })
+/// }
+/// let message = "-----BEGIN PGP MESSAGE-----
+///
+/// jA0ECQMCpjt6vtB5eEz/0j8Btt4Iyso/gYcbTxvMjqRqixSIubOaDZEcUtohfOaM
+/// Dxj4JSdgA7xuU0QL3OWpsdPysZapj5wQo14uknzAXNw=
+/// =chaB
+/// -----END PGP MESSAGE-----";
+/// let letter = gpg::decrypt(message, "secret").await?;
+/// assert!(!is_from(&letter, "0123456789ABCDEF0123456789ABCDEF01234567")); // nobody has signed it
+/// # Ok::<(), gpg::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Signature {
@@ -25,6 +45,16 @@ pub struct Signature {
 }
 
 /// What gpg thinks of a signature.
+///
+/// ```
+/// use reaped::gpg::Validity;
+/// let advice = |validity| match validity {
+///     Validity::Good => "compare the fingerprint",
+///     Validity::Unchecked => "import the key",
+///     _ => "ask the sender to sign again",
+/// };
+/// assert_eq!(advice(Validity::Expired), "ask the sender to sign again");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Validity {

@@ -11,6 +11,23 @@ use std::fmt;
 /// The keywords are described in `DETAILS`, in gpg's documentation. Bytes that are not UTF-8 (an old
 /// user ID or a file name may have them) are replaced by U+FFFD. A `SESSION_KEY` line, which gpg writes
 /// only where its configuration asks for it, is left out: it would open the message.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use reaped::gpg;
+/// # if reaped::read("gpg", ["--version"]).await.is_err() { return Ok(()) }
+/// let message = "-----BEGIN PGP MESSAGE-----
+///
+/// jA0ECQMCpjt6vtB5eEz/0j8Btt4Iyso/gYcbTxvMjqRqixSIubOaDZEcUtohfOaM
+/// Dxj4JSdgA7xuU0QL3OWpsdPysZapj5wQo14uknzAXNw=
+/// =chaB
+/// -----END PGP MESSAGE-----";
+/// let decrypted = gpg::decrypt(message, "secret").await?;
+/// let algorithm = decrypted.status.iter().find(|line| line.keyword() == "DECRYPTION_INFO").expect("one of these");
+/// assert_eq!(algorithm.args().nth(1), Some("9")); // AES256
+/// assert!(algorithm.text().contains(" 9"));
+/// # Ok::<(), gpg::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct StatusLine {
     /// Never empty; capitals, digits and `_`.
@@ -20,17 +37,17 @@ pub struct StatusLine {
 }
 
 impl StatusLine {
-    /// The first word, such as `DECRYPTION_OKAY`.
+    /// The first word, such as `DECRYPTION_OKAY`; see [`StatusLine`].
     pub fn keyword(&self) -> &str {
         &self.keyword
     }
 
-    /// The words after the keyword, percent-escaped as gpg wrote them.
+    /// The words after the keyword, percent-escaped as gpg wrote them; see [`StatusLine`].
     pub fn args(&self) -> impl Iterator<Item = &str> {
         self.text.split(' ').filter(|word| !word.is_empty())
     }
 
-    /// All that follows the keyword, as gpg wrote it; for keywords whose last argument has spaces.
+    /// All that follows the keyword, as gpg wrote it; for keywords whose last argument has spaces; see [`StatusLine`].
     pub fn text(&self) -> &str {
         &self.text
     }

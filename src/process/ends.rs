@@ -19,6 +19,17 @@ use crate::transport::{Inlet, Taken};
 /// # Cancellation
 /// Dropping or closing it is the child's end of file, after what was written. It may outlive the
 /// [`Process`](crate::Process).
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use futures::io::AsyncWriteExt;
+/// let mut process = reaped::Command::new("cat").spawn()?;
+/// let mut writer = process.writer(0).expect("a pipe, not taken yet");
+/// writer.write_all(b"a long text").await?;
+/// writer.close().await?; // the child's end of file
+/// assert_eq!(process.output().await?.stdout, b"a long text");
+/// # Ok::<(), std::io::Error>(()) }).unwrap();
+/// ```
 pub struct Writer {
     pub(super) inlet: Arc<Inlet>,
 }
@@ -82,6 +93,19 @@ impl fmt::Debug for Writer {
 ///
 /// # Cancellation
 /// Dropping it closes the pipe: the child gets SIGPIPE on its next write. It may outlive the [`Process`](crate::Process).
+///
+/// ```
+/// # #[cfg(unix)] futures::executor::block_on(async {
+/// use futures::io::AsyncReadExt;
+/// let mut process = reaped::Command::new("yes").spawn()?;
+/// let mut reader = process.reader(1).expect("a pipe, not taken yet");
+/// let mut first = [0; 4];
+/// reader.read_exact(&mut first).await?;
+/// assert_eq!(&first, b"y\ny\n");
+/// drop(reader); // that was enough
+/// assert!(!process.status().await?.success());
+/// # Ok::<(), std::io::Error>(()) }).unwrap();
+/// ```
 pub struct Reader {
     /// Read before, or where it cannot be read into the user's buffer; given up to `given`.
     pub(super) read: Vec<u8>,

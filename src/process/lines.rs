@@ -10,6 +10,14 @@ use super::Process;
 use crate::protocol::Piece;
 
 /// One line that a child wrote; see [`Process::lines`].
+///
+/// ```
+/// # #[cfg(unix)] futures::executor::block_on(async {
+/// let mut process = reaped::Command::new("sh").args(["-c", "printf 'no end' >&2"]).spawn()?;
+/// let line = process.next_line().await.expect("a line");
+/// assert_eq!((line.fd, &line.text[..], line.complete), (2, "no end", false));
+/// # Ok::<(), reaped::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Line {
@@ -57,6 +65,15 @@ impl Line {
 ///
 /// # Cancellation
 /// Dropping it loses nothing, and leaves the process running.
+///
+/// ```
+/// # #[cfg(unix)] futures::executor::block_on(async {
+/// use futures::StreamExt;
+/// let mut process = reaped::Command::new("seq").arg("3").spawn()?;
+/// let all: Vec<_> = process.lines().map(|line| line.text).collect().await;
+/// assert_eq!(all.join(" "), "1 2 3");
+/// # Ok::<(), reaped::Error>(()) }).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct Lines<'a> {
     pub(super) process: &'a mut Process,

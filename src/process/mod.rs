@@ -33,6 +33,27 @@ pub use lines::{Line, Lines};
 /// | `Closed` | `childConnectionLost`, `inConnectionLost`, … |
 /// | `Exited` | `processExited` |
 /// | `Ended` | `processEnded` |
+///
+/// ```
+/// # #[cfg(unix)] futures::executor::block_on(async {
+/// use reaped::{Command, Event, Stdio};
+/// let mut sh = Command::new("sh");
+/// let mut process = sh.args(["-c", "echo hi"]).stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
+/// let mut told = Vec::new();
+/// while let Some(event) = process.next().await {
+///     told.push(match event {
+///         Event::Data { fd, data } => format!("{fd}: {}", data.escape_ascii()),
+///         Event::Closed { fd } => format!("{fd} closed"),
+///         Event::Exited(status) => format!("exited: {}", status.success()),
+///         Event::Ended(_) => "ended".to_owned(),
+///         Event::TimedOut | Event::LimitReached { .. } | Event::Failed { .. } => continue,
+///         other => format!("{other:?}"),
+///     });
+/// }
+/// assert_eq!(told[0], r"1: hi\n");
+/// assert_eq!(told.last().unwrap(), "ended");
+/// # Ok::<(), reaped::Error>(()) }).unwrap();
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
