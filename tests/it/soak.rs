@@ -97,7 +97,7 @@ fn number(variable: &str) -> Option<u64> {
 
 /// What all children that are to be killed sleep for, told by its fraction from any other process.
 fn for_long() -> String {
-    format!("20.{:07}", std::process::id())
+    format!("120.{:07}", std::process::id())
 }
 
 fn settled() {
