@@ -102,6 +102,11 @@ impl Inlet {
         written
     }
 
+    /// It is likely to be closed: ask before waiting to be told.
+    pub(super) fn look(&self) {
+        self.all.pretend();
+    }
+
     /// For the transport: ready once the pipe is closed on either side.
     pub(super) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.waiting.transport.register(cx.waker());

@@ -330,7 +330,6 @@ impl Transport {
                 }
                 Poll::Ready(result) => result.map(drop),
             },
-            Lane::Write { .. } if looks_again => return false,
             Lane::Write { inlet, .. } => match inlet.poll_closed(cx) {
                 Poll::Pending => return false,
                 Poll::Ready(()) => Ok(()),
@@ -387,7 +386,8 @@ impl Transport {
             match lane {
                 Lane::Read(outlet) => outlet.look(),
                 Lane::Feed(feeder) => feeder.look(),
-                Lane::Write { .. } | Lane::Gone => {}
+                Lane::Write { inlet, .. } => inlet.look(),
+                Lane::Gone => {}
             }
         }
         // A child closes its pipes by exiting, most of the time.
