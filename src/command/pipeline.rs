@@ -80,7 +80,6 @@ struct Whole {
     drain: Option<Duration>,
     grace: Option<Duration>,
     limit: Option<u64>,
-    #[cfg(unix)]
     new_group: bool,
     fail_on_stderr: bool,
     kill_on_drop: Option<bool>,
@@ -98,10 +97,7 @@ impl Whole {
         bounds.limits.splice(0..0, self.limit.map(|most| (None, most)));
         member.fail_on_stderr |= self.fail_on_stderr;
         member.kill_on_drop = self.kill_on_drop.unwrap_or(member.kill_on_drop);
-        #[cfg(unix)]
-        {
-            member.new_group |= self.new_group;
-        }
+        member.new_group |= self.new_group;
     }
 }
 
@@ -262,18 +258,14 @@ impl Pipeline {
     /// Gives each member a process group of its own, and sends to the whole group what would be sent to the
     /// member; see [`Command::new_group`].
     ///
-    /// # Platform
-    /// Unix.
-    ///
     /// ```
-    /// # futures::executor::block_on(async {
+    /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use std::time::Duration;
     /// use reaped::Command;
     /// let mut scripts = Command::new("sh").args(["-c", "sleep 100; true"]).pipe(Command::new("cat"));
     /// assert!(scripts.new_group().timeout(Duration::from_millis(50)).run().await.is_err()); // and no `sleep` is left
     /// # });
     /// ```
-    #[cfg(unix)]
     pub fn new_group(&mut self) -> &mut Self {
         self.whole.new_group = true;
         self

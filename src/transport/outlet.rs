@@ -193,20 +193,23 @@ impl Taken {
         mut read: impl FnMut(&mut Outlet, bool, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         self.task.register(cx);
-        while self.patience.once_more() {
-            if let Poll::Ready(read) = read(&mut self.outlet, true, cx) {
-                self.patience.paid(read.as_ref().map_or(0, |count| *count));
-                return Poll::Ready(read);
+        loop {
+            let looks_again = self.patience.once_more();
+            match read(&mut self.outlet, looks_again, cx) {
+                Poll::Ready(read) => {
+                    self.patience.paid(read.as_ref().map_or(0, |count| *count));
+                    return Poll::Ready(read);
+                }
+                Poll::Pending if looks_again => {
+                    self.patience.wait();
+                    self.outlet.look();
+                }
+                Poll::Pending => {
+                    self.patience.in_vain();
+                    return Poll::Pending;
+                }
             }
-            self.patience.wait();
-            self.outlet.look();
         }
-        let read = read(&mut self.outlet, false, cx);
-        match &read {
-            Poll::Ready(read) => self.patience.paid(read.as_ref().map_or(0, |count| *count)),
-            Poll::Pending => self.patience.in_vain(),
-        }
-        read
     }
 }
 

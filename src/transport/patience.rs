@@ -10,14 +10,13 @@ use std::thread;
 /// From so many bytes on it is a stream.
 pub(super) const STREAM: usize = 128 * 1024;
 
-/// How often to look again. Some 50 µs, less than what going to sleep costs both sides; a system whose pipes
-/// are not looked at but waited in has no use for it.
-const MOST: usize = if cfg!(unix) { 100 } else { 0 };
+/// How often to look again. Some 50 µs, less than what going to sleep costs both sides.
+const MOST: usize = 100;
 
 /// How often to look for the rest once a pipe was closed. A child that exits closes one pipe after the other, and
 /// can be reaped some microseconds later; each of these would else be a wake-up of its own, which holds up the
 /// child on its way out.
-const AT_AN_END: usize = if cfg!(unix) { 20 } else { 0 };
+const AT_AN_END: usize = 20;
 
 /// Of one that polls.
 #[derive(Debug, Default)]
@@ -46,9 +45,10 @@ impl Patience {
         self.looks = 0;
     }
 
-    /// Whether it pays to look once more, after others were let run.
+    /// Whether it pays to look once more, after others were let run. Not on Windows, whose pipes are not looked at
+    /// but waited in.
     pub(super) fn once_more(&self) -> bool {
-        self.looks < self.most
+        cfg!(unix) && self.looks < self.most
     }
 
     pub(super) fn wait(&mut self) {

@@ -109,6 +109,7 @@ fn take(step: &str) {
         #[cfg(windows)]
         "leave" => {
             let mut child = std::process::Command::new(std::env::current_exe().expect("this binary"));
+            #[expect(clippy::zombie_processes, reason = "it is to be left")]
             let child = child.args(["--helper", &format!("sleep:{first}")]).spawn().expect("it starts");
             if !second.is_empty() {
                 write_all(number(second) as i32, format!("{}\n", child.id()).as_bytes());
