@@ -14,7 +14,6 @@ use std::future::Future;
 use std::io::{self, Read};
 use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
-use std::panic::catch_unwind;
 use std::pin::Pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +23,7 @@ use std::{fmt, ptr, thread};
 
 use super::fds::Action;
 use super::raw::send_to_group;
-use super::unix::{Image, Wiring, pipe, retry_busy};
+use super::unix::{Image, Wiring, caught, pipe, retry_busy};
 use super::{Engine, Identity, program};
 use crate::error::{Refusal, SpawnReason};
 use crate::output::Exit;
@@ -189,15 +188,12 @@ fn drive() -> Result<(), Refusal> {
     }
     // What it needs: two descriptors, where it waits for SIGCHLD. It panics without.
     drop(pipe()?);
-    let started_now = catch_unwind(|| {
+    caught(|| {
         let mut driver = Box::pin(async_process::driver());
         // With the first poll it counts as driven, so that no second thread is started.
         let _: Poll<()> = driver.as_mut().poll(&mut Context::from_waker(Waker::noop())).map(|_| ());
         thread::Builder::new().name("async-process".into()).spawn(|| async_io::block_on(driver))
-    });
-    // A panic tells its reason on stderr, and that is the lack of something.
-    let lack = || io::Error::from_raw_os_error(libc::EAGAIN);
-    started_now.unwrap_or_else(|_| Err(lack())).map_err(Refusal::os)?;
+    })?;
     *started = true;
     Ok(())
 }

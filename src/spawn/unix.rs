@@ -4,14 +4,14 @@ use std::ffi::{CString, OsStr, c_char, c_int};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::panic::catch_unwind;
+use std::panic::{UnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
 use async_io::Async;
-use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
+use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Resource, getrlimit};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -50,11 +50,14 @@ fn start_reactor() -> Result<(), Refusal> {
     // What it needs: an epoll, an eventfd and a timerfd, or a kqueue; and one to try it with.
     let (tried, rest) = (pipe()?, pipe()?);
     drop(rest);
-    // A panic tells its reason on stderr: there is no thread to be had.
-    let started = catch_unwind(|| Async::new_nonblocking(tried.0).map(drop));
-    started.unwrap_or_else(|_| Err(Errno::AGAIN.into())).map_err(Refusal::os)?;
+    caught(|| Async::new_nonblocking(tried.0).map(drop))?;
     STARTED.get_or_init(|| ());
     Ok(())
+}
+
+/// Does what panics where there is no thread to be had, and tells so on stderr.
+pub(super) fn caught<T>(start: impl FnOnce() -> io::Result<T> + UnwindSafe) -> Result<T, Refusal> {
+    catch_unwind(start).unwrap_or_else(|_| Err(Errno::AGAIN.into())).map_err(Refusal::os)
 }
 
 /// Sets the size of a terminal.
@@ -340,16 +343,16 @@ impl Wiring {
     }
 
     fn pipe(&mut self, target: i32, ours: OwnedFd, childs: OwnedFd) -> Result<RawFd, Refusal> {
-        // All that F_SETFL sets of a new pipe; the way it leads is not changed, fcntl(2).
-        fcntl_setfl(&ours, OFlags::NONBLOCK).map_err(os)?;
+        set_nonblocking(&ours)?;
         self.ours.pipes.push((target, ours));
         self.keep(Ok(childs))
     }
 }
 
+/// Of a descriptor that was just made, and so has no other flag that F_SETFL sets; the way it leads is not changed,
+/// fcntl(2).
 fn set_nonblocking(fd: &OwnedFd) -> Result<(), Refusal> {
-    let flags = fcntl_getfl(fd).map_err(os)?;
-    fcntl_setfl(fd, flags | OFlags::NONBLOCK).map_err(os)
+    fcntl_setfl(fd, OFlags::NONBLOCK).map_err(os)
 }
 
 /// The parent's own descriptor of that number, where it is open.
