@@ -37,6 +37,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+#[cfg(unix)]
+use std::time::Duration;
 
 use crate::error::{InvalidReason, Refusal};
 use crate::output::Exit;
@@ -156,6 +158,10 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Started, Refusal> {
     let child = Child { shared, exited: false, released: false, look: Look::No, kill_on_drop: true };
     Ok(Started { child, ours })
 }
+
+/// How often to ask for the exit of a child that is traced, where nothing else tells of it.
+#[cfg(unix)]
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// One started child. Dropping it kills the child, unless told otherwise, and has it reaped in the
 /// background in any case.

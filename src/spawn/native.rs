@@ -28,7 +28,7 @@ use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 use super::fds::Action;
 use super::raw::send_to_group;
 use super::unix::{Image, Wiring, retry_busy};
-use super::{Engine, Look, program};
+use super::{AGAIN, Engine, Look, program};
 use crate::error::Refusal;
 use crate::output::{Exit, Usage};
 use crate::signal::Signal;
@@ -57,9 +57,6 @@ enum Life {
     Reaped,
 }
 
-/// How often to ask for an exit that a debugger has.
-const AGAIN: Duration = Duration::from_millis(10);
-
 /// Whether this kernel, sandbox and C library have all that is needed. Asked once.
 pub(super) fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
@@ -78,8 +75,7 @@ fn pidfd_works() -> Option<bool> {
     match pidfd_open(getpid(), PidfdFlags::empty()) {
         // Nobody is their own child: ECHILD says that the call is understood, EINVAL that it is not.
         Ok(pidfd) => Some(
-            matches!(wait(&pidfd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT), Err(Errno::CHILD))
-                && send(&pidfd, 0).is_ok(),
+            matches!(wait(By::Pidfd(&pidfd), SEE), Err(Errno::CHILD)) && send(By::Pidfd(&pidfd), 0).is_ok(),
         ),
         Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => None,
         Err(_) => Some(false),
@@ -192,7 +188,7 @@ fn watch(pid: Pid, group: bool) -> Result<Engine, Refusal> {
         Err(errno) => return Err(abandon(pid, errno.into())),
     };
     // Were it reaped and its number given away in between, the pidfd would be a stranger's.
-    if wait(&pidfd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) == Err(Errno::CHILD) {
+    if wait(By::Pidfd(&pidfd), SEE) == Err(Errno::CHILD) {
         return Ok(Engine::Lost);
     }
     match Async::new_nonblocking(pidfd) {
@@ -259,8 +255,7 @@ impl Native {
     /// Takes the status if there is one.
     fn reap(&self) -> Option<Exit> {
         let mut life = self.lock();
-        let keep = if self.group { libc::WNOWAIT } else { 0 };
-        let exit = match wait(self.pidfd.get_ref(), libc::WEXITED | libc::WNOHANG | keep) {
+        let exit = match self.wait(if self.group { SEE } else { TAKE }) {
             Ok(None) => return None,
             Ok(Some((status, usage))) => Exit::Reaped(status, Some(usage)),
             Err(_) => Exit::Lost,
@@ -274,7 +269,7 @@ impl Native {
         let mut life = self.lock();
         if *life != Life::Reaped {
             // The status is known; where a stranger has taken it by now, that is no loss.
-            let _: Result<_, Errno> = wait(self.pidfd.get_ref(), libc::WEXITED | libc::WNOHANG);
+            let _: Result<_, Errno> = self.wait(TAKE);
             *life = Life::Reaped;
         }
     }
@@ -285,12 +280,11 @@ impl Native {
         if *life == Life::Reaped {
             return Ok(false);
         }
-        let pidfd = self.pidfd.get_ref();
         if !self.group {
-            return send(pidfd, signal.as_raw());
+            return self.send(signal.as_raw());
         }
         // Where a stranger has reaped the child, the number may be another group's.
-        if !send(pidfd, 0).unwrap_or(true) {
+        if !self.send(0).unwrap_or(true) {
             return Ok(false);
         }
         let sent = send_to_group(self.pid.as_raw_pid(), signal);
@@ -298,16 +292,47 @@ impl Native {
         match sent {
             Ok(true) if signal != Signal::KILL => sent,
             _ if *life == Life::Exited => sent,
-            _ => Ok(send(pidfd, signal.as_raw())? | sent.unwrap_or(false)),
+            _ => Ok(self.send(signal.as_raw())? | sent.unwrap_or(false)),
+        }
+    }
+
+    // A sandbox that is put up while the child runs, seccomp(2), may refuse the calls for pidfds and leave the older
+    // ones. The number is the child's for as long as nobody has reaped it.
+
+    fn wait(&self, options: c_int) -> Result<Option<(ExitStatus, Usage)>, Errno> {
+        match wait(By::Pidfd(self.pidfd.get_ref()), options) {
+            Err(errno) if errno != Errno::CHILD => wait(By::Number(self.pid), options),
+            told => told,
+        }
+    }
+
+    /// `false` where a stranger has reaped it.
+    fn send(&self, signal: c_int) -> io::Result<bool> {
+        match send(By::Pidfd(self.pidfd.get_ref()), signal) {
+            Err(_) if self.wait(SEE) != Err(Errno::CHILD) => send(By::Number(self.pid), signal),
+            sent => sent,
         }
     }
 }
 
-/// pidfd_send_signal(2); `false` where a stranger has reaped it.
-fn send(pidfd: &OwnedFd, signal: c_int) -> io::Result<bool> {
-    let info = ptr::null::<libc::siginfo_t>();
-    // SAFETY: a live descriptor; without siginfo the kernel makes up that of kill(2).
-    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) } {
+/// By what a child is named.
+enum By<'a> {
+    Pidfd(&'a OwnedFd),
+    Number(Pid),
+}
+
+/// pidfd_send_signal(2), or kill(2); `false` where a stranger has reaped it.
+fn send(child: By<'_>, signal: c_int) -> io::Result<bool> {
+    let sent = match child {
+        By::Pidfd(pidfd) => {
+            let info = ptr::null::<libc::siginfo_t>();
+            // SAFETY: a live descriptor; without siginfo the kernel makes up that of kill(2).
+            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) }
+        }
+        // SAFETY: no memory is involved.
+        By::Number(pid) => unsafe { libc::kill(pid.as_raw_pid(), signal) }.into(),
+    };
+    match sent {
         0 => Ok(true),
         _ => match io::Error::last_os_error() {
             error if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
@@ -316,18 +341,25 @@ fn send(pidfd: &OwnedFd, signal: c_int) -> io::Result<bool> {
     }
 }
 
-/// waitid(2) on a pidfd, with resource use: the system call has a fifth argument for it that no
-/// wrapper shows.
-fn wait(pidfd: &OwnedFd, options: c_int) -> Result<Option<(ExitStatus, Usage)>, Errno> {
+/// To see an exit, and to take it; at once in any case.
+const SEE: c_int = TAKE | libc::WNOWAIT;
+const TAKE: c_int = libc::WEXITED | libc::WNOHANG;
+
+/// waitid(2), with resource use: the system call has a fifth argument for it that no wrapper shows.
+fn wait(child: By<'_>, options: c_int) -> Result<Option<(ExitStatus, Usage)>, Errno> {
+    let (kind, number) = match child {
+        By::Pidfd(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd()),
+        By::Number(pid) => (libc::P_PID, pid.as_raw_pid()),
+    };
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: a live descriptor, and room for both answers. Elsewhere than on 64 bits the kernel's
-    // rusage may not be the C library's, so none is asked for.
+    // SAFETY: room for both answers. Elsewhere than on 64 bits the kernel's rusage may not be the C
+    // library's, so none is asked for.
     let done = unsafe {
         libc::syscall(
             libc::SYS_waitid,
-            libc::P_PIDFD,
-            pidfd.as_raw_fd(),
+            kind,
+            number,
             info.as_mut_ptr(),
             options,
             if cfg!(target_pointer_width = "64") { usage.as_mut_ptr() } else { ptr::null_mut() },

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::future::Future;
 use std::io::{self, Read};
 use std::os::fd::RawFd;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::pin::Pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,10 +21,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::{fmt, ptr, thread};
 
+use async_io::Timer;
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, waitpid};
+
 use super::fds::Action;
 use super::raw::send_to_group;
 use super::unix::{Image, Wiring, caught, pipe, retry_busy};
-use super::{Engine, Identity, program};
+use super::{AGAIN, Engine, Identity, program};
 use crate::error::{Refusal, SpawnReason};
 use crate::output::Exit;
 use crate::signal::Signal;
@@ -43,6 +47,8 @@ struct Running {
     status: Pin<Box<dyn Future<Output = io::Result<ExitStatus>> + Send>>,
     /// Dropped after `status`; then async-process reaps it in the background.
     _child: async_process::Child,
+    /// When to ask again for the exit: `status` has told something else.
+    again: Option<Timer>,
 }
 
 impl fmt::Debug for Portable {
@@ -59,13 +65,32 @@ impl Portable {
     pub(super) fn poll_exit(&self, cx: &mut Context<'_>) -> Poll<Exit> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(child) = &mut *running else { return Poll::Ready(Exit::Lost) };
-        let exit = match ready!(child.status.as_mut().poll(cx)) {
-            Ok(status) => Exit::Reaped(status, None),
-            // ECHILD: somebody else reaped it.
-            Err(_) => Exit::Lost,
+        let exit = loop {
+            let told = match &mut child.again {
+                None => ready!(child.status.as_mut().poll(cx)).map(Some),
+                Some(timer) => {
+                    ready!(Pin::new(timer).poll(cx));
+                    self.ask()
+                }
+            };
+            match told {
+                // waitpid(2) tells of the stops of a process that we trace, whatever it was asked for; std
+                // takes one for the exit, and never asks again.
+                Ok(Some(status)) if status.stopped_signal().is_none() => break Exit::Reaped(status, None),
+                Ok(_) => child.again = Some(Timer::after(AGAIN)),
+                // ECHILD: somebody else reaped it.
+                Err(_) => break Exit::Lost,
+            }
         };
         *running = None;
         Poll::Ready(exit)
+    }
+
+    /// Reaps the child if it has exited. To be called under the lock.
+    fn ask(&self) -> io::Result<Option<ExitStatus>> {
+        let pid = Pid::from_raw(self.pid as _).ok_or(Errno::CHILD)?;
+        let told = waitpid(Some(pid), WaitOptions::NOHANG)?;
+        Ok(told.map(|(_, status)| ExitStatus::from_raw(status.as_raw())))
     }
 
     /// Sends a signal; `false` where the child was reaped already.
@@ -161,7 +186,11 @@ pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Re
             }
             _ => Ok(Engine::Portable(Portable {
                 pid: child.id(),
-                running: Mutex::new(Some(Running { status: Box::pin(child.status()), _child: child })),
+                running: Mutex::new(Some(Running {
+                    status: Box::pin(child.status()),
+                    _child: child,
+                    again: None,
+                })),
                 group: AtomicBool::new(new_process.new_group),
             })),
         },

@@ -140,9 +140,6 @@ fn is_pending<T>(promise: &mut Promise<T>) {
 }
 
 /// Traced by us, it stops at each signal, which waitpid(2) tells the tracer, asked or not. Stopped is not dead.
-///
-/// On the portable engine it is: std asks waitpid(2), and keeps the answer, whatever it means.
-#[cfg_attr(not(all(target_env = "gnu", not(reaped_portable))), ignore = "std takes a stop for an exit")]
 #[test]
 fn a_child_has_itself_traced() {
     fault("leaders::a_child_has_itself_traced", || {
@@ -206,7 +203,8 @@ fn a_child_has_itself_traced() {
                 let error = error.expect_err("it never goes on");
                 assert!(matches!(error, Error::TimedOut(_)), "{error}");
                 let status = error.output().expect("it ran").status;
-                assert_eq!(status.signal(), Some(libc::SIGKILL), "{status}");
+                // The polite one is enough for who has not come so far by then.
+                assert!([Some(libc::SIGKILL), Some(libc::SIGTERM)].contains(&status.signal()), "{status}");
                 no_child();
             }
         });

@@ -1,6 +1,7 @@
 //! System calls that are refused, by a filter of seccomp(2): a sandbox around the whole process, from the start or
 //! put up later; or one around the calling thread alone, so that each single call that a start makes fails in turn.
 
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use libc::{c_long, sock_filter};
@@ -97,7 +98,6 @@ const SANDBOXES: &[(&str, &[Refused])] = &[
 
 /// Every promise, wherever it is kept in another way.
 fn every_promise() {
-    use std::os::unix::process::ExitStatusExt;
     all_calls();
     let missing = block_on(Command::new("/no/such/program").run()).expect_err("missing");
     assert_eq!(reason(&missing), SpawnReason::ProgramNotFound);
@@ -162,14 +162,19 @@ fn refused_from_now_on() {
         |case| {
             let (what, rules) = SANDBOXES[case];
             println!("{what}");
-            // A child that was started with a pidfd is ended and awaited by it; that much is to stay.
-            let stays = [libc::SYS_waitid, libc::SYS_pidfd_send_signal];
-            let rules: Vec<Refused> = rules.iter().filter(|r| !stays.contains(&r.call)).copied().collect();
             again_and_again(1, every_promise);
-            let running = Command::new("sleep").arg("1000").spawn().expect("starts");
-            refuse(&rules, true);
-            running.control().kill().expect("an old child can be ended");
-            block_on(running.status()).expect("an old child can be awaited");
+            let mut sleep = Command::new("sleep");
+            sleep.arg("1000");
+            let running = [sleep.spawn(), sleep.new_group().spawn()].map(|child| child.expect("starts"));
+            let dropped = [sleep.output(), Command::new("sleep").arg("1000").output()];
+            refuse(rules, true);
+            for running in running {
+                running.control().kill().expect("an old child can be ended");
+                let status = block_on(running.status()).expect("an old child can be awaited");
+                assert_eq!(status.signal(), Some(libc::SIGKILL));
+            }
+            drop(dropped);
+            no_child();
             let before = Traces::now();
             let mut refusals = 0;
             for (kind, call) in CALLS {
