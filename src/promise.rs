@@ -186,6 +186,12 @@ impl Call {
         Control::new(self.transport.remote(), &self.command, self.bounds.grace)
     }
 
+    /// Collects no more than an error may have to show: what is bounded, and what decides.
+    pub(crate) fn discard(&mut self) {
+        let (bounds, fail_on_stderr) = (&self.bounds, self.fail_on_stderr);
+        self.transport.discard_unless(|fd| bounds.limit(fd).is_some() || fail_on_stderr && fd == 2);
+    }
+
     /// What every verb has in common; the child has ended.
     fn conclude(self) -> Result<Output, Error> {
         let (ending, elapsed) = self.transport.into_ending();

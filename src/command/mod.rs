@@ -480,7 +480,8 @@ impl Command {
     /// The child leads a new session whose controlling terminal it is, pty(7). What it shows comes as
     /// descriptor 1, line ends as `\r\n`; what is typed goes through [`writer`](crate::Process::writer)`(0)`,
     /// where `\x03` is Ctrl-C. The end of the terminal is the end of file. With a verb other than
-    /// [`spawn`](Self::spawn) nobody types, and the child reads end of file.
+    /// [`spawn`](Self::spawn) a single Ctrl-D is typed: who reads first finds end of file, and who reads once more
+    /// waits.
     ///
     /// ```
     /// # futures::executor::block_on(async {

@@ -370,6 +370,9 @@ impl Process {
 
     /// Awaits the end; what the child writes is read and thrown away.
     ///
+    /// What a [`limit`](crate::Command::limit) bounds, and a stderr that fails the call
+    /// ([`fail_on_stderr`](crate::Command::fail_on_stderr)), is kept for the error.
+    ///
     /// A stdin that was not taken is closed first, as std's `wait` does it, and nothing is paused any more.
     ///
     /// # Cancellation
@@ -387,7 +390,8 @@ impl Process {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     #[doc(alias = "processEnded")]
-    pub fn status(self) -> Promise<ExitStatus> {
+    pub fn status(mut self) -> Promise<ExitStatus> {
+        self.call.discard();
         self.promise(|output| Ok(output.status))
     }
 

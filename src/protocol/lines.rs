@@ -54,6 +54,11 @@ impl Splitter {
         self.bytes.truncate(self.bytes.len() - count);
     }
 
+    /// Nobody wants what is there.
+    pub(super) fn clear(&mut self) {
+        self.given(self.bytes.len());
+    }
+
     /// All that was not given, without a copy where nothing was.
     pub(super) fn take(&mut self) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.bytes);

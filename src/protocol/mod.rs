@@ -68,6 +68,8 @@ struct Channel {
     closing_told: bool,
     /// Bytes that may still be taken.
     room: u64,
+    /// Nobody wants them.
+    discarded: bool,
     /// What was read and not yet told.
     collected: Splitter,
 }
@@ -153,6 +155,7 @@ impl Protocol {
             left_open: false,
             closing_told: false,
             room: u64::MAX,
+            discarded: false,
             collected: Splitter::default(),
         };
         Protocol {
@@ -201,6 +204,9 @@ impl Protocol {
                 self.fault.get_or_insert(Fault::Limit { fd: channel.fd });
             }
         }
+        if channel.discarded {
+            channel.collected.clear();
+        }
     }
 
     /// A pipe is closed: end of file, or no one left to read our feed, or all of it was fed, or the user
@@ -225,6 +231,14 @@ impl Protocol {
         debug_assert!(self.channels[slot].state == State::Open, "only an open pipe can be taken over");
         self.channels[slot].state = State::Released;
         self.channels[slot].collected.take()
+    }
+
+    /// Nobody wants what comes from now on, nor what was not told, of the descriptors that are not to be kept.
+    pub(crate) fn discard_unless(&mut self, keeps: impl Fn(i32) -> bool) {
+        for channel in self.channels.iter_mut().filter(|channel| !keeps(channel.fd)) {
+            channel.discarded = true;
+            channel.collected.clear();
+        }
     }
 
     /// Holds a channel back, or no longer.

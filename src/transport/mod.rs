@@ -525,6 +525,11 @@ impl Transport {
         self.protocol.resume_all();
     }
 
+    /// What the child writes is thrown away, but for the descriptors that are to be kept.
+    pub(crate) fn discard_unless(&mut self, keeps: impl Fn(i32) -> bool) {
+        self.protocol.discard_unless(keeps);
+    }
+
     /// Holds one descriptor back, or no longer; whether it leads out of the child.
     pub(crate) fn pause(&mut self, fd: i32, paused: bool) -> bool {
         match self.protocol.slot(fd, Direction::Out) {

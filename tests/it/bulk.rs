@@ -78,6 +78,38 @@ fn a_deadly_sigpipe_stays_away() {
     });
 }
 
+/// Nobody wants it, so nobody holds it; but a limit still counts, and an error shows what it bounds.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_thrown_away_needs_no_memory() {
+    super::support::alone("bulk::what_is_thrown_away_needs_no_memory", || {
+        let flood = || helper(&["out:134217728", "err:134217728"]);
+        let peak = || {
+            let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a size");
+            line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
+        };
+        super::support::warm_up();
+        let before = peak();
+        let status = futures::executor::block_on(flood().spawn().expect("starts").status());
+        assert!(status.expect("runs").success());
+        let grown = peak() - before;
+        assert!(grown < 32 * MIB, "{grown} bytes more");
+
+        let result = futures::executor::block_on(flood().limit_fd(2, 5).spawn().expect("starts").status());
+        let error = result.expect_err("it says more");
+        assert!(matches!(error, reaped::Error::OutputLimit(_)), "{error}");
+        let output = error.output().expect("it ran");
+        assert_eq!((output.stdout.len(), &output.stderr[..]), (0, &pattern(5)[..]));
+
+        let loud = sh("echo out; echo err >&2").fail_on_stderr(true).spawn().expect("starts");
+        let error = futures::executor::block_on(loud.status()).expect_err("it complains");
+        assert!(matches!(error, reaped::Error::UnexpectedStderr(_)), "{error}");
+        let output = error.output().expect("it ran");
+        assert_eq!((&output.stdout[..], &output.stderr[..]), (&b""[..], &b"err\n"[..]));
+    });
+}
+
 /// Killed a moment after it filled both pipes, read much later: every byte is there.
 #[cfg(target_os = "linux")]
 #[test]
