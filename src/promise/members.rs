@@ -77,6 +77,12 @@ impl Members {
 
     /// Moves the bytes of all members until each of them has ended.
     pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // What any of them said is a sign of life of all.
+        for member in self.members.iter_mut().filter_map(|member| member.call.as_mut()) {
+            if member.bounds.idle.is_some() {
+                member.transport.catch_up(cx);
+            }
+        }
         loop {
             let before = self.first;
             for place in 0..self.members.len() {

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
@@ -143,7 +143,7 @@ impl Clock {
         self.started.elapsed()
     }
 
-    /// The next thing that it is time for. To be asked after all that may be read was read.
+    /// The next thing that it is time for, until it was told.
     pub(super) fn poll_alarm(&mut self, exited: bool) -> Option<Alarm> {
         let Timers { timeout, idle, drain, bell } = &mut **self.timers.as_mut()?;
         let cx = &mut bell.context();
@@ -153,40 +153,54 @@ impl Clock {
             }
         }
         if let Some(Drain::Running(timer)) = drain {
-            if Pin::new(timer).poll(cx).is_ready() {
-                *drain = None;
+            if fired(timer, cx) {
                 return Some(Alarm::Waited);
             }
         }
-        if let Some(timer) = timeout {
-            if Pin::new(timer).poll(cx).is_ready() {
-                *timeout = None;
-                return Some(Alarm::TimedOut);
-            }
+        if timeout.as_mut().is_some_and(|timer| fired(timer, cx)) {
+            return Some(Alarm::TimedOut);
         }
-        if idle.as_mut().is_some_and(|idle| idle.poll(cx).is_ready()) {
-            *idle = None;
+        if idle.as_mut().is_some_and(|idle| idle.fired(cx)) {
             return Some(Alarm::Idle);
         }
         None
     }
+
+    /// It is never time for this again.
+    pub(super) fn told(&mut self, alarm: Alarm) {
+        let Some(timers) = &mut self.timers else { return };
+        match alarm {
+            Alarm::TimedOut => timers.timeout = None,
+            Alarm::Idle => timers.idle = None,
+            Alarm::Waited => timers.drain = None,
+        }
+    }
 }
 
 impl Idle {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn fired(&mut self, cx: &mut Context<'_>) -> bool {
         let count = self.activity.count_of_whole();
         if count != self.seen {
             (self.seen, self.since) = (count, Instant::now());
         }
         // The timer is set again when it fires, and not at each byte.
-        while Pin::new(&mut self.timer).poll(cx).is_ready() {
+        while fired(&mut self.timer, cx) {
             if self.since.elapsed() >= self.most {
-                return Poll::Ready(());
+                return true;
             }
             self.timer = timer(self.since, self.most);
         }
-        Poll::Pending
+        false
     }
+}
+
+/// Whether its time has come, now and from then on.
+fn fired(timer: &mut Timer, cx: &mut Context<'_>) -> bool {
+    let fired = Pin::new(&mut *timer).poll(cx).is_ready();
+    if fired {
+        *timer = Timer::after(Duration::ZERO);
+    }
+    fired
 }
 
 fn timer(from: Instant, after: Duration) -> Timer {

@@ -57,6 +57,9 @@ const BUDGET: usize = 32;
 /// ordinary user holds, pipe(7).
 const SETTLING: usize = 16;
 
+/// Who polls for the first time within this time after the start comes before the child could say anything.
+const AT_ONCE: Duration = Duration::from_millis(1);
+
 /// A running child with its pipes. Dropping it kills the child.
 #[derive(Debug)]
 pub(crate) struct Transport {
@@ -69,6 +72,9 @@ pub(crate) struct Transport {
     /// Between the polite signal and the other one.
     grace: Duration,
     rounds_since_exit: usize,
+    /// Rounds since it was time for something.
+    rounds_since_alarm: usize,
+    polled: bool,
     /// Empty where the child has none, or it was closed.
     terminal: Terminal,
     #[cfg(unix)]
@@ -175,6 +181,8 @@ impl Transport {
             clock,
             grace: flows.bounds.grace,
             rounds_since_exit: 0,
+            rounds_since_alarm: 0,
+            polled: false,
             terminal,
             #[cfg(unix)]
             had_terminal: launch.has_terminal(),
@@ -226,6 +234,10 @@ impl Transport {
         mut wanted: impl FnMut(&mut Protocol) -> Option<T>,
     ) -> Poll<T> {
         let mut registered = false;
+        // Who comes for the first time, and late, finds what is there without the reactor's word.
+        if !std::mem::replace(&mut self.polled, true) && self.clock.elapsed() > AT_ONCE {
+            self.look_at_all();
+        }
         loop {
             if let Some(found) = wanted(&mut self.protocol) {
                 if self.protocol.next() == Next::Ended {
@@ -256,6 +268,14 @@ impl Transport {
                 self.spent = 0;
                 return Poll::Pending;
             }
+        }
+    }
+
+    /// Moves some of what is there, whatever the time.
+    pub(crate) fn catch_up(&mut self, cx: &mut Context<'_>) {
+        self.look();
+        for slot in 0..self.lanes.len() {
+            self.poll_lane(slot, true, cx);
         }
     }
 
@@ -291,14 +311,16 @@ impl Transport {
         for slot in 0..self.lanes.len() {
             progress |= self.poll_lane(slot, looks_again, cx);
         }
-        progress |= self.poll_clock();
-        if self.protocol.has_exited() {
+        let had_exited = self.protocol.has_exited();
+        progress |= !had_exited && self.poll_exit();
+        progress |= self.poll_clock(progress);
+        if had_exited {
             // A descendant may go on writing for ever.
             self.rounds_since_exit += 1;
             let settled = !progress || self.rounds_since_exit > SETTLING;
-            return progress | (settled && self.protocol.settled());
+            progress |= settled && self.protocol.settled();
         }
-        progress | self.poll_exit()
+        progress
     }
 
     /// One read or write. Whether anything happened.
@@ -396,6 +418,11 @@ impl Transport {
         }
     }
 
+    fn look_at_all(&mut self) {
+        self.look();
+        self.child.look();
+    }
+
     /// Closes the terminal, if there is one.
     fn hang_up(&mut self) {
         hang_up(&self.terminal);
@@ -408,8 +435,24 @@ impl Transport {
     }
 
     /// Tells the protocol what time it is. Whether that matters.
-    fn poll_clock(&mut self) -> bool {
-        let Some(alarm) = self.clock.poll_alarm(self.protocol.has_exited()) else { return false };
+    ///
+    /// Whoever polls may have come late: what is there by now comes before what it is time for.
+    fn poll_clock(&mut self, progress: bool) -> bool {
+        let Some(alarm) = self.clock.poll_alarm(self.protocol.has_exited()) else {
+            // What was there was a sign of life.
+            self.rounds_since_alarm = 0;
+            return false;
+        };
+        self.rounds_since_alarm += 1;
+        if self.rounds_since_alarm == 1 {
+            self.look_at_all();
+            return true;
+        }
+        if progress && self.rounds_since_alarm <= SETTLING {
+            return true;
+        }
+        self.rounds_since_alarm = 0;
+        self.clock.told(alarm);
         match alarm {
             Alarm::TimedOut => self.protocol.timed_out(),
             Alarm::Idle => self.protocol.idle(),

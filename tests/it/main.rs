@@ -30,6 +30,8 @@ mod faults;
 #[cfg(unix)]
 mod gpg;
 #[cfg(target_os = "linux")]
+mod late;
+#[cfg(target_os = "linux")]
 mod lines;
 #[cfg(target_os = "linux")]
 mod pipelines;

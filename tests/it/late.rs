@@ -1,0 +1,100 @@
+//! Whoever polls late: what happened meanwhile comes before what it is time for.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::io::AsyncWriteExt;
+use reaped::{Command, Event};
+
+use super::support::{alone, eventually, everywhere, helper, sh};
+
+const BOUND: Duration = Duration::from_millis(60);
+
+/// All that ends at once, and is asked when its time is over.
+#[test]
+fn an_end_that_was_in_time() {
+    // By itself, so that all children are these.
+    alone("late::an_end_that_was_in_time", || everywhere(in_time));
+}
+
+async fn in_time() {
+    let mut echo = sh("echo out; echo err >&2");
+    let mut idle = echo.clone();
+    echo.timeout(BOUND);
+    idle.idle_timeout(BOUND);
+    let many = helper(&["out:60000", "err:60000"]).timeout(BOUND).output();
+    let promises = [echo.output(), idle.output()];
+    let mut joined = sh("echo out; echo err >&2").pipe(Command::new("cat"));
+    let pipelines = [joined.timeout(BOUND).output(), joined.idle_timeout(BOUND).output()];
+    let silent = sh("exit 3").timeout(BOUND).exit_code();
+    let talk = [echo.spawn(), idle.spawn()].map(|process| process.expect("starts"));
+    let mut events = echo.spawn().expect("starts");
+    eventually("all have exited", all_have_exited);
+    sleep(BOUND);
+
+    for promise in promises.into_iter().chain(pipelines) {
+        let output = promise.await.expect("in time");
+        assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+    }
+    let output = many.await.expect("in time");
+    assert_eq!((output.stdout.len(), output.stderr.len()), (60_000, 60_000));
+    assert_eq!(silent.await.expect("in time"), 3);
+    for process in talk {
+        assert_eq!(process.output().await.expect("in time").stdout, b"out\n");
+    }
+    while let Some(event) = events.next().await {
+        assert!(!matches!(event, Event::TimedOut), "it was in time");
+    }
+}
+
+fn all_have_exited() -> bool {
+    let us = std::process::id().to_string();
+    let processes = std::fs::read_dir("/proc").expect("procfs").flatten();
+    let stats = processes.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+    // proc(5): the name in brackets, the state, the parent.
+    stats.filter_map(|stat| Some(stat.rsplit_once(") ")?.1.to_owned())).all(|rest| {
+        let mut words = rest.split(' ');
+        let (state, parent) = (words.next(), words.next());
+        parent != Some(&us) || state == Some("Z")
+    })
+}
+
+/// What was said and not read is no silence; from then on it may be silent for as long again.
+#[test]
+fn unread_is_not_silent() {
+    const SILENCE: Duration = Duration::from_secs(1);
+    everywhere(|| async {
+        let mut process =
+            sh("echo a; read -r word; echo $word").idle_timeout(SILENCE).spawn().expect("starts");
+        let mut writer = process.writer(0).expect("a pipe");
+        // Only the last member says something that is read here.
+        let mut joined = sh("echo a; exec sleep 1.6").pipe(Command::new("cat"));
+        let joined = joined.idle_timeout(SILENCE).read();
+        sleep(SILENCE + Duration::from_millis(300));
+
+        let (text, lines) = futures::join!(joined, async {
+            let first = process.next_line().await.expect("a line").text;
+            writer.write_all(b"b\n").await.expect("a reader");
+            [first, process.next_line().await.expect("a line").text]
+        });
+        assert_eq!(text.expect("not silent"), "a");
+        assert_eq!(lines, ["a", "b"]);
+        assert!(process.status().await.expect("not silent").success());
+    });
+}
+
+/// One look finds an end that is there, as std's `try_wait` does.
+#[test]
+fn the_first_look_sees_the_end() {
+    everywhere(|| async {
+        for _ in 0..20 {
+            let mut command = sh("echo out; exit 3");
+            let mut promise = command.output();
+            let stat = format!("/proc/{}/stat", promise.pid().expect("it runs"));
+            eventually("it has exited", || std::fs::read_to_string(&stat).expect("procfs").contains(") Z "));
+            let output = (&mut promise).now_or_never().expect("at once").expect("a value");
+            assert_eq!((output.status.code(), &output.stdout[..]), (Some(3), &b"out\n"[..]));
+        }
+    });
+}
