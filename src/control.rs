@@ -114,6 +114,7 @@ impl Control {
     /// assert!(matches!(control.kill(), Err(reaped::Error::AlreadyEnded(_))));
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
+    #[doc(alias = "start_kill")]
     pub fn kill(&self) -> Result<(), Error> {
         self.signal(Signal::KILL)
     }
@@ -128,7 +129,7 @@ impl Control {
         match sent {
             Ok(true) => Ok(()),
             Ok(false) => {
-                let text = format!("has ended, and cannot get {signal}");
+                let text = format!("does not run, and cannot get {signal}");
                 Err(Error::AlreadyEnded(Details::about(&self.command, text)))
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {

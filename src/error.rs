@@ -49,7 +49,8 @@ pub enum Error {
         /// The command, and what was wrong with it.
         details: Details,
     },
-    /// The command can never be started as it is; nothing was tried.
+    /// The command can never be started as it is, and nothing was tried; or a running child was asked for what it
+    /// cannot do, which it does not feel.
     #[error("invalid command {details}")]
     Invalid {
         /// What is wrong with it.
@@ -74,7 +75,8 @@ pub enum Error {
     /// What the program wrote to stdout is not UTF-8; the bytes are in [`Error::output`].
     #[error("{0}")]
     NotUtf8(Details),
-    /// Moving bytes from or to the running child failed, and the child was killed for it.
+    /// Moving bytes from or to the running child failed, and the child was killed for it; or the system refused a
+    /// signal or a resize, and the child runs on.
     #[error("{details}")]
     Io {
         /// What the system or the reader said.
@@ -86,7 +88,7 @@ pub enum Error {
     /// knows how it ended.
     #[error("{0}")]
     StatusLost(Details),
-    /// A signal was to be sent to a child that had ended and was reaped.
+    /// A signal was to be sent to a child that had ended and was reaped, or never ran.
     #[error("{0}")]
     AlreadyEnded(Details),
 }
@@ -177,7 +179,8 @@ struct Inner {
 impl Error {
     /// What was collected before the error, with the exit status where it is known.
     ///
-    /// `None` for a command that never started.
+    /// `None` for a command that never started, and where a call of [`Control`](crate::Control) or a resize failed:
+    /// the child and its output are the promise's.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -321,6 +324,12 @@ impl Refusal {
         Refusal { reason: Reason::Invalid(reason), text: text.into() }
     }
 
+    /// What was given for the descriptor serves one run only.
+    pub(crate) fn used_up(fd: i32) -> Self {
+        let text = format!("what was given for descriptor {fd} was used up by an earlier run");
+        Refusal::invalid(InvalidReason::ReaderUsed, text)
+    }
+
     pub(crate) fn spawn(reason: SpawnReason, text: impl Into<String>, source: io::Error) -> Self {
         Refusal { reason: Reason::Spawn(reason, source), text: text.into() }
     }
@@ -376,22 +385,23 @@ impl Details {
         Details(Box::new(Inner { command: command.to_owned(), member: None, text, output: None }))
     }
 
-    /// Of a child that ran: how it ended, then the end of its stderr.
+    /// Of a child that ran: how it ended, then the end of what it wrote to stderr.
     pub(crate) fn ended(output: Output) -> Self {
         let member = output.decisive();
-        let Output { status, stderr, .. } = member.unwrap_or(&output);
-        let mut text = describe(*status);
-        push_tail(&mut text, stderr);
+        let decisive = member.unwrap_or(&output);
+        let mut text = describe(decisive.status);
+        // What the last member of a pipeline wrote to stdout is in the whole.
+        push_tail(&mut text, if output.merged { &output.stdout } else { &decisive.stderr });
         let member = member.map(|member| member.command.clone());
         let mut details = Details::of(output, text);
         details.0.member = member;
         details
     }
 
-    /// Of a child that we ended: why, how it ended, then the end of its stderr.
+    /// Of a child that we ended: why, how it ended, then the end of what it wrote to stderr.
     pub(crate) fn stopped(output: Output, why: String) -> Self {
         let mut text = format!("{why} and {}", describe(output.status));
-        push_tail(&mut text, &output.stderr);
+        push_tail(&mut text, output.complaints());
         Details::of(output, text)
     }
 
@@ -449,12 +459,12 @@ pub(crate) fn describe(status: ExitStatus) -> String {
     "ended in a way that is not known".to_owned()
 }
 
-/// Appends `: ` and the last lines of stderr, on one line.
-pub(crate) fn push_tail(text: &mut String, stderr: &[u8]) {
+/// Appends `: ` and the last lines of what a child has complained of, on one line.
+pub(crate) fn push_tail(text: &mut String, said: &[u8]) {
     const LINES: usize = 3;
     const MOST: usize = 300;
     // Bound the work first: a line can be as long as all memory.
-    let end = &stderr[stderr.len().saturating_sub(4 * MOST)..];
+    let end = &said[said.len().saturating_sub(4 * MOST)..];
     let end = String::from_utf8_lossy(end);
     let mut lines: Vec<&str> =
         end.lines().rev().map(str::trim).filter(|l| !l.is_empty()).take(LINES).collect();

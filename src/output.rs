@@ -31,6 +31,8 @@ pub struct Output {
     pub(crate) extra: Vec<(i32, Vec<u8>)>,
     /// Whether 1 and 2 were captured, so that `fd(1)` can tell "nothing" from "not captured".
     pub(crate) captured: [bool; 2],
+    /// What was written to stderr went to stdout.
+    pub(crate) merged: bool,
     pub(crate) still_open: Vec<i32>,
     pub(crate) elapsed: Duration,
     pub(crate) usage: Option<Usage>,
@@ -149,6 +151,10 @@ impl Output {
     }
 
     /// The member whose status is that of the whole.
+    pub(crate) fn complaints(&self) -> &[u8] {
+        if self.merged { &self.stdout } else { &self.stderr }
+    }
+
     pub(crate) fn decisive(&self) -> Option<&Output> {
         self.members.get(self.decisive)
     }

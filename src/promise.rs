@@ -8,6 +8,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_core::future::FusedFuture;
+
 use crate::control::Control;
 use crate::error::{Details, Error, describe, push_tail};
 use crate::output::{Exit, Output};
@@ -27,7 +29,7 @@ pub(crate) use members::Members;
 ///
 /// # Cancellation
 /// Dropping the promise sends SIGKILL to the child and has it reaped in the background: no orphan, no
-/// zombie. Its descendants live on. [`Command::kill_on_drop`](crate::Command::kill_on_drop) lets the child
+/// zombie. `let _ = …` drops it at once. Its descendants live on. [`Command::kill_on_drop`](crate::Command::kill_on_drop) lets the child
 /// run on instead.
 ///
 /// A descendant that inherited a pipe holds it open, and so holds the promise back, even after the child
@@ -42,7 +44,7 @@ pub(crate) use members::Members;
 /// assert_eq!(promise.await?, "hi");
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
-#[must_use = "dropping a promise kills its child; await it"]
+#[must_use = "dropping a promise kills its child; await it, or `detach` it"]
 pub struct Promise<T> {
     state: State,
     conclude: fn(Output) -> Result<T, Error>,
@@ -155,6 +157,13 @@ impl<T> Future for Promise<T> {
     }
 }
 
+/// Once it has resolved; so it can be given to `futures::select!`.
+impl<T> FusedFuture for Promise<T> {
+    fn is_terminated(&self) -> bool {
+        matches!(self.state, State::Resolved)
+    }
+}
+
 impl<T> fmt::Debug for Promise<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Promise");
@@ -173,15 +182,13 @@ impl<T> fmt::Debug for Promise<T> {
 pub(crate) struct Call {
     pub(crate) transport: Transport,
     pub(crate) command: String,
-    bounds: Bounds,
-    fail_on_stderr: bool,
+    pub(crate) bounds: Bounds,
+    pub(crate) fail_on_stderr: bool,
+    /// What is written to stderr goes to stdout.
+    pub(crate) merged: bool,
 }
 
 impl Call {
-    pub(crate) fn new(transport: Transport, command: String, bounds: Bounds, fail_on_stderr: bool) -> Self {
-        Call { transport, command, bounds, fail_on_stderr }
-    }
-
     pub(crate) fn control(&self) -> Control {
         Control::new(self.transport.remote(), &self.command, self.bounds.grace)
     }
@@ -194,10 +201,11 @@ impl Call {
 
     /// What every verb has in common; the child has ended.
     fn conclude(self) -> Result<Output, Error> {
+        let complained = self.transport.spoke(2);
         let (ending, elapsed) = self.transport.into_ending();
         let Ending { exit, fault, collected, still_open } = ending;
         let mut output = collect(exit, collected, elapsed, self.command);
-        output.still_open = still_open;
+        (output.still_open, output.merged) = (still_open, self.merged);
         match fault {
             None => {}
             Some(Fault::Io { fd, error }) => {
@@ -222,7 +230,7 @@ impl Call {
             let text = "ended, but somebody else took its exit status".to_owned();
             return Err(Error::StatusLost(Details::of(output, text)));
         }
-        if self.fail_on_stderr && !output.stderr.is_empty() {
+        if self.fail_on_stderr && complained {
             let mut text = format!("wrote to stderr and {}", describe(output.status));
             push_tail(&mut text, &output.stderr);
             return Err(Error::UnexpectedStderr(Details::of(output, text)));
@@ -240,6 +248,7 @@ fn collect(exit: Exit, collected: Vec<(i32, Vec<u8>)>, elapsed: Duration, comman
         stderr,
         extra: Vec::new(),
         captured: [false; 2],
+        merged: false,
         still_open: Vec::new(),
         elapsed,
         usage,

@@ -74,7 +74,6 @@ pub(crate) enum Kind {
     Piped,
     Open(Arc<OpenFile>),
     /// Lending failed; told when the command is run, since constructors do not fail.
-    #[cfg_attr(windows, allow(dead_code, reason = "nothing is lent there"))]
     Broken(Arc<std::io::Error>),
     Bytes(Feed),
     Reader(ReaderSlot),
@@ -83,6 +82,22 @@ pub(crate) enum Kind {
     /// `Output`, with a copy.
     Tee(WriterSlot),
     SameAs(i32),
+}
+
+impl Kind {
+    /// Whether bytes go through our hands.
+    pub(crate) fn is_pipe(&self) -> bool {
+        match self {
+            Kind::Output | Kind::Piped | Kind::Input | Kind::Bytes(_) | Kind::Reader(_) | Kind::Tee(_) => {
+                true
+            }
+            #[cfg(unix)]
+            Kind::Wiped => true,
+            Kind::Inherit | Kind::Null | Kind::Closed | Kind::Open(_) | Kind::Broken(_) | Kind::SameAs(_) => {
+                false
+            }
+        }
+    }
 }
 
 /// Bytes to feed into a child. Shared, so that many runs feed from one buffer without a copy.
@@ -362,6 +377,25 @@ impl From<OwnedFd> for Stdio {
         Stdio(Kind::Open(Arc::new(fd)))
     }
 }
+
+macro_rules! lent {
+    ($($type:ty),*) => {$(
+        /// The parent's, duplicated at once.
+        impl From<$type> for Stdio {
+            fn from(lent: $type) -> Self {
+                #[cfg(unix)]
+                return Stdio::parent_fd(lent);
+                #[cfg(windows)]
+                Stdio(match std::os::windows::io::AsHandle::as_handle(&lent).try_clone_to_owned() {
+                    Ok(handle) => Kind::Open(Arc::new(handle.into())),
+                    Err(error) => Kind::Broken(Arc::new(error)),
+                })
+            }
+        }
+    )*};
+}
+
+lent!(std::io::Stdout, std::io::Stderr);
 
 macro_rules! from_std {
     ($($(#[$attribute:meta])* $type:ty),*) => {$(

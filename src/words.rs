@@ -56,6 +56,9 @@ macro_rules! cmd {
     ($line:literal $(, $($values:tt)*)?) => {
         $crate::cmd!(@values $line [] [] $($($values)*)?)
     };
+    ($($other:tt)*) => {
+        ::core::compile_error!("cmd! takes one command line, in quotes, and then a value for each {} in it; for words that are known only when the program runs there is Command::new")
+    };
 }
 
 /// What fills one `{}`: a single value, or a list.

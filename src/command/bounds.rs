@@ -66,7 +66,8 @@ impl Command {
     /// [paused](crate::Process::pause) descriptor says nothing.
     ///
     /// # Errors
-    /// The call is [`Error::TimedOut`](crate::Error::TimedOut).
+    /// The call is [`Error::TimedOut`](crate::Error::TimedOut). Where nothing is a pipe (with `run` and `status` all is
+    /// inherited unless set), nothing could be heard: [`InvalidReason::Conflict`](crate::InvalidReason::Conflict).
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -178,6 +179,8 @@ impl Command {
     /// # Platform
     /// On Windows the group is a job object, which the child is put into before it runs; nobody can leave it. All
     /// of its processes are ended at once, and Ctrl-C at the console reaches them.
+    #[doc(alias = "process_group")]
+    #[doc(alias = "setpgid")]
     pub fn new_group(&mut self) -> &mut Self {
         self.new_group = true;
         self

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Command;
-use super::start::Unset;
+use super::start::{Unset, nothing_to_hear};
 use crate::error::{Error, InvalidReason, Refusal, join};
 use crate::output::Output;
-use crate::promise::{Call, Members, Promise};
+use crate::promise::{Members, Promise};
 use crate::spawn::joint;
 use crate::stdio::{Kind, OpenFile, Stdio};
 use crate::transport::{Activity, Transport};
@@ -433,6 +433,9 @@ impl Pipeline {
         for (place, member) in self.members.iter().enumerate() {
             self.refuse_taken(place, member).map_err(|refusal| blame(member, refusal))?;
         }
+        if self.whole.idle.is_some() && !self.has_pipe(defaults) {
+            return Err(nothing_to_hear().into_error(self.text()));
+        }
         let mut running = Members::new(self.text(), self.pipefail);
         // Where all are watched for silence, each hears all.
         let activity = self.whole.idle.map(|_| Activity::default());
@@ -441,10 +444,9 @@ impl Pipeline {
             let mut bounded = member.clone();
             self.whole.bound(&mut bounded);
             bounded.bounds.activity = activity.clone();
-            let (bounds, fail_on_stderr) = (bounded.bounds.clone(), bounded.fail_on_stderr);
             let is_last = place + 1 == self.members.len();
-            match start_member(bounded, &mut input, is_last, defaults) {
-                Ok(transport) => running.add(Call::new(transport, member.text(), bounds, fail_on_stderr)),
+            match start_member(&mut bounded, &mut input, is_last, defaults) {
+                Ok(transport) => running.add(bounded.call(transport)),
                 Err(refusal) => {
                     running.kill();
                     return Err(blame(member, refusal));
@@ -452,6 +454,17 @@ impl Pipeline {
             }
         }
         Ok(running)
+    }
+
+    /// Whether any member has a pipe to us.
+    fn has_pipe(&self, defaults: [Unset; 3]) -> bool {
+        let last = self.members.len() - 1;
+        self.members.iter().enumerate().any(|(place, member)| {
+            let [stdin, stdout, stderr] = defaults;
+            let stdin = if place == 0 { stdin } else { Unset::Null };
+            let stdout = if place == last { stdout } else { Unset::Null };
+            member.has_pipe([stdin, stdout, if self.whole.fail_on_stderr { Unset::Capture } else { stderr }])
+        })
     }
 
     /// A descriptor that leads to another member can lead nowhere else.
@@ -481,7 +494,7 @@ impl fmt::Debug for Pipeline {
 /// Starts a member that reads `input`, and leaves there what the next one reads. Its ends of the pipes are closed here
 /// when it has them.
 fn start_member(
-    mut member: Command,
+    member: &mut Command,
     input: &mut Option<OpenFile>,
     is_last: bool,
     defaults: [Unset; 3],

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Command;
 use crate::error::{InvalidReason, Refusal, copy};
+use crate::promise::Call;
 use crate::spawn::{End, Launch};
 use crate::stdio::{Feed, Kind};
 use crate::transport::{Flows, Source, Trace, Transport};
@@ -22,6 +23,37 @@ pub(super) enum Unset {
 }
 
 impl Command {
+    /// A run of this command.
+    pub(super) fn call(&self, transport: Transport) -> Call {
+        let merged = match self.stdio.get(&2) {
+            Some(setting) => matches!(setting.stdio.0, Kind::SameAs(1)),
+            None => self.has_terminal(),
+        };
+        Call {
+            transport,
+            command: self.text(),
+            bounds: self.bounds.clone(),
+            fail_on_stderr: self.fail_on_stderr,
+            merged,
+        }
+    }
+
+    fn has_terminal(&self) -> bool {
+        #[cfg(unix)]
+        return self.terminal.is_some();
+        #[cfg(not(unix))]
+        false
+    }
+
+    /// Whether there is a pipe that could be silent.
+    pub(super) fn has_pipe(&self, defaults: [Unset; 3]) -> bool {
+        let by_default = (0..).zip(defaults).any(|(n, default)| {
+            let is_pipe = matches!(default, Unset::Capture | Unset::Talk) || n == 2 && self.fail_on_stderr;
+            is_pipe && !self.stdio.contains_key(&n)
+        });
+        by_default || self.has_terminal() || self.stdio.values().any(|setting| setting.stdio.0.is_pipe())
+    }
+
     pub(super) fn start(&self, defaults: [Unset; 3]) -> Result<Transport, Refusal> {
         let trace = Trace::new(&self.program);
         let started = self.start_within(&trace, defaults);
@@ -35,6 +67,10 @@ impl Command {
         if let Some(n) = self.set_twice {
             let text = format!("descriptor {n} was set both by name and by fd({n}, …)");
             return Err(Refusal::invalid(InvalidReason::Conflict, text));
+        }
+        // Of a pipeline that is watched as a whole, it was asked for the whole.
+        if self.bounds.idle.is_some() && self.bounds.activity.is_none() && !self.has_pipe(defaults) {
+            return Err(nothing_to_hear());
         }
         let talk = matches!(defaults, [Unset::Talk, ..]);
         let mut wiring = Wiring {
@@ -179,11 +215,15 @@ impl<'a> Wiring<'a> {
             Kind::Broken(error) => return Err(Refusal::os(copy(error))),
             Kind::Bytes(feed) => self.fed(n, Source::Bytes(feed.clone())),
             Kind::Reader(slot) => {
-                check_unused(n, slot)?;
+                let others = self.flows.sources.iter().filter_map(|(_, source)| match source {
+                    Source::Reader(other) => Some(other),
+                    Source::Bytes(_) | Source::Writer => None,
+                });
+                check_unused(n, slot, others)?;
                 self.fed(n, Source::Reader(slot.clone()))
             }
             Kind::Tee(slot) => {
-                check_unused(n, slot)?;
+                check_unused(n, slot, self.flows.copies.iter().map(|(_, other)| other))?;
                 self.flows.copies.push((n, slot.clone()));
                 End::Output
             }
@@ -199,10 +239,24 @@ impl<'a> Wiring<'a> {
     }
 }
 
-fn check_unused<T>(n: i32, slot: &Mutex<Option<T>>) -> Result<(), Refusal> {
-    if slot.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
-        return Ok(());
+/// Whoever has no pipe is silent, and would be killed for it.
+pub(super) fn nothing_to_hear() -> Refusal {
+    let text = "idle_timeout needs a descriptor that is a pipe, such as a captured stdout";
+    Refusal::invalid(InvalidReason::Conflict, text)
+}
+
+/// What serves one run only serves one descriptor only.
+fn check_unused<'a, T: 'a>(
+    n: i32,
+    slot: &Arc<Mutex<Option<T>>>,
+    mut others: impl Iterator<Item = &'a Arc<Mutex<Option<T>>>>,
+) -> Result<(), Refusal> {
+    if others.any(|other| Arc::ptr_eq(other, slot)) {
+        let text = format!("what was given for descriptor {n} was given for another one, too");
+        return Err(Refusal::invalid(InvalidReason::Conflict, text));
     }
-    let text = format!("what was given for descriptor {n} was used up by an earlier run");
-    Err(Refusal::invalid(InvalidReason::ReaderUsed, text))
+    match slot.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+        true => Ok(()),
+        false => Err(Refusal::used_up(n)),
+    }
 }

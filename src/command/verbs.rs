@@ -7,7 +7,7 @@ use super::start::Unset;
 use crate::error::Error;
 use crate::output::Output;
 use crate::process::Process;
-use crate::promise::{Call, Promise};
+use crate::promise::Promise;
 
 /// The verbs: each starts the child at once and returns a promise of its end. What was set on the
 /// command wins over a verb's defaults.
@@ -61,6 +61,7 @@ impl Command {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     #[doc(alias = "getProcessOutput")]
+    #[doc(alias = "check_output")]
     pub fn read_bytes(&mut self) -> Promise<Vec<u8>> {
         self.promise([Unset::Null, Unset::Capture, Unset::Capture], |output| Ok(output.check()?.stdout))
     }
@@ -141,24 +142,18 @@ impl Command {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     #[doc(alias = "spawnProcess")]
+    #[doc(alias = "Popen")]
     pub fn spawn(&mut self) -> Result<Process, Error> {
-        let command = self.text();
         match self.start([Unset::Talk, Unset::Capture, Unset::Capture]) {
-            Ok(transport) => {
-                Ok(Process::new(Call::new(transport, command, self.bounds.clone(), self.fail_on_stderr)))
-            }
-            Err(refusal) => Err(refusal.into_error(command)),
+            Ok(transport) => Ok(Process::new(self.call(transport))),
+            Err(refusal) => Err(refusal.into_error(self.text())),
         }
     }
 
     fn promise<T>(&self, defaults: [Unset; 3], conclude: fn(Output) -> Result<T, Error>) -> Promise<T> {
-        let command = self.text();
         match self.start(defaults) {
-            Ok(transport) => Promise::new(
-                Call::new(transport, command, self.bounds.clone(), self.fail_on_stderr),
-                conclude,
-            ),
-            Err(refusal) => Promise::refused(refusal.into_error(command)),
+            Ok(transport) => Promise::new(self.call(transport), conclude),
+            Err(refusal) => Promise::refused(refusal.into_error(self.text())),
         }
     }
 }

@@ -75,6 +75,7 @@ impl Line {
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 #[derive(Debug)]
+#[must_use = "a stream does nothing unless it is polled"]
 pub struct Lines<'a> {
     pub(super) process: &'a mut Process,
     pub(super) limit: usize,
@@ -95,7 +96,6 @@ impl Lines<'_> {
     /// assert_eq!(lines.next().await.unwrap().text, "ef");
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
-    #[must_use]
     pub fn limit(mut self, bytes: usize) -> Self {
         self.limit = bytes;
         self

@@ -134,6 +134,7 @@ pub enum Event {
 /// Dropping the process kills and reaps the child, as with [`Promise`]; writers and readers that were
 /// taken out stay open until they are dropped. Awaiting [`next`](Self::next) loses nothing when it is
 /// dropped.
+#[must_use = "dropping a process kills its child; await its end, or `status().detach()` it"]
 pub struct Process {
     call: Box<Call>,
 }
@@ -350,6 +351,7 @@ impl Process {
     /// assert!(process.pid().is_none());
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
+    #[doc(alias = "id")]
     pub fn pid(&self) -> Option<u32> {
         self.call.transport.pid()
     }
@@ -390,6 +392,7 @@ impl Process {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     #[doc(alias = "processEnded")]
+    #[doc(alias = "wait")]
     pub fn status(mut self) -> Promise<ExitStatus> {
         self.call.discard();
         self.promise(|output| Ok(output.status))
@@ -413,6 +416,8 @@ impl Process {
     /// assert_eq!(process.output().await?.stdout, b"hi\n");
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
+    #[doc(alias = "wait_with_output")]
+    #[doc(alias = "communicate")]
     pub fn output(self) -> Promise<Output> {
         self.promise(Ok)
     }

@@ -148,6 +148,7 @@ fn join(mut members: Vec<Output>, pipefail: bool, elapsed: Duration, command: St
     let failed = |member: &Output| !member.status.success() && !nobody_read_on(member.status);
     let decisive = if pipefail { members[..last].iter().position(failed) } else { None };
     let decisive = decisive.unwrap_or(last);
+    let merged = decisive == last && members[last].merged;
     let mut still_open: Vec<i32> = members.iter().flat_map(|m| m.still_open.iter().copied()).collect();
     still_open.sort_unstable();
     still_open.dedup();
@@ -157,6 +158,7 @@ fn join(mut members: Vec<Output>, pipefail: bool, elapsed: Duration, command: St
         stderr: members.iter().flat_map(|m| m.stderr.iter().copied()).collect(),
         extra: Vec::new(),
         captured: [members[last].captured[0], members.iter().any(|m| m.captured[1])],
+        merged,
         still_open,
         elapsed,
         usage: members.iter().map(|m| m.usage).reduce(|sum, one| Some(add(sum?, one?))).flatten(),

@@ -70,6 +70,8 @@ struct Channel {
     room: u64,
     /// Nobody wants them.
     discarded: bool,
+    /// It gave a byte.
+    spoke: bool,
     /// What was read and not yet told.
     collected: Splitter,
 }
@@ -156,6 +158,7 @@ impl Protocol {
             closing_told: false,
             room: u64::MAX,
             discarded: false,
+            spoke: false,
             collected: Splitter::default(),
         };
         Protocol {
@@ -195,6 +198,7 @@ impl Protocol {
     /// So many bytes were appended to the buffer.
     pub(crate) fn received(&mut self, slot: Slot, count: usize) {
         let channel = &mut self.channels[slot];
+        channel.spoke |= count > 0;
         match channel.room.checked_sub(count as u64) {
             Some(room) => channel.room = room,
             None => {
@@ -239,6 +243,11 @@ impl Protocol {
             channel.discarded = true;
             channel.collected.clear();
         }
+    }
+
+    /// Whether a descriptor gave a byte, other than to a user who took it over.
+    pub(crate) fn spoke(&self, fd: i32) -> bool {
+        self.slot(fd, Direction::Out).is_some_and(|slot| self.channels[slot].spoke)
     }
 
     /// Holds a channel back, or no longer.

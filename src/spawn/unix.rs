@@ -267,8 +267,9 @@ impl Wiring {
             });
             if shared.len() == before {
                 let (target, n) = shared[0];
-                let text =
-                    format!("descriptor {target} is to be the same as {n}, which is not open in the child");
+                let text = format!(
+                    "descriptor {target} is to be the same as {n}, which leads to nothing that is open in the child"
+                );
                 return Err(Refusal::invalid(InvalidReason::Conflict, text));
             }
         }

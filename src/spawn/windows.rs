@@ -241,7 +241,9 @@ impl Wiring {
                 }
             }
         }
-        let text = format!("descriptor {n} is to be the same as {named}, which is not open in the child");
+        let text = format!(
+            "descriptor {n} is to be the same as {named}, which leads to nothing that is open in the child"
+        );
         Err(Refusal::invalid(InvalidReason::Conflict, text))
     }
 

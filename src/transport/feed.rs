@@ -1,7 +1,7 @@
 //! Feeds a pipe into the child: bytes that are at hand, or a reader as it goes.
 
 use std::io::{self, IoSlice};
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use super::bell::{Bell, Task};
@@ -38,26 +38,30 @@ enum State {
     /// What is left begins at the offset.
     Bytes(Feed, usize),
     /// What is left of the chunk is `chunk[start..end]`.
-    Reader { reader: BoxReader, chunk: Vec<u8>, start: usize, end: usize },
+    ///
+    /// Never locked: it makes what need not be `Sync` so.
+    Reader { reader: Mutex<BoxReader>, chunk: Vec<u8>, start: usize, end: usize },
 }
 
 impl Feeder {
-    pub(super) fn new(
+    pub(super) fn of_bytes(
         pipe: Pipe,
-        source: Source,
+        feed: Feed,
         task: &Task,
         activity: Option<Activity>,
     ) -> io::Result<Self> {
-        let closed = matches!(source, Source::Reader(_)).then(|| task.bell());
-        let state = match source {
-            Source::Writer => unreachable!("what the user writes is not fed"),
-            Source::Bytes(feed) => State::Bytes(feed, 0),
-            Source::Reader(slot) => {
-                let reader = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-                let reader = reader.ok_or_else(|| io::Error::other("the reader was used up meanwhile"))?;
-                State::Reader { reader, chunk: Vec::new(), start: 0, end: 0 }
-            }
-        };
+        let state = State::Bytes(feed, 0);
+        Ok(Feeder { pipe: WriteEnd::new(pipe)?, room: task.bell(), closed: None, state, activity })
+    }
+
+    pub(super) fn of_reader(
+        pipe: Pipe,
+        reader: BoxReader,
+        task: &Task,
+        activity: Option<Activity>,
+    ) -> io::Result<Self> {
+        let state = State::Reader { reader: Mutex::new(reader), chunk: Vec::new(), start: 0, end: 0 };
+        let closed = Some(task.bell());
         Ok(Feeder { pipe: WriteEnd::new(pipe)?, room: task.bell(), closed, state, activity })
     }
 
@@ -87,6 +91,7 @@ impl Feeder {
             State::Reader { reader, chunk, start, end } => {
                 while start == end {
                     chunk.resize(CHUNK, 0);
+                    let reader = reader.get_mut().unwrap_or_else(PoisonError::into_inner);
                     match reader.as_mut().poll_read(cx, chunk) {
                         Poll::Ready(Ok(count)) => {
                             (*start, *end) = (0, count);

@@ -137,11 +137,17 @@ impl Transport {
             let lane = match take(&mut flows.sources, fd) {
                 Some(Source::Writer) => Inlet::new(pipe, is_terminal, activity.clone())
                     .map(|inlet| Lane::Write { inlet, taken: false }),
-                Some(source) => Feeder::new(pipe, source, &task, activity.clone())
+                Some(Source::Bytes(feed)) => Feeder::of_bytes(pipe, feed, &task, activity.clone())
                     .map(|feeder| Lane::Feed(Box::new(feeder))),
+                Some(Source::Reader(slot)) => {
+                    Feeder::of_reader(pipe, take_out(fd, &slot)?, &task, activity.clone())
+                        .map(|feeder| Lane::Feed(Box::new(feeder)))
+                }
                 None => {
-                    let copy = take(&mut flows.copies, fd)
-                        .and_then(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+                    let copy = match take(&mut flows.copies, fd) {
+                        Some(slot) => Some(take_out(fd, &slot)?),
+                        None => None,
+                    };
                     Outlet::new(pipe, copy, is_terminal.then(|| terminal.clone()), &task, activity.clone())
                         .map(Lane::Read)
                 }
@@ -568,6 +574,11 @@ impl Transport {
         self.protocol.resume_all();
     }
 
+    /// Whether the child wrote to a descriptor, other than to a user who took it over.
+    pub(crate) fn spoke(&self, fd: i32) -> bool {
+        self.protocol.spoke(fd)
+    }
+
     /// What the child writes is thrown away, but for the descriptors that are to be kept.
     pub(crate) fn discard_unless(&mut self, keeps: impl Fn(i32) -> bool) {
         self.protocol.discard_unless(keeps);
@@ -597,6 +608,11 @@ impl Transport {
             None => Ok(false),
         }
     }
+}
+
+/// What serves one run only. A run that was started at the same moment may have it.
+fn take_out<T>(fd: i32, slot: &Mutex<Option<T>>) -> Result<T, Refusal> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| Refusal::used_up(fd))
 }
 
 fn take<T>(list: &mut Vec<(i32, T)>, fd: i32) -> Option<T> {

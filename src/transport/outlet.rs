@@ -4,11 +4,8 @@
 //! that.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-
-use futures_io::AsyncWrite;
 
 use super::bell::{Bell, Task};
 use super::clock::Activity;
@@ -45,7 +42,8 @@ pub(super) fn hang_up(terminal: &Terminal) {
 }
 
 struct Tee {
-    copy: BoxWriter,
+    /// Never locked: it makes what need not be `Sync` so.
+    copy: Mutex<BoxWriter>,
     /// Read, and not yet handed on.
     chunk: Vec<u8>,
     /// So much of it was copied.
@@ -61,7 +59,9 @@ impl Outlet {
         task: &Task,
         activity: Option<Activity>,
     ) -> io::Result<Self> {
-        let tee = copy.map(|copy| Box::new(Tee { copy, chunk: Vec::new(), copied: 0, end_of_file: false }));
+        let tee = copy.map(|copy| {
+            Box::new(Tee { copy: Mutex::new(copy), chunk: Vec::new(), copied: 0, end_of_file: false })
+        });
         Ok(Outlet { pipe: ReadEnd::new(pipe)?, bell: task.bell(), tee, terminal, activity })
     }
 
@@ -130,15 +130,16 @@ impl Tee {
         if self.chunk.is_empty() && !self.end_of_file {
             self.end_of_file = ready!(pipe.poll_read(bell, looks_again, &mut self.chunk))? == 0;
         }
+        let mut copy = self.copy.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut();
         while self.copied < self.chunk.len() {
-            match ready!(Pin::new(&mut self.copy).poll_write(cx, &self.chunk[self.copied..])) {
+            match ready!(copy.as_mut().poll_write(cx, &self.chunk[self.copied..])) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(count) => self.copied += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        if self.end_of_file { Pin::new(&mut self.copy).poll_close(cx) } else { Poll::Ready(Ok(())) }
+        if self.end_of_file { copy.poll_close(cx) } else { Poll::Ready(Ok(())) }
     }
 }
 

@@ -177,6 +177,10 @@ fn promises_are_send_unpin_and_static() {
     sync::<Error>();
     sync::<Command>();
     sync::<reaped::Pipeline>();
+    sync::<reaped::Promise<reaped::Output>>();
+    sync::<reaped::Process>();
+    sync::<reaped::Lines<'static>>();
+    sync::<(reaped::Reader, reaped::Writer, reaped::Control, reaped::Event)>();
     let promise = Command::new("true").pipe(Command::new("true")).output();
     check(&promise);
     futures::executor::block_on(promise).expect("true succeeds");

@@ -49,6 +49,11 @@ fn fail_on_stderr() {
             sh("echo oops >&2; exit 2").fail_on_stderr(true).exit_code().await.expect_err("not silent");
         assert!(matches!(error, Error::UnexpectedStderr(_)));
         assert_eq!(sh("exit 2").fail_on_stderr(true).exit_code().await.expect("silent"), 2);
+        // Told as an event before, or thrown away: any byte counts.
+        let mut process = sh("echo oops >&2").fail_on_stderr(true).spawn().expect("starts");
+        while process.next().await.is_some() {}
+        let error = process.status().await.expect_err("not silent");
+        assert!(matches!(error, Error::UnexpectedStderr(_)));
     });
 }
 

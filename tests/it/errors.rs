@@ -115,6 +115,15 @@ fn each_invalid_command_is_told() {
             InvalidReason::Conflict
         );
     }
+    // Nothing could be heard of it.
+    let mut deaf = Command::new("true");
+    deaf.stdout(Stdio::null()).stderr(Stdio::null()).idle_timeout(std::time::Duration::from_secs(1));
+    assert_eq!(invalid_reason(&mut deaf), InvalidReason::Conflict);
+    let mut both = deaf.pipe(Command::new("true"));
+    both.idle_timeout(std::time::Duration::from_secs(1));
+    let invalid = |error| matches!(error, Error::Invalid { reason: InvalidReason::Conflict, .. });
+    assert!(invalid(block_on(both.run()).expect_err("nor of these")));
+    assert!(invalid(block_on(deaf.run()).expect_err("nor so")));
     // The last setting of the same kind counts, and is no conflict.
     let said = block_on(Command::new("cat").stdin(Stdio::bytes("a")).stdin(Stdio::bytes("b")).read());
     assert_eq!(said.expect("runs"), "b");
@@ -255,6 +264,16 @@ fn messages() {
         "`sh -c 'echo hm >&2'` wrote to stderr and exited with code 0: hm"
     );
     assert_eq!(text(sh("exit 3").hide_args(true)), "`sh` exited with code 3");
+    // What it complained of is where it wrote it.
+    let mut merged = sh("echo bad >&2; exit 2");
+    merged.hide_args(true).stderr(Stdio::same_as(1));
+    assert_eq!(text(&mut merged), "`sh` exited with code 2: bad");
+    let mut piped = Command::new("true").pipe(&merged);
+    let said = block_on(piped.read()).expect_err("fails").to_string();
+    assert_eq!(said, "`true | sh`: `sh` exited with code 2: bad");
+    let mut terminal = sh("echo bad >&2; exit 2");
+    terminal.hide_args(true).pty(reaped::PtySize::default());
+    assert_eq!(text(&mut terminal), "`sh` exited with code 2: bad");
     // Real programs, real words.
     let mut git = Command::new("git");
     git.args(["rev-parse", "HEAD"])

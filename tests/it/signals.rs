@@ -37,7 +37,7 @@ fn after_the_end_nothing_is_hit() {
         }
         assert_eq!(
             control.kill().expect_err("ended").to_string(),
-            "`true`: has ended, and cannot get SIGKILL"
+            "`true`: does not run, and cannot get SIGKILL"
         );
         // Of a child that never was.
         let promise = Command::new("no-such-program").status();

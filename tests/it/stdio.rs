@@ -273,6 +273,35 @@ fn a_reader_serves_one_run() {
 }
 
 #[test]
+fn a_reader_or_a_tee_serves_one_descriptor() {
+    everywhere(|| async {
+        let reader = Stdio::reader(futures::io::Cursor::new("once"));
+        let tee = Stdio::tee(futures::io::sink());
+        let mut fed = Command::new("cat");
+        fed.stdin(reader.clone()).fd(3, reader);
+        let mut copied = Command::new("true");
+        copied.stdout(tee.clone()).stderr(tee);
+        for command in [&mut fed, &mut copied] {
+            let error = command.output().await.expect_err("two want it");
+            assert!(matches!(error, Error::Invalid { reason: InvalidReason::Conflict, .. }), "{error}");
+        }
+    });
+}
+
+/// std has these, too.
+#[test]
+fn the_parents_own_by_name() {
+    let mut command = helper(&["links:7"]);
+    command.stdout(std::io::stderr()).stderr(std::io::stdout()).fd(7, Stdio::output());
+    let said = futures::executor::block_on(command.output()).expect("runs");
+    let said = String::from_utf8_lossy(said.fd(7).expect("captured")).into_owned();
+    for (number, ours) in [(1, 2), (2, 1)] {
+        let name = std::fs::read_link(format!("/dev/fd/{ours}")).expect("open");
+        assert!(said.lines().any(|line| line == format!("{number} {}", name.display())), "{said}");
+    }
+}
+
+#[test]
 fn a_failed_start_does_not_cost_the_reader() {
     everywhere(|| async {
         let dir = tempfile::tempdir().expect("a folder");

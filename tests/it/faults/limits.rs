@@ -177,7 +177,7 @@ fn no_process_left_for_the_user_of_the_child() {
             drop(lowered);
             let error = second.expect_err("there is none left, or it is not permitted");
             if is_root {
-                first.expect("there was one");
+                let _: reaped::Process = first.expect("there was one");
                 assert_eq!(reason(&error), SpawnReason::OutOfProcesses, "{error}");
             } else {
                 assert!(first.is_err());
