@@ -1,5 +1,6 @@
-//! Pages beside the reference: a cookbook, and how to come here from other libraries. Owns no code; the text is in
-//! `docs/`, and its examples run as tests.
+//! Pages beside the reference: a cookbook, and how to come here from other libraries.
+
+// Owns no code; the text is in `docs/`, and its examples run as tests.
 
 /// Fifteen tasks that come up again and again, each with an answer that runs.
 #[doc = include_str!("../docs/cookbook.md")]

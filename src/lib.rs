@@ -29,7 +29,7 @@
 //!
 //! For a program without arguments, `Command::new("true").run()` is shorter than `run("true", [""; 0])`.
 //!
-//! The [`guide`] has a [cookbook](guide::cookbook), and a page for who comes from
+//! The [`guide`] has a [cookbook](guide::cookbook), and a page for whoever comes from
 //! [std](guide::from_std), [async-process](guide::from_async_process), [tokio](guide::from_tokio),
 //! [duct](guide::from_duct) or [Twisted](guide::from_twisted).
 //!
@@ -225,7 +225,7 @@
 //!
 //! # Features
 //!
-//! `tracing`, off at first: each child is a span `child` of the target `reaped`, at level INFO, from the call to the
+//! `tracing`, off by default: each child is a span `child` of the target `reaped`, at level INFO, from the call to the
 //! end, or to where it was dropped. Nothing is recorded where nobody subscribed to it, and there are no events.
 //!
 //! | field | |

@@ -127,7 +127,7 @@ pub(crate) type BoxWriter = Pin<Box<dyn AsyncWrite + Send>>;
 /// Emptied by the first run.
 pub(crate) type WriterSlot = Arc<Mutex<Option<BoxWriter>>>;
 
-/// The size of a terminal in characters; see [`Command::pty`](crate::Command::pty).
+/// The size of a terminal in characters; see [`Command::pty`](crate::Command::pty). Unix only.
 ///
 /// ```
 /// let size = reaped::PtySize { rows: 50, ..Default::default() };
@@ -165,7 +165,7 @@ impl Stdio {
         Stdio(Kind::Inherit)
     }
 
-    /// The null device, open for reading and writing: end of file for who reads, a sink for who writes.
+    /// The null device, open for reading and writing: end of file for whoever reads, a sink for whoever writes.
     ///
     /// ```
     /// # futures::executor::block_on(async {

@@ -31,7 +31,7 @@ use super::Command;
 /// (`PR_SET_PDEATHSIG`, prctl(2)), but it watches the *thread* that started the child, and the threads of an
 /// executor come and go.
 impl Command {
-    /// The most time from the start to the end; without bound at first.
+    /// The most time from the start to the end; without bound by default.
     ///
     /// Then the child is asked to end, with SIGTERM, and after the [`grace`](Self::grace) killed. Its descendants are
     /// reached with [`new_group`](Self::new_group). The time runs while nobody polls, but is looked at only when
@@ -59,7 +59,7 @@ impl Command {
         self
     }
 
-    /// The most time without a byte on any descriptor that is a pipe, in either direction; without bound at first.
+    /// The most time without a byte on any descriptor that is a pipe, in either direction; without bound by default.
     ///
     /// What follows is as with [`timeout`](Self::timeout). Time during which nobody reads what the child has written
     /// is no silence of the child's, if what is there is read before anything else is found out; a
@@ -84,7 +84,7 @@ impl Command {
     }
 
     /// The time between the polite signal (SIGTERM) and SIGKILL, for [`timeout`](Self::timeout),
-    /// [`idle_timeout`](Self::idle_timeout) and [`Control::terminate`](crate::Control::terminate); two seconds at first.
+    /// [`idle_timeout`](Self::idle_timeout) and [`Control::terminate`](crate::Control::terminate); two seconds by default.
     ///
     /// A child that obeys ends at once. With zero there is no polite signal.
     ///
@@ -105,7 +105,7 @@ impl Command {
         self
     }
 
-    /// How long after the child's exit to wait for pipes that its descendants still hold; without bound at first, as
+    /// How long after the child's exit to wait for pipes that its descendants still hold; without bound by default, as
     /// std and Twisted do it.
     ///
     /// Then what is in the pipes is taken, and the call ends without an error:
@@ -124,7 +124,7 @@ impl Command {
         self
     }
 
-    /// The most bytes that each captured descriptor may give; without bound at first.
+    /// The most bytes that each captured descriptor may give; without bound by default.
     ///
     /// One byte more kills the child. A limit that is met exactly is no error. It does not hold for a
     /// [`Reader`](crate::Reader) that was taken out. With [`spawn`](Self::spawn) it comes as

@@ -208,6 +208,10 @@ impl Command {
     /// It is entered before the program is looked up, so that a relative program counts from it.
     #[cfg_attr(unix, doc = "[`uid`](Self::uid) takes effect after that.")]
     ///
+    /// # Errors
+    /// Where it cannot be entered, running the command is
+    /// [`SpawnReason::WorkingDirectory`](crate::SpawnReason::WorkingDirectory).
+    ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// assert_eq!(reaped::Command::new("pwd").current_dir("/").read().await?, "/");
@@ -293,7 +297,7 @@ impl Command {
     }
 
     /// Whether the child also gets every descriptor of the parent without close-on-exec, as std does it;
-    /// `false` at first.
+    /// `false` by default.
     ///
     /// Descriptors that were opened by Rust have close-on-exec, so this concerns what C libraries and
     /// the parent's own parent left open.
@@ -312,7 +316,7 @@ impl Command {
         self
     }
 
-    /// Whether any byte on stderr fails the call with [`Error::UnexpectedStderr`](crate::Error::UnexpectedStderr); `false` at first.
+    /// Whether any byte on stderr fails the call with [`Error::UnexpectedStderr`](crate::Error::UnexpectedStderr); `false` by default.
     ///
     /// This is what Twisted's `getProcessOutput` does. The program runs to its end first, so that the
     /// error carries all it had to say; its exit status does not matter then. A verb that would not
@@ -334,7 +338,7 @@ impl Command {
         self
     }
 
-    /// Whether errors and `Debug` show only the program's name; `false` at first.
+    /// Whether errors and `Debug` show only the program's name; `false` by default.
     ///
     /// Arguments are no place for a secret all the same: every user of the machine can read them
     /// (`ps`). Use [`Stdio::secret`].
@@ -350,7 +354,7 @@ impl Command {
         self
     }
 
-    /// Whether dropping the promise kills the child; `true` at first.
+    /// Whether dropping the promise kills the child; `true` by default.
     ///
     /// With `false` the child runs on and is reaped when it ends, as with
     /// [`Promise::detach`](crate::Promise::detach). Its pipes close with the promise: it
@@ -417,6 +421,9 @@ impl Command {
 impl Command {
     /// The name under which the program sees itself (`argv[0]`), in place of the program's.
     ///
+    /// # Platform
+    /// Unix.
+    ///
     /// ```
     /// # futures::executor::block_on(async {
     /// let name = reaped::Command::new("sh").arg0("other").args(["-c", "echo $0"]).read().await?;
@@ -453,6 +460,9 @@ impl Command {
 
     /// The group that the child runs as; see [`uid`](Self::uid).
     ///
+    /// # Platform
+    /// Unix.
+    ///
     /// ```no_run
     /// # futures::executor::block_on(async {
     /// reaped::Command::new("id").uid(65534).gid(65534).run().await?;
@@ -464,6 +474,9 @@ impl Command {
     }
 
     /// The supplementary groups of the child, which only root may set; see [`uid`](Self::uid).
+    ///
+    /// # Platform
+    /// Unix.
     ///
     /// ```no_run
     /// # futures::executor::block_on(async {

@@ -146,7 +146,7 @@ impl Pipeline {
         longer
     }
 
-    /// Whether the failure of any member is a failure of the whole; `true` at first. With `false` only the status of
+    /// Whether the failure of any member is a failure of the whole; `true` by default. With `false` only the status of
     /// the last one counts.
     ///
     /// ```
@@ -162,7 +162,7 @@ impl Pipeline {
         self
     }
 
-    /// The most time from the start to the end of all members; without bound at first. See [`Command::timeout`].
+    /// The most time from the start to the end of all members; without bound by default. See [`Command::timeout`].
     ///
     /// # Errors
     /// The call is [`Error::TimedOut`], and names the first member in order that had not ended.
@@ -182,7 +182,7 @@ impl Pipeline {
         self
     }
 
-    /// The most time without a byte on any pipe between this program and any member; without bound at first. See
+    /// The most time without a byte on any pipe between this program and any member; without bound by default. See
     /// [`Command::idle_timeout`].
     ///
     /// What the members say to each other is not heard.
@@ -237,7 +237,7 @@ impl Pipeline {
         self
     }
 
-    /// The most bytes that are captured from any one descriptor of any member; without bound at first. See
+    /// The most bytes that are captured from any one descriptor of any member; without bound by default. See
     /// [`Command::limit`].
     ///
     /// # Errors
@@ -271,7 +271,7 @@ impl Pipeline {
         self
     }
 
-    /// Whether dropping the promise kills the members; `true` at first. See [`Command::kill_on_drop`].
+    /// Whether dropping the promise kills the members; `true` by default. See [`Command::kill_on_drop`].
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -285,7 +285,7 @@ impl Pipeline {
         self
     }
 
-    /// Whether any byte that any member writes to stderr fails the call; `false` at first. See
+    /// Whether any byte that any member writes to stderr fails the call; `false` by default. See
     /// [`Command::fail_on_stderr`].
     ///
     /// ```

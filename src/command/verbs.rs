@@ -30,7 +30,8 @@ impl Command {
         self.promise([Unset::Inherit; 3], |output| output.check().map(drop))
     }
 
-    /// What the program wrote to stdout, as text without its last line end; stdin is the null device.
+    /// What the program wrote to stdout, as text without its last line end; stdin is the null device. Empty where
+    /// stdout was set to something that is not captured.
     ///
     /// # Cancellation
     /// Dropping the promise kills and reaps the child, see [`Promise`].
@@ -47,7 +48,8 @@ impl Command {
         self.promise([Unset::Null, Unset::Capture, Unset::Capture], |output| output.check()?.into_text())
     }
 
-    /// What the program wrote to stdout, every byte; stdin is the null device.
+    /// What the program wrote to stdout, every byte; stdin is the null device. Empty where stdout was set to
+    /// something that is not captured.
     ///
     /// # Cancellation
     /// Dropping the promise kills and reaps the child, see [`Promise`].

@@ -1,8 +1,29 @@
-//! Calls, gpg: how to run gpg so that it decrypts and nothing else. Owns the command line, the
-//! descriptors and the wiping; leaves the meaning of what gpg says to `verdict`.
+//! Decryption by GnuPG: [`decrypt`](decrypt()) in one line, [`Decrypt`] with settings.
 //!
-//! Rules: passphrase and plaintext travel through pipes only; a plaintext goes either into a
-//! [`Decrypted`] or is wiped.
+//! gpg reads the passphrase from one extra descriptor and reports over another. There is a plaintext only where it
+//! has said that all was decrypted and that the integrity check held; any other is wiped.
+//!
+//! ```
+//! # futures::executor::block_on(async {
+//! use reaped::gpg;
+//! let message = "-----BEGIN PGP MESSAGE-----
+//!
+//! jA0ECQMCepU8zKh0zR3/0kABEa2w3syZfo/n0fnXQa+MDgwi3ud3pGMtJo7G9D0m
+//! o5zPphzH9tmd9ntkMeTOG++6XVJ9g9LO2sqrRX0/aEbq
+//! =lr0e
+//! -----END PGP MESSAGE-----";
+//! match gpg::decrypt(message, "secret").await {
+//!     Ok(letter) => assert_eq!(letter.plaintext, b"pear\napple\n"),
+//!     Err(gpg::Error::GpgMissing { .. }) => println!("please install gpg"),
+//!     Err(error) => panic!("{error}"),
+//! }
+//! # });
+//! ```
+
+// Calls: how to run gpg so that it decrypts and nothing else. Owns the command line, the descriptors and the wiping;
+// leaves the meaning of what gpg says to `verdict`.
+//
+// Rules: passphrase and plaintext travel through pipes only; a plaintext goes either into a `Decrypted` or is wiped.
 
 mod error;
 mod signature;
@@ -140,7 +161,7 @@ impl Decrypt {
         }
     }
 
-    /// The program to run, `gpg` at first; looked up as by [`Command::new`].
+    /// The program to run, `gpg` by default; looked up as by [`Command::new`].
     ///
     /// ```
     /// let mut decrypt = reaped::gpg::Decrypt::new("a message");
@@ -181,7 +202,7 @@ impl Decrypt {
         self
     }
 
-    /// Whether the message must have a valid signature inside of its encryption; `false` at first.
+    /// Whether the message must have a valid signature inside of its encryption; `false` by default.
     ///
     /// Valid is a signature over the text that is neither expired nor made by a key that has expired or
     /// was revoked since, by **any** key in the keyring, however far it is trusted (but never one that is
@@ -202,7 +223,7 @@ impl Decrypt {
         self
     }
 
-    /// The most time that gpg may take; without bound at first. See [`Command::timeout`].
+    /// The most time that gpg may take; without bound by default. See [`Command::timeout`].
     ///
     /// # Errors
     /// Decrypting is [`Error::Process`] with [`Error::TimedOut`](crate::Error::TimedOut) in it.
@@ -221,7 +242,7 @@ impl Decrypt {
         self
     }
 
-    /// The most bytes that the plaintext may have; without bound at first. A small message can be a very long
+    /// The most bytes that the plaintext may have; without bound by default. A small message can be a very long
     /// text: gpg decompresses. (What gpg reports of a message, and what it says to people, are bounded by 1 MiB
     /// each.)
     ///

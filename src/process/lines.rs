@@ -85,7 +85,7 @@ pub struct Lines<'a> {
 impl Lines<'_> {
     pub(super) const LIMIT: usize = 1024 * 1024;
 
-    /// The most bytes of one line, 1 MiB at first: a longer one comes in pieces of at most this size, of
+    /// The most bytes of one line, 1 MiB by default: a longer one comes in pieces of at most this size, of
     /// which only the last is [complete](Line::complete). Memory stays bounded by it.
     ///
     /// ```

@@ -164,7 +164,11 @@ impl Process {
     ///
     /// `None` where there is no such pipe, it was taken before, or it is closed. A writer that nobody takes
     /// stays open until it is [closed](Self::close), or [`status`](Self::status) or
-    /// [`output`](Self::output) is called.
+    /// [`output`](Self::output) is called; one that was taken stays open until it is dropped, and a child that reads
+    /// to the end of file waits for that.
+    ///
+    /// A child that answers while it reads has to be read meanwhile (`futures::join!`), or both wait once the pipes
+    /// are full. [`Stdio::bytes`](crate::Stdio::bytes) and [`Stdio::reader`](crate::Stdio::reader) see to that.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -204,7 +208,9 @@ impl Process {
         Some(Reader { read, given: 0, outlet })
     }
 
-    /// The lines of all descriptors, each as a whole.
+    /// The lines of all descriptors, each as a whole. A `\r` alone ends none.
+    ///
+    /// Where a bound is met the lines end as they always do: [`status`](Self::status) tells of it.
     ///
     /// What was read of a line that has no end yet stays in the process: dropping the `Lines` loses nothing,
     /// and the rest comes with the next `Lines`, or as [`Event::Data`].
@@ -226,6 +232,9 @@ impl Process {
 
     /// The next line of [`lines`](Self::lines), with the process free for other calls in between.
     ///
+    /// # Cancellation
+    /// Dropping the future loses nothing.
+    ///
     /// ```
     /// # futures::executor::block_on(async {
     /// let mut process = reaped::Command::new("cat").spawn()?;
@@ -242,7 +251,7 @@ impl Process {
     /// Holds back what the child writes to a descriptor: it is not read, so the child waits once the pipe
     /// is full. Other descriptors go on. [`Event::Ended`] waits too.
     ///
-    /// Whether there is such a pipe out of the child.
+    /// Returns whether there is such a pipe out of the child.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -275,7 +284,7 @@ impl Process {
     /// Closes our end of a pipe, also where a [`Writer`] was taken: the child reads end of file, or gets
     /// SIGPIPE when it writes. What was not read yet is lost.
     ///
-    /// Whether it was open. A [`Reader`] that was taken is closed by dropping it.
+    /// Returns whether it was open. A [`Reader`] that was taken is closed by dropping it.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -370,7 +379,8 @@ impl Process {
         self.call.control()
     }
 
-    /// Awaits the end; what the child writes is read and thrown away.
+    /// Awaits the end; what the child writes is read and thrown away. Where the process is only lent, await
+    /// [`next`](Self::next) until [`Event::Ended`]; `status().detach()` lets the child run on by itself.
     ///
     /// What a [`limit`](crate::Command::limit) bounds, and a stderr that fails the call
     /// ([`fail_on_stderr`](crate::Command::fail_on_stderr)), is kept for the error.
