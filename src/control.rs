@@ -36,7 +36,7 @@ use crate::transport;
 pub struct Control {
     child: Remote,
     /// The other members of a pipeline.
-    others: Vec<Remote>,
+    others: Vec<(Remote, Duration)>,
     command: Arc<str>,
     grace: Duration,
 }
@@ -46,7 +46,7 @@ impl Control {
         Control { child, others: Vec::new(), command: command.into(), grace }
     }
 
-    pub(crate) fn with_others(mut self, others: impl Iterator<Item = Remote>) -> Self {
+    pub(crate) fn with_others(mut self, others: impl Iterator<Item = (Remote, Duration)>) -> Self {
         self.others.extend(others);
         self
     }
@@ -73,7 +73,7 @@ impl Control {
     /// ```
     #[doc(alias = "signalProcess")]
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
-        self.told(self.each(|child| child.signal(signal)), signal)
+        self.told(self.each(|child, _| child.signal(signal)), signal)
     }
 
     /// Asks the child to end, with SIGTERM, and ends it with SIGKILL after the
@@ -97,7 +97,7 @@ impl Control {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn terminate(&self) -> Result<(), Error> {
-        self.told(self.each(|child| transport::terminate(child, self.grace)), Signal::TERM)
+        self.told(self.each(transport::terminate), Signal::TERM)
     }
 
     /// Ends the child with SIGKILL.
@@ -120,9 +120,9 @@ impl Control {
     }
 
     /// Whether any was reached; all are tried.
-    fn each(&self, send: impl Fn(&Remote) -> io::Result<bool>) -> io::Result<bool> {
-        let first = send(&self.child);
-        self.others.iter().map(send).fold(first, |sent, one| Ok(sent? | one?))
+    fn each(&self, send: impl Fn(&Remote, Duration) -> io::Result<bool>) -> io::Result<bool> {
+        let first = send(&self.child, self.grace);
+        self.others.iter().map(|(child, grace)| send(child, *grace)).fold(first, |sent, one| Ok(sent? | one?))
     }
 
     fn told(&self, sent: io::Result<bool>, signal: Signal) -> Result<(), Error> {

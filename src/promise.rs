@@ -217,7 +217,7 @@ impl Call {
                 return Err(Error::TimedOut(Details::stopped(output, format!("timed out after {most:?}"))));
             }
             Some(Fault::Idle) => {
-                let most = self.bounds.idle.unwrap_or_default();
+                let most = self.bounds.silence().unwrap_or_default();
                 return Err(Error::TimedOut(Details::stopped(output, format!("was silent for {most:?}"))));
             }
             Some(Fault::Limit { fd }) => {

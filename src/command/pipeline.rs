@@ -90,7 +90,7 @@ impl Whole {
         let bounds = &mut member.bounds;
         // The first one that is met decides.
         bounds.timeout = [bounds.timeout, self.timeout].into_iter().flatten().min();
-        bounds.idle = [bounds.idle, self.idle].into_iter().flatten().min();
+        bounds.idle_of_whole = self.idle;
         bounds.drain = [bounds.drain, self.drain].into_iter().flatten().min();
         bounds.grace = self.grace.unwrap_or(bounds.grace);
         // A limit of the member's own is said later, and so counts.

@@ -68,8 +68,7 @@ impl Command {
             let text = format!("descriptor {n} was set both by name and by fd({n}, …)");
             return Err(Refusal::invalid(InvalidReason::Conflict, text));
         }
-        // Of a pipeline that is watched as a whole, it was asked for the whole.
-        if self.bounds.idle.is_some() && self.bounds.activity.is_none() && !self.has_pipe(defaults) {
+        if self.bounds.idle.is_some() && !self.has_pipe(defaults) {
             return Err(nothing_to_hear());
         }
         let talk = matches!(defaults, [Unset::Talk, ..]);

@@ -68,7 +68,7 @@ impl Members {
         let mut calls = self.calls().rev();
         let Some(last) = calls.next() else { return Control::nobody(&self.command) };
         Control::new(last.transport.remote(), &self.command, last.bounds.grace)
-            .with_others(calls.map(|call| call.transport.remote()))
+            .with_others(calls.map(|call| (call.transport.remote(), call.bounds.grace)))
     }
 
     pub(super) fn let_run(&mut self) {
@@ -79,7 +79,7 @@ impl Members {
     pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // What any of them said is a sign of life of all.
         for member in self.members.iter_mut().filter_map(|member| member.call.as_mut()) {
-            if member.bounds.idle.is_some() {
+            if member.bounds.idle_of_whole.is_some() {
                 member.transport.catch_up(cx);
             }
         }
@@ -97,20 +97,21 @@ impl Members {
     }
 
     fn poll_member(&mut self, place: usize, cx: &mut Context<'_>) {
-        let Some(mut call) = self.members[place].call.take() else { return };
+        // It stays in its place meanwhile: a reader of the user's may panic.
+        let Some(call) = &mut self.members[place].call else { return };
         let ended = call.transport.poll_end(cx).is_ready();
         if let (None, Some(fault)) = (self.first, call.transport.fault()) {
             self.first = Some(place);
             let at_once = !matches!(fault, Fault::TimedOut | Fault::Idle);
-            for other in self.members.iter_mut().filter_map(|member| member.call.as_mut()) {
+            let others = self.members.iter_mut().enumerate().filter(|(other, _)| *other != place);
+            for other in others.filter_map(|(_, member)| member.call.as_mut()) {
                 other.transport.stop(at_once);
             }
         }
-        let member = &mut self.members[place];
-        // At once, so that its time is its own.
-        match ended {
-            true => member.end = Some(call.conclude()),
-            false => member.call = Some(call),
+        if ended {
+            let member = &mut self.members[place];
+            // At once, so that its time is its own.
+            member.end = member.call.take().map(Call::conclude);
         }
     }
 

@@ -15,6 +15,8 @@
 mod fds;
 #[cfg(windows)]
 mod handles;
+#[cfg(unix)]
+mod hop;
 #[cfg(windows)]
 mod job;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -39,6 +41,8 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 #[cfg(unix)]
 use std::time::Duration;
+
+use atomic_waker::AtomicWaker;
 
 use crate::error::{InvalidReason, Refusal};
 use crate::output::Exit;
@@ -154,7 +158,12 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Started, Refusal> {
     let (engine, ours) = unix::spawn(launch)?;
     #[cfg(windows)]
     let (engine, ours) = windows::spawn(launch)?;
-    let shared = Arc::new(Shared { engine, ended_by_us: AtomicBool::new(false) });
+    let shared = Arc::new(Shared {
+        engine,
+        ended_by_us: AtomicBool::new(false),
+        reached: AtomicBool::new(false),
+        watcher: AtomicWaker::new(),
+    });
     let child = Child { shared, exited: false, released: false, look: Look::No, kill_on_drop: true };
     Ok(Started { child, ours })
 }
@@ -192,6 +201,10 @@ struct Shared {
     engine: Engine,
     /// One of us has told the child to end.
     ended_by_us: AtomicBool,
+    /// That has reached the child, or what is left of its group.
+    reached: AtomicBool,
+    /// Whoever is to know that, once the child has exited and no exit will tell.
+    watcher: AtomicWaker,
 }
 
 #[derive(Debug)]
@@ -246,7 +259,9 @@ impl Child {
     ///
     /// The only error is "not permitted": the child has become another user.
     pub(crate) fn kill(&self) -> io::Result<()> {
-        self.remote().signal(Signal::KILL).map(drop)
+        // Nobody is told: whoever calls this knows.
+        self.shared.ended_by_us.store(true, Ordering::Relaxed);
+        self.shared.engine.signal(Signal::KILL).map(drop)
     }
 
     pub(crate) fn remote(&self) -> Remote {
@@ -256,6 +271,12 @@ impl Child {
     /// Whether one of us has told the child to end.
     pub(crate) fn was_ended(&self) -> bool {
         self.shared.ended_by_us.load(Ordering::Relaxed)
+    }
+
+    /// Whether that has reached the child or its group; wakes once it has.
+    pub(crate) fn was_reached(&self, cx: &Context<'_>) -> bool {
+        self.shared.watcher.register(cx.waker());
+        self.shared.reached.load(Ordering::Acquire)
     }
 
     /// The child has ended: its group is left alone from now on.
@@ -326,17 +347,22 @@ impl Remote {
 
     /// Sends a signal; `false` where the child was reaped already.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<bool> {
-        if signal == Signal::KILL {
-            self.ends();
+        match signal {
+            Signal::KILL => self.end(signal),
+            _ => self.0.upgrade().map_or(Ok(false), |shared| shared.engine.signal(signal)),
         }
-        self.0.upgrade().map_or(Ok(false), |shared| shared.engine.signal(signal))
     }
 
-    /// What is sent is to end the child: nobody is to wait for what its descendants do.
-    pub(crate) fn ends(&self) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.ended_by_us.store(true, Ordering::Relaxed);
+    /// Sends a signal that is to end the child: nobody is to wait for what its descendants do.
+    pub(crate) fn end(&self, signal: Signal) -> io::Result<bool> {
+        let Some(shared) = self.0.upgrade() else { return Ok(false) };
+        // Before the signal, so that whoever sees the exit sees this.
+        shared.ended_by_us.store(true, Ordering::Relaxed);
+        let sent = shared.engine.signal(signal)?;
+        if sent && !shared.reached.swap(true, Ordering::Release) {
+            shared.watcher.wake();
         }
+        Ok(sent)
     }
 }
 

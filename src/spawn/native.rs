@@ -257,7 +257,7 @@ impl Native {
         let mut life = self.lock();
         let exit = match self.wait(if self.group { SEE } else { TAKE }) {
             Ok(None) => return None,
-            Ok(Some((status, usage))) => Exit::Reaped(status, Some(usage)),
+            Ok(Some((status, usage))) => Exit::Reaped(status, usage),
             Err(_) => Exit::Lost,
         };
         *life = if self.group && exit != Exit::Lost { Life::Exited } else { Life::Reaped };
@@ -299,7 +299,7 @@ impl Native {
     // A sandbox that is put up while the child runs, seccomp(2), may refuse the calls for pidfds and leave the older
     // ones. The number is the child's for as long as nobody has reaped it.
 
-    fn wait(&self, options: c_int) -> Result<Option<(ExitStatus, Usage)>, Errno> {
+    fn wait(&self, options: c_int) -> Result<Option<(ExitStatus, Option<Usage>)>, Errno> {
         match wait(By::Pidfd(self.pidfd.get_ref()), options) {
             Err(errno) if errno != Errno::CHILD => wait(By::Number(self.pid), options),
             told => told,
@@ -345,16 +345,18 @@ fn send(child: By<'_>, signal: c_int) -> io::Result<bool> {
 const SEE: c_int = TAKE | libc::WNOWAIT;
 const TAKE: c_int = libc::WEXITED | libc::WNOHANG;
 
+/// Elsewhere than on 64 bits the kernel's rusage may not be the C library's, so none is asked for.
+const HAS_USAGE: bool = cfg!(target_pointer_width = "64");
+
 /// waitid(2), with resource use: the system call has a fifth argument for it that no wrapper shows.
-fn wait(child: By<'_>, options: c_int) -> Result<Option<(ExitStatus, Usage)>, Errno> {
+fn wait(child: By<'_>, options: c_int) -> Result<Option<(ExitStatus, Option<Usage>)>, Errno> {
     let (kind, number) = match child {
         By::Pidfd(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd()),
         By::Number(pid) => (libc::P_PID, pid.as_raw_pid()),
     };
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: room for both answers. Elsewhere than on 64 bits the kernel's rusage may not be the C
-    // library's, so none is asked for.
+    // SAFETY: room for both answers.
     let done = unsafe {
         libc::syscall(
             libc::SYS_waitid,
@@ -362,7 +364,7 @@ fn wait(child: By<'_>, options: c_int) -> Result<Option<(ExitStatus, Usage)>, Er
             number,
             info.as_mut_ptr(),
             options,
-            if cfg!(target_pointer_width = "64") { usage.as_mut_ptr() } else { ptr::null_mut() },
+            if HAS_USAGE { usage.as_mut_ptr() } else { ptr::null_mut() },
         )
     };
     if done < 0 {
@@ -389,7 +391,7 @@ fn wait(child: By<'_>, options: c_int) -> Result<Option<(ExitStatus, Usage)>, Er
         libc::CLD_DUMPED => value | 0x80,
         _ => value,
     });
-    Ok(Some((status, to_usage(&usage))))
+    Ok(Some((status, HAS_USAGE.then(|| to_usage(&usage)))))
 }
 
 fn to_usage(usage: &libc::rusage) -> Usage {

@@ -19,6 +19,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 use std::{fmt, ptr, thread};
 
 use async_io::Timer;
@@ -26,6 +27,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::fds::Action;
+use super::hop::Hop;
 use super::raw::send_to_group;
 use super::unix::{Image, Wiring, caught, pipe, retry_busy};
 use super::{AGAIN, Engine, Identity, program};
@@ -41,14 +43,32 @@ pub(super) struct Portable {
     running: Mutex<Option<Running>>,
     /// It leads a process group, to which something may still be sent.
     group: AtomicBool,
+    hop: Arc<Hop>,
 }
 
 struct Running {
     status: Pin<Box<dyn Future<Output = io::Result<ExitStatus>> + Send>>,
     /// Dropped after `status`; then async-process reaps it in the background.
     _child: async_process::Child,
-    /// When to ask again for the exit: `status` has told something else.
+    /// `status` has told something else than the exit, and tells nothing any more.
+    misled: bool,
+    /// When to ask for the exit ourselves.
     again: Option<Timer>,
+}
+
+/// How often to ask for an exit where it is told by SIGCHLD: the host may ignore that from now on, or handle it alone.
+const SLOWLY: Duration = Duration::from_millis(500);
+
+/// Whether async-process waits for SIGCHLD, and not through a pidfd.
+fn waits_for_sigchld() -> bool {
+    #[cfg(all(target_os = "linux", not(async_process_force_signal_backend)))]
+    {
+        static WAITS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+        use rustix::process::{PidfdFlags, getpid, pidfd_open};
+        *WAITS.get_or_init(|| pidfd_open(getpid(), PidfdFlags::empty()).is_err())
+    }
+    #[cfg(not(all(target_os = "linux", not(async_process_force_signal_backend))))]
+    true
 }
 
 impl fmt::Debug for Portable {
@@ -65,22 +85,31 @@ impl Portable {
     pub(super) fn poll_exit(&self, cx: &mut Context<'_>) -> Poll<Exit> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(child) = &mut *running else { return Poll::Ready(Exit::Lost) };
+        let hop = self.hop.before(cx.waker());
+        let cx = &mut Context::from_waker(&hop);
+        let mut told = match child.misled {
+            false => child.status.as_mut().poll(cx).map_ok(Some),
+            true => Poll::Pending,
+        };
         let exit = loop {
-            let told = match &mut child.again {
-                None => ready!(child.status.as_mut().poll(cx)).map(Some),
-                Some(timer) => {
-                    ready!(Pin::new(timer).poll(cx));
-                    self.ask()
-                }
-            };
             match told {
                 // waitpid(2) tells of the stops of a process that we trace, whatever it was asked for; std
                 // takes one for the exit, and never asks again.
-                Ok(Some(status)) if status.stopped_signal().is_none() => break Exit::Reaped(status, None),
-                Ok(_) => child.again = Some(Timer::after(AGAIN)),
+                Poll::Ready(Ok(Some(status))) if status.stopped_signal().is_some() => {
+                    child.misled = true;
+                    child.again = Some(Timer::after(AGAIN));
+                }
+                Poll::Ready(Ok(Some(status))) => break Exit::Reaped(status, None),
+                Poll::Ready(Ok(None)) => {
+                    child.again = Some(Timer::after(if child.misled { AGAIN } else { SLOWLY }));
+                }
                 // ECHILD: somebody else reaped it.
-                Err(_) => break Exit::Lost,
+                Poll::Ready(Err(_)) => break Exit::Lost,
+                Poll::Pending => {}
             }
+            let Some(timer) = &mut child.again else { return Poll::Pending };
+            ready!(Pin::new(timer).poll(cx));
+            told = Poll::Ready(self.ask());
         };
         *running = None;
         Poll::Ready(exit)
@@ -189,9 +218,11 @@ pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Re
                 running: Mutex::new(Some(Running {
                     status: Box::pin(child.status()),
                     _child: child,
-                    again: None,
+                    misled: false,
+                    again: waits_for_sigchld().then(|| Timer::after(SLOWLY)),
                 })),
                 group: AtomicBool::new(new_process.new_group),
+                hop: Arc::default(),
             })),
         },
         // The child was made, but async-process could not watch it and has forgotten it.

@@ -47,7 +47,7 @@ fn sigpipe_is_deadly() -> bool {
 }
 
 /// Blocks SIGPIPE in this thread: the set of SIGPIPE alone, and the mask from before. `None` where it
-/// was blocked or pending already, and is the host's affair.
+/// was blocked and pending already, and is the host's affair.
 fn block_sigpipe() -> Option<(libc::sigset_t, libc::sigset_t)> {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: `sigemptyset` initialises the set that it is given.
@@ -61,20 +61,27 @@ fn block_sigpipe() -> Option<(libc::sigset_t, libc::sigset_t)> {
     let blocked = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, &mut before) };
     // SAFETY: the system filled `before` in.
     let was_blocked = unsafe { libc::sigismember(&before, libc::SIGPIPE) } == 1;
-    (blocked == 0 && !was_blocked).then_some((set, before))
+    // One that waits already is the host's.
+    let is_hosts = was_blocked && is_pending(&set);
+    (blocked == 0 && !is_hosts).then_some((set, before))
 }
 
 /// Takes a SIGPIPE off this thread's pending signals, if there is one.
 fn take_pending(only_pipe: &libc::sigset_t) {
-    let mut pending = *only_pipe;
-    // SAFETY: `pending` is a valid set for the system to fill in.
-    unsafe { libc::sigpending(&mut pending) };
-    // SAFETY: the system filled it in.
-    if unsafe { libc::sigismember(&pending, libc::SIGPIPE) } == 1 {
+    if is_pending(only_pipe) {
         let mut signal = 0;
         // SAFETY: a valid set; the signal is pending, so this does not wait.
         unsafe { libc::sigwait(only_pipe, &mut signal) };
     }
+}
+
+/// Whether a SIGPIPE waits until it is not blocked any more.
+fn is_pending(only_pipe: &libc::sigset_t) -> bool {
+    let mut pending = *only_pipe;
+    // SAFETY: `pending` is a valid set for the system to fill in.
+    unsafe { libc::sigpending(&mut pending) };
+    // SAFETY: the system filled it in.
+    unsafe { libc::sigismember(&pending, libc::SIGPIPE) == 1 }
 }
 
 /// kill(2) of a whole process group; `false` where it is empty.
@@ -84,6 +91,8 @@ pub(super) fn send_to_group(leader: libc::pid_t, signal: Signal) -> io::Result<b
         0 => Ok(true),
         _ => match io::Error::last_os_error() {
             error if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+            // What macOS says of a group in which all are dead; whether it is that, the leader tells.
+            error if cfg!(target_vendor = "apple") && error.raw_os_error() == Some(libc::EPERM) => Ok(false),
             error => Err(error),
         },
     }

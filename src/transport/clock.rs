@@ -20,7 +20,9 @@ pub(crate) struct Bounds {
     pub(crate) timeout: Option<Duration>,
     /// Without a byte on any descriptor.
     pub(crate) idle: Option<Duration>,
-    /// Whose bytes count beside its own; of members of a pipeline.
+    /// Without a byte on any descriptor of the whole pipeline.
+    pub(crate) idle_of_whole: Option<Duration>,
+    /// Of the whole pipeline.
     pub(crate) activity: Option<Activity>,
     /// From the exit to the end.
     pub(crate) drain: Option<Duration>,
@@ -31,6 +33,11 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
+    /// How long the child may be silent, whoever else talks or not. Who is silent alone is so for longer than all.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        self.idle.into_iter().chain(self.idle_of_whole).min()
+    }
+
     /// The last one said for the descriptor, else the last one said for all.
     pub(crate) fn limit(&self, fd: i32) -> Option<u64> {
         let last =
@@ -44,6 +51,7 @@ impl Default for Bounds {
         Bounds {
             timeout: None,
             idle: None,
+            idle_of_whole: None,
             activity: None,
             drain: None,
             grace: Duration::from_secs(2),
@@ -77,10 +85,6 @@ impl Activity {
     pub(super) fn count(&self) -> u64 {
         self.own.load(Ordering::Relaxed)
     }
-
-    fn count_of_whole(&self) -> u64 {
-        self.whole.as_ref().unwrap_or(&self.own).load(Ordering::Relaxed)
-    }
 }
 
 /// What the clock has to tell, each once.
@@ -101,7 +105,8 @@ pub(super) struct Clock {
 #[derive(Debug)]
 struct Timers {
     timeout: Option<Timer>,
-    idle: Option<Idle>,
+    /// Of the child, and of all that count as one.
+    idle: [Option<Idle>; 2],
     drain: Option<Drain>,
     /// It is time for something.
     bell: Bell,
@@ -116,7 +121,7 @@ enum Drain {
 #[derive(Debug)]
 struct Idle {
     most: Duration,
-    activity: Activity,
+    count: Arc<AtomicU64>,
     /// The count when it last changed, and the time since.
     seen: u64,
     since: Instant,
@@ -125,16 +130,15 @@ struct Idle {
 
 impl Clock {
     pub(super) fn new(started: Instant, bounds: &Bounds, activity: Option<Activity>, task: &Task) -> Self {
-        let idle = bounds.idle.zip(activity).map(|(most, activity)| Idle {
-            most,
-            activity,
-            seen: 0,
-            since: started,
-            timer: timer(started, most),
-        });
+        let count = |of: fn(Activity) -> Option<Arc<AtomicU64>>| activity.clone().and_then(of);
+        let idle = |(most, count)| Idle { most, count, seen: 0, since: started, timer: timer(started, most) };
+        let idle = [
+            bounds.idle.zip(count(|activity| Some(activity.own))).map(idle),
+            bounds.idle_of_whole.zip(count(|activity| activity.whole)).map(idle),
+        ];
         let timeout = bounds.timeout.map(|most| timer(started, most));
         let drain = bounds.drain.map(Drain::AfterExit);
-        let any = timeout.is_some() || idle.is_some() || drain.is_some();
+        let any = timeout.is_some() || idle.iter().any(Option::is_some) || drain.is_some();
         let timers = any.then(|| Box::new(Timers { timeout, idle, drain, bell: task.bell() }));
         Clock { started, timers }
     }
@@ -160,7 +164,7 @@ impl Clock {
         if timeout.as_mut().is_some_and(|timer| fired(timer, cx)) {
             return Some(Alarm::TimedOut);
         }
-        if idle.as_mut().is_some_and(|idle| idle.fired(cx)) {
+        if idle.iter_mut().flatten().any(|idle| idle.fired(cx)) {
             return Some(Alarm::Idle);
         }
         None
@@ -171,7 +175,7 @@ impl Clock {
         let Some(timers) = &mut self.timers else { return };
         match alarm {
             Alarm::TimedOut => timers.timeout = None,
-            Alarm::Idle => timers.idle = None,
+            Alarm::Idle => timers.idle = [None, None],
             Alarm::Waited => timers.drain = None,
         }
     }
@@ -179,7 +183,7 @@ impl Clock {
 
 impl Idle {
     fn fired(&mut self, cx: &mut Context<'_>) -> bool {
-        let count = self.activity.count_of_whole();
+        let count = self.count.load(Ordering::Relaxed);
         if count != self.seen {
             (self.seen, self.since) = (count, Instant::now());
         }

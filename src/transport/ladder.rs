@@ -17,11 +17,10 @@ use crate::spawn::Remote;
 
 /// SIGTERM now, SIGKILL after the grace. `false` where the child was reaped already.
 pub(crate) fn terminate(child: &Remote, grace: Duration) -> io::Result<bool> {
-    child.ends();
     if grace.is_zero() {
         return child.signal(Signal::KILL);
     }
-    if !child.signal(Signal::TERM)? {
+    if !child.end(Signal::TERM)? {
         return Ok(false);
     }
     // A stopped child takes no signal but this one and SIGKILL.

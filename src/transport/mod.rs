@@ -54,8 +54,8 @@ pub(crate) use trace::Trace;
 const BUDGET: usize = 32;
 
 /// After so many rounds all that a pipe held at the exit was read: 1 MiB is the most that a pipe of an
-/// ordinary user holds, pipe(7).
-const SETTLING: usize = 16;
+/// ordinary user holds, pipe(7), and the first reads are small.
+const SETTLING: usize = 20;
 
 /// Who polls for the first time within this time after the start comes before the child could say anything.
 const AT_ONCE: Duration = Duration::from_millis(1);
@@ -125,7 +125,8 @@ impl Transport {
         let started = Instant::now();
         let spawned = spawn(launch)?;
         flows.trace.started(spawned.child.pid());
-        let counted = flows.trace.activity().or_else(|| flows.bounds.idle.is_some().then(Activity::default));
+        let counted =
+            flows.trace.activity().or_else(|| flows.bounds.silence().is_some().then(Activity::default));
         let activity = counted.map(|activity| activity.within(flows.bounds.activity.as_ref()));
         let terminal = Terminal::new(Mutex::new(spawned.ours.terminal));
         let task = Task::default();
@@ -175,8 +176,14 @@ impl Transport {
         if launch.has_terminal() {
             // A terminal is one thing, and closes when its output does.
             if let Some(slot) = protocol.slot(0, Direction::In) {
-                if let Lane::Write { .. } = lanes[slot] {
+                if let Lane::Write { inlet, .. } = &lanes[slot] {
+                    let inlet = inlet.clone();
                     protocol.released(slot);
+                    for lane in &mut lanes {
+                        if let Lane::Read(outlet) = lane {
+                            outlet.hangs_up(&inlet);
+                        }
+                    }
                 }
             }
         }
@@ -294,6 +301,10 @@ impl Transport {
     /// Does what the protocol says and one round over all pipes. Whether anything happened; if not, the task is woken
     /// once something does, unless the caller looks again by itself.
     fn advance(&mut self, looks_again: bool, cx: &mut Context<'_>) -> bool {
+        // A group that was ended after its leader has exited: no exit tells of it.
+        if self.protocol.has_exited() && !self.protocol.was_stopped() && self.child.was_reached(cx) {
+            self.protocol.terminated();
+        }
         match self.protocol.next() {
             Next::Terminate => {
                 let told = terminate(&self.remote(), self.grace);

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use super::bell::{Bell, Task};
 use super::clock::Activity;
+use super::inlet::Inlet;
 use super::patience::Patience;
 use super::pipe::ReadEnd;
 use crate::spawn::Pipe;
@@ -22,6 +23,8 @@ pub(crate) struct Outlet {
     tee: Option<Box<Tee>>,
     /// Where the pipe is a terminal. It hangs up when this is dropped before its end of file.
     terminal: Option<Terminal>,
+    /// What is typed there holds it open as well.
+    typed: Option<Arc<Inlet>>,
     activity: Option<Activity>,
 }
 
@@ -33,6 +36,7 @@ impl Drop for Outlet {
     fn drop(&mut self) {
         if let Some(terminal) = &self.terminal {
             hang_up(terminal);
+            self.typed.iter().for_each(|inlet| inlet.close());
         }
     }
 }
@@ -62,7 +66,12 @@ impl Outlet {
         let tee = copy.map(|copy| {
             Box::new(Tee { copy: Mutex::new(copy), chunk: Vec::new(), copied: 0, end_of_file: false })
         });
-        Ok(Outlet { pipe: ReadEnd::new(pipe)?, bell: task.bell(), tee, terminal, activity })
+        Ok(Outlet { pipe: ReadEnd::new(pipe)?, bell: task.bell(), tee, terminal, typed: None, activity })
+    }
+
+    /// The end of this is the end of what is typed.
+    pub(super) fn hangs_up(&mut self, typed: &Arc<Inlet>) {
+        self.typed = Some(typed.clone());
     }
 
     /// What is read is secret.

@@ -20,6 +20,9 @@ const LEAST: usize = 4 * 1024;
 /// The most room that a read asks for: a pipe's usual size.
 const MOST: usize = 64 * 1024;
 
+/// The most that a write is given: macOS refuses 2 GiB and more, writev(2), where Linux writes a part.
+const AT_ONCE: usize = 1 << 30;
+
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// Room for a stream. A user's pipes may have 64 MiB in all before the kernel makes new ones one page
@@ -192,6 +195,14 @@ impl WriteEnd {
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.ready |= bell.rung();
+        let part;
+        let buffers = match buffers {
+            [all] if all.len() > AT_ONCE => {
+                part = [IoSlice::new(&all[..AT_ONCE])];
+                &part
+            }
+            _ => buffers,
+        };
         loop {
             if !self.ready {
                 if looks_again {

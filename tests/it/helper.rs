@@ -4,6 +4,7 @@
 //! | step | what it does |
 //! | --- | --- |
 //! | `out:N`, `err:N`, `fill:FD:N` | writes N bytes to stdout, stderr, FD |
+//! | `room:FD:N` | has the pipe hold N bytes (Linux) |
 //! | `say:FD:TEXT` | writes the text and a line end to FD |
 //! | `copy:FROM:TO` | copies FD FROM to FD TO until end of file |
 //! | `close:FD` | closes it |
@@ -43,6 +44,12 @@ fn take(step: &str) {
         "out" => fill(1, number(first)),
         "err" => fill(2, number(first)),
         "fill" => fill(number(first) as i32, number(second)),
+        #[cfg(target_os = "linux")]
+        "room" => {
+            let room =
+                unsafe { libc::fcntl(number(first) as i32, libc::F_SETPIPE_SZ, number(second) as i32) };
+            assert_eq!(room, number(second) as i32);
+        }
         "say" => write_all(number(first) as i32, format!("{second}\n").as_bytes()),
         "copy" => {
             let mut buffer = vec![0; 65536];

@@ -7,7 +7,7 @@ use futures::FutureExt;
 use futures::io::AsyncWriteExt;
 use reaped::{Command, Event};
 
-use super::support::{alone, eventually, everywhere, helper, sh};
+use super::support::{alone, children, eventually, everywhere, helper, sh};
 
 const BOUND: Duration = Duration::from_millis(60);
 
@@ -30,7 +30,7 @@ async fn in_time() {
     let silent = sh("exit 3").timeout(BOUND).exit_code();
     let talk = [echo.spawn(), idle.spawn()].map(|process| process.expect("starts"));
     let mut events = echo.spawn().expect("starts");
-    eventually("all have exited", all_have_exited);
+    eventually("all have exited", || children().iter().all(|(_, state, _)| *state == 'Z'));
     sleep(BOUND);
 
     for promise in promises.into_iter().chain(pipelines) {
@@ -46,18 +46,6 @@ async fn in_time() {
     while let Some(event) = events.next().await {
         assert!(!matches!(event, Event::TimedOut), "it was in time");
     }
-}
-
-fn all_have_exited() -> bool {
-    let us = std::process::id().to_string();
-    let processes = std::fs::read_dir("/proc").expect("procfs").flatten();
-    let stats = processes.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
-    // proc(5): the name in brackets, the state, the parent.
-    stats.filter_map(|stat| Some(stat.rsplit_once(") ")?.1.to_owned())).all(|rest| {
-        let mut words = rest.split(' ');
-        let (state, parent) = (words.next(), words.next());
-        parent != Some(&us) || state == Some("Z")
-    })
 }
 
 /// What was said and not read is no silence; from then on it may be silent for as long again.

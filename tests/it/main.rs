@@ -19,6 +19,8 @@ mod bulk;
 mod differential;
 #[cfg(target_os = "linux")]
 mod drops;
+#[cfg(target_os = "linux")]
+mod edges;
 #[cfg(unix)]
 mod endings;
 #[cfg(unix)]

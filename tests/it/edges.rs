@@ -1,0 +1,243 @@
+//! Where two promises meet: a waker that acts on the spot, a group without its leader, a terminal that is closed in
+//! parts, members with bounds of their own, a host with its own mind about signals.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use futures::executor::block_on;
+use futures::future::{Either, select};
+use futures::io::{AsyncRead, AsyncWriteExt};
+use reaped::{Command, Error, Event, Promise, PtySize, Stdio};
+
+use super::support::{alone, everywhere, helper, sh};
+
+/// Only there so that a failure ends.
+const EVER: Duration = Duration::from_secs(20);
+
+/// What the future gives, if it does so in time.
+async fn within<F: Future + Unpin>(time: Duration, future: F) -> Option<F::Output> {
+    match select(future, smol::Timer::after(time)).await {
+        Either::Left((output, _)) => Some(output),
+        Either::Right(_) => None,
+    }
+}
+
+/// A task that does something with its promise when it is woken, in whatever thread that is.
+struct Task {
+    promise: Mutex<Option<Promise<()>>>,
+    polls: bool,
+}
+
+impl Task {
+    fn poll(self: &Arc<Self>) {
+        let waker = Waker::from(self.clone());
+        let mut place = self.promise.lock().expect("whole");
+        let Some(promise) = &mut *place else { return };
+        if Pin::new(promise).poll(&mut Context::from_waker(&waker)).is_ready() {
+            *place = None;
+        }
+    }
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        if self.polls {
+            self.poll();
+        } else {
+            // As the run queue of an executor that is gone.
+            drop(self.promise.lock().expect("whole").take());
+        }
+    }
+}
+
+#[test]
+fn wakers_that_poll_or_drop_on_the_spot() {
+    for polls in [true, false] {
+        for new_group in [true, false] {
+            let mut command = Command::new("sleep");
+            command.arg("0.1");
+            if new_group {
+                command.new_group();
+            }
+            let task = Arc::new(Task { promise: Mutex::new(Some(command.run())), polls });
+            task.poll();
+            super::support::eventually("it is done", || task.promise.lock().expect("whole").is_none());
+            // And the rest goes on.
+            block_on(within(EVER, command.run())).expect("no deadlock").expect("success");
+        }
+    }
+}
+
+/// A group is killed after its leader has exited: nobody waits for who has left it.
+#[test]
+fn a_group_that_is_killed_after_its_leader() {
+    everywhere(|| async {
+        let mut promise = sh("setsid sleep 4 & echo out").new_group().output();
+        assert!(
+            within(Duration::from_millis(300), &mut promise).await.is_none(),
+            "a descendant has the pipe"
+        );
+        // Where the leader is reaped at once there may be nobody left to kill.
+        let killed = promise.control().kill().is_ok();
+        assert!(killed || cfg!(reaped_portable));
+        if killed {
+            let output = within(EVER, promise).await.expect("nobody waits").expect("a value");
+            assert!(output.status.success());
+            assert_eq!((&output.stdout[..], output.still_open()), (&b"out\n"[..], &[1, 2][..]));
+        }
+    });
+}
+
+/// A terminal is one thing: closing what it shows is closing it.
+#[test]
+fn a_terminal_whose_output_is_closed() {
+    everywhere(|| async {
+        for takes in [true, false] {
+            let mut process = Command::new("yes").pty(PtySize::default()).spawn().expect("starts");
+            match takes {
+                true => drop(process.reader(1).expect("a terminal")),
+                false => assert!(process.close(1)),
+            }
+            let end = async {
+                loop {
+                    if let Event::Ended(status) = process.next().await.expect("an event") {
+                        return status;
+                    }
+                }
+            };
+            let status = within(EVER, Box::pin(end)).await.expect("it hangs up");
+            assert!(!status.success());
+        }
+    });
+}
+
+/// By a bound or by hand, each member has the grace that was set for it.
+#[test]
+fn members_have_a_grace_of_their_own() {
+    everywhere(|| async {
+        let mut first = sh("trap 'sleep 0.5; exit 5' TERM; echo up; sleep 100 & wait");
+        first.grace(EVER);
+        let mut last = Command::new("cat");
+        last.grace(Duration::from_millis(50));
+        let mut promise = first.pipe(&last).output();
+        assert!(within(Duration::from_millis(300), &mut promise).await.is_none());
+        promise.control().terminate().expect("they run");
+        let output = within(EVER, promise).await.expect("it ends").expect("a value");
+        assert_eq!(output.members()[0].status.code(), Some(5), "{:?}", output.members()[0].status);
+    });
+}
+
+/// A member that may not be silent for long, in a pipeline that may.
+#[test]
+fn members_have_a_silence_of_their_own() {
+    everywhere(|| async {
+        let mut silent = sh("exec sleep 100");
+        silent.idle_timeout(Duration::from_millis(200));
+        let loud = sh("while echo x; do sleep 0.05; done & cat; kill $!");
+        let error = silent.pipe(&loud).idle_timeout(EVER).output().await.expect_err("one is silent");
+        assert!(matches!(error, Error::TimedOut(_)), "{error}");
+        assert!(error.to_string().contains("was silent for 200ms"), "{error}");
+    });
+}
+
+struct Panics(bool);
+
+impl AsyncRead for Panics {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut [u8],
+    ) -> Poll<std::io::Result<usize>> {
+        assert!(std::mem::replace(&mut self.0, true), "the first read");
+        Poll::Ready(Ok(0))
+    }
+}
+
+/// A panic of the user's goes through, and what is polled again goes on.
+#[test]
+fn after_a_panic() {
+    let cat = Command::new("cat");
+    let mut fed = cat.clone();
+    let mut single = fed.stdin(Stdio::reader(Panics(false))).output();
+    let mut joined = fed.stdin(Stdio::reader(Panics(false))).pipe(&cat).output();
+    for promise in [&mut single, &mut joined] {
+        catch_unwind(AssertUnwindSafe(|| drop(block_on(&mut *promise)))).expect_err("it panics");
+        let output = block_on(within(EVER, promise)).expect("it goes on").expect("a value");
+        assert!(output.status.success());
+    }
+}
+
+/// Deadly, and blocked in the thread that writes: none of ours is pending when it is blocked no more.
+#[test]
+fn a_sigpipe_that_is_blocked() {
+    alone("edges::a_sigpipe_that_is_blocked", || {
+        let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+        unsafe {
+            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, libc::SIGPIPE);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        }
+        let write = || {
+            let mut process = sh("exec <&-; exec sleep 100").spawn().expect("starts");
+            let mut writer = process.writer(0).expect("a pipe");
+            block_on(writer.closed());
+            let error = block_on(writer.write(b"x")).expect_err("nobody reads");
+            assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+        };
+        let pending = || {
+            let mut pending: libc::sigset_t = unsafe { std::mem::zeroed() };
+            unsafe { libc::sigpending(&mut pending) };
+            unsafe { libc::sigismember(&pending, libc::SIGPIPE) == 1 }
+        };
+        write();
+        assert!(!pending());
+        // One that waits already is the host's, and stays.
+        unsafe { libc::raise(libc::SIGPIPE) };
+        write();
+        assert!(pending());
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    });
+}
+
+/// The child's own words come before its exit, about as many as a pipe can hold.
+#[test]
+fn a_large_pipe_is_told_before_the_exit() {
+    everywhere(|| async {
+        let mut process = helper(&["room:1:1048576", "out:1000000"]).spawn().expect("starts");
+        let pid = process.pid().expect("it runs");
+        super::support::eventually("it has exited", || {
+            std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs").contains(") Z ")
+        });
+        let (mut told, mut exited) = (0, None);
+        while let Some(event) = process.next().await {
+            match event {
+                Event::Data { data, .. } => told += data.len(),
+                Event::Exited(_) => exited = Some(told),
+                _ => {}
+            }
+        }
+        assert_eq!((exited, told), (Some(1_000_000), 1_000_000));
+    });
+}
+
+/// The host puts its own disposition in place of any handler: no call hangs.
+#[test]
+fn sigchld_is_the_hosts() {
+    alone("edges::sigchld_is_the_hosts", || {
+        block_on(Command::new("true").run()).expect("success");
+        for disposition in [libc::SIG_DFL, libc::SIG_IGN] {
+            unsafe { libc::signal(libc::SIGCHLD, disposition) };
+            let result = block_on(within(EVER, Command::new("sleep").arg("0.1").run())).expect("it ends");
+            match result {
+                Ok(()) => assert_eq!(disposition, libc::SIG_DFL),
+                Err(error) => assert!(matches!(error, Error::StatusLost(_)), "{error}"),
+            }
+            drop(sh("exec sleep 100").run());
+            super::support::no_children();
+        }
+    });
+}
