@@ -246,8 +246,12 @@ fn drive() -> Result<(), Refusal> {
     if *started {
         return Ok(());
     }
-    // What it needs: two descriptors, where it waits for SIGCHLD. It panics without.
-    drop(pipe()?);
+    // What it needs: two descriptors, or four, where it waits for SIGCHLD. It panics without.
+    let spare = pipe()?;
+    if waits_for_sigchld() {
+        drop(pipe()?);
+    }
+    drop(spare);
     caught(|| {
         let mut driver = Box::pin(async_process::driver());
         // With the first poll it counts as driven, so that no second thread is started.

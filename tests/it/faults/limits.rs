@@ -65,7 +65,7 @@ fn no_descriptor_left() {
 /// The same in processes that have called nothing before: what the whole process needs once is not there yet.
 #[test]
 fn no_descriptor_left_for_the_first_call() {
-    const SPARE: usize = 24;
+    const SPARE: usize = 28;
     each_alone(
         "limits::no_descriptor_left_for_the_first_call",
         0..CALLS.len() * SPARE,
