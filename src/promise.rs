@@ -29,8 +29,8 @@ pub(crate) use members::Members;
 ///
 /// # Cancellation
 /// Dropping the promise sends SIGKILL to the child and has it reaped in the background: no orphan, no
-/// zombie. `let _ = …` drops it at once. Its descendants live on. [`Command::kill_on_drop`](crate::Command::kill_on_drop) lets the child
-/// run on instead.
+/// zombie. `let _ = …` drops it at once. Its descendants live on.
+/// [`Command::kill_on_drop`](crate::Command::kill_on_drop) lets the child run on instead.
 ///
 /// A descendant that inherited a pipe holds it open, and so holds the promise back, even after the child
 /// itself has exited; [`Command::drain_timeout`](crate::Command::drain_timeout) bounds that, and after a kill

@@ -35,7 +35,8 @@ impl Command {
     ///
     /// Then the child is asked to end, with SIGTERM, and after the [`grace`](Self::grace) killed. Its descendants are
     /// reached with [`new_group`](Self::new_group). The time runs while nobody polls, but is looked at only when
-    /// somebody does. With [`spawn`](Self::spawn) it comes as [`Event::TimedOut`](crate::Event::TimedOut).
+    /// somebody does; an end that is there by then comes first. With [`spawn`](Self::spawn) it comes as
+    /// [`Event::TimedOut`](crate::Event::TimedOut).
     ///
     /// With other bounds: a limit that is met first is told instead. A child that has exited, and whose pipes
     /// descendants hold until then, is `TimedOut` too, without a signal to it.
@@ -61,9 +62,8 @@ impl Command {
 
     /// The most time without a byte on any descriptor that is a pipe, in either direction; without bound by default.
     ///
-    /// What follows is as with [`timeout`](Self::timeout). Time during which nobody reads what the child has written
-    /// is no silence of the child's, if what is there is read before anything else is found out; a
-    /// [paused](crate::Process::pause) descriptor says nothing.
+    /// What follows is as with [`timeout`](Self::timeout). What the child has written and nobody has read yet is no
+    /// silence; a [paused](crate::Process::pause) descriptor says nothing.
     ///
     /// # Errors
     /// The call is [`Error::TimedOut`](crate::Error::TimedOut). Where nothing is a pipe (with `run` and `status` all is

@@ -69,9 +69,9 @@ impl Outlet {
         Ok(Outlet { pipe: ReadEnd::new(pipe)?, bell: task.bell(), tee, terminal, typed: None, activity })
     }
 
-    /// The end of this is the end of what is typed.
+    /// Where this is a terminal, its end is the end of what is typed.
     pub(super) fn hangs_up(&mut self, typed: &Arc<Inlet>) {
-        self.typed = Some(typed.clone());
+        self.typed = self.terminal.is_some().then(|| typed.clone());
     }
 
     /// What is read is secret.
