@@ -1,5 +1,6 @@
 //! Every row of the table of calls, on every executor.
 
+use futures::FutureExt;
 use reaped::{Command, Error};
 
 use super::support::everywhere;
@@ -191,15 +192,17 @@ fn promises_are_send_unpin_and_static() {
 /// another on another thread.
 #[test]
 fn a_promise_moves_between_executors() {
-    use std::future::Future;
-    use std::pin::Pin;
+    use std::io::Write;
+    let (asks, answers) = super::support::pipe();
+    let mut command = Command::new("sh");
     let mut promise =
-        Command::new("sh").args(sh("echo early; sleep 0.2; printf late; seq 1 100000")).output();
+        command.args(sh("echo early; read -r word; printf $word; seq 1 100000")).stdin(asks).output();
     std::thread::sleep(std::time::Duration::from_secs(1));
     smol::block_on(futures::future::poll_fn(|cx| {
-        let _ = Pin::new(&mut promise).poll(cx);
+        assert!(promise.poll_unpin(cx).is_pending(), "it waits for a word");
         std::task::Poll::Ready(())
     }));
+    std::fs::File::from(answers).write_all(b"late\n").expect("it reads");
     let output = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(promise)
