@@ -26,8 +26,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 
 use super::fds::Action;
-use super::raw::send_to_group;
-use super::unix::{Image, Wiring, retry_busy};
+use super::raw::{self, send_to_group, was_sent};
+use super::unix::{Image, Wiring, abandon, retry_busy};
 use super::{AGAIN, Engine, Look, program};
 use crate::error::Refusal;
 use crate::output::{Exit, Usage};
@@ -185,7 +185,10 @@ fn watch(pid: Pid, group: bool) -> Result<Engine, Refusal> {
         Ok(pidfd) => pidfd,
         // Somebody else reaped it before we looked, or SIGCHLD is ignored.
         Err(Errno::SRCH) => return Ok(Engine::Lost),
-        Err(errno) => return Err(abandon(pid, errno.into())),
+        Err(errno) => {
+            abandon(pid);
+            return Err(Refusal::os(errno.into()));
+        }
     };
     // Were it reaped and its number given away in between, the pidfd would be a stranger's.
     if wait(By::Pidfd(&pidfd), SEE) == Err(Errno::CHILD) {
@@ -199,20 +202,11 @@ fn watch(pid: Pid, group: bool) -> Result<Engine, Refusal> {
             life: Mutex::new(Life::Running),
             again: Mutex::default(),
         })),
-        Err(error) => Err(abandon(pid, error)),
+        Err(error) => {
+            abandon(pid);
+            Err(Refusal::os(error))
+        }
     }
-}
-
-/// Kills and reaps a child that cannot be watched.
-fn abandon(pid: Pid, error: io::Error) -> Refusal {
-    // The number is the child's own still: nobody but us reaps it (or else it is gone, and killing a
-    // number that was given away within these microseconds is what every pid-based library risks).
-    if rustix::process::kill_process(pid, rustix::process::Signal::KILL) == Err(Errno::PERM) {
-        // It has become another user, and may live for a year: nobody is to wait here for that.
-        return Refusal::os(error);
-    }
-    while let Err(Errno::INTR) = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()) {}
-    Refusal::os(error)
 }
 
 impl Native {
@@ -323,21 +317,15 @@ enum By<'a> {
 
 /// pidfd_send_signal(2), or kill(2); `false` where a stranger has reaped it.
 fn send(child: By<'_>, signal: c_int) -> io::Result<bool> {
-    let sent = match child {
+    match child {
         By::Pidfd(pidfd) => {
             let info = ptr::null::<libc::siginfo_t>();
             // SAFETY: a live descriptor; without siginfo the kernel makes up that of kill(2).
-            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) }
+            was_sent(unsafe {
+                libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0)
+            })
         }
-        // SAFETY: no memory is involved.
-        By::Number(pid) => unsafe { libc::kill(pid.as_raw_pid(), signal) }.into(),
-    };
-    match sent {
-        0 => Ok(true),
-        _ => match io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
-            error => Err(error),
-        },
+        By::Number(pid) => raw::send(pid.as_raw_pid(), signal),
     }
 }
 

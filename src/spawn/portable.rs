@@ -28,8 +28,8 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::fds::Action;
 use super::hop::Hop;
-use super::raw::send_to_group;
-use super::unix::{Image, Wiring, caught, pipe, retry_busy};
+use super::raw::{send, send_to_group};
+use super::unix::{Image, Wiring, abandon, caught, pipe, retry_busy};
 use super::{AGAIN, Engine, Identity, program};
 use crate::error::{Refusal, SpawnReason};
 use crate::output::Exit;
@@ -129,11 +129,8 @@ impl Portable {
         if running.is_none() {
             // async-process reaps at once, and then the number of the group may become another's, though not
             // while the group has members. A new group of that number would have its leader.
-            return if group && !self.number_is_used() {
-                send_to_group(self.pid as _, signal)
-            } else {
-                Ok(false)
-            };
+            let number_is_used = || !matches!(send(self.pid as _, 0), Ok(false));
+            return if group && !number_is_used() { send_to_group(self.pid as _, signal) } else { Ok(false) };
         }
         if group && signal != Signal::KILL && send_to_group(self.pid as _, signal)? {
             return Ok(true);
@@ -142,24 +139,8 @@ impl Portable {
             // Nobody there, if it has left its group; it is not to get away with it.
             let _: io::Result<bool> = send_to_group(self.pid as _, signal);
         }
-        // SAFETY: no memory is involved; the pid is the child's, since it was not reaped.
-        match unsafe { libc::kill(self.pid as libc::pid_t, signal.as_raw()) } {
-            0 => Ok(true),
-            _ => match io::Error::last_os_error() {
-                // A stranger reaped it.
-                error if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
-                error => Err(error),
-            },
-        }
-    }
-}
-
-impl Portable {
-    /// Whether there is a process of this number.
-    fn number_is_used(&self) -> bool {
-        // SAFETY: no memory is involved, and no signal is sent.
-        let asked = unsafe { libc::kill(self.pid as libc::pid_t, 0) };
-        asked == 0 || errno() != libc::ESRCH
+        // The pid is the child's, since we have not reaped it; `false` where a stranger has.
+        send(self.pid as _, signal.as_raw())
     }
 
     /// Nothing is to be sent to the group any more.
@@ -227,7 +208,7 @@ pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Re
         },
         // The child was made, but async-process could not watch it and has forgotten it.
         (Err(error), Some(pid)) => {
-            let lost = abandon(pid);
+            let lost = Pid::from_raw(pid).is_some_and(abandon);
             match (word(1), word(2)) {
                 (Some(step), Some(errno)) => Err(new_process.explain(step, errno)),
                 _ if lost => Ok(Engine::Lost),
@@ -260,25 +241,6 @@ fn drive() -> Result<(), Refusal> {
     })?;
     *started = true;
     Ok(())
-}
-
-/// Kills and reaps a child; whether somebody else had reaped it before.
-fn abandon(pid: c_int) -> bool {
-    // SAFETY: no memory is involved. The pid is the child's: nobody of ours has reaped it.
-    if unsafe { libc::kill(pid, libc::SIGKILL) } == -1 && errno() == libc::EPERM {
-        // It has become another user, and may live for a year: nobody is to wait here for that.
-        return false;
-    }
-    loop {
-        // SAFETY: a null status asks for none.
-        if unsafe { libc::waitpid(pid, ptr::null_mut(), 0) } >= 0 {
-            return false;
-        }
-        match errno() {
-            libc::EINTR => {}
-            errno => return errno == libc::ECHILD,
-        }
-    }
 }
 
 /// What the forked process needs to become the program. Made before the fork; only read after it.

@@ -1,6 +1,7 @@
 //! The few lines that both Unix engines need and that no safe wrapper has.
 #![allow(unsafe_code)]
 
+use std::ffi::{c_int, c_long};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
@@ -84,16 +85,28 @@ fn is_pending(only_pipe: &libc::sigset_t) -> bool {
     unsafe { libc::sigismember(&pending, libc::SIGPIPE) == 1 }
 }
 
+/// kill(2) of one process; `false` where there is none. Signal 0 only asks.
+pub(super) fn send(pid: libc::pid_t, signal: c_int) -> io::Result<bool> {
+    // SAFETY: no memory is involved.
+    was_sent(unsafe { libc::kill(pid, signal) }.into())
+}
+
 /// kill(2) of a whole process group; `false` where it is empty.
 pub(super) fn send_to_group(leader: libc::pid_t, signal: Signal) -> io::Result<bool> {
-    // SAFETY: no memory is involved.
-    match unsafe { libc::kill(-leader, signal.as_raw()) } {
-        0 => Ok(true),
-        _ => match io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
-            // What macOS says of a group in which all are dead; whether it is that, the leader tells.
-            error if cfg!(target_vendor = "apple") && error.raw_os_error() == Some(libc::EPERM) => Ok(false),
-            error => Err(error),
-        },
+    match send(-leader, signal.as_raw()) {
+        // What macOS says of a group in which all are dead; whether it is that, the leader tells.
+        Err(error) if cfg!(target_vendor = "apple") && error.raw_os_error() == Some(libc::EPERM) => Ok(false),
+        sent => sent,
+    }
+}
+
+/// What a call that sends a signal has returned: `false` where there is nobody to send it to.
+pub(super) fn was_sent(returned: c_long) -> io::Result<bool> {
+    if returned == 0 {
+        return Ok(true);
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+        error => Err(error),
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_io::Async;
 use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Pid, Resource, Signal, WaitOptions, getrlimit, kill_process, waitpid};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -413,4 +413,20 @@ pub(super) fn retry_busy<T>(mut attempt: impl FnMut() -> Result<T, c_int>) -> Re
         }
     }
     attempt()
+}
+
+/// Kills and reaps a child that cannot be watched; whether somebody else had reaped it before.
+pub(super) fn abandon(pid: Pid) -> bool {
+    // The number is the child's own still: nobody but us reaps it (or else it is gone, and killing a
+    // number that was given away within these microseconds is what every pid-based library risks).
+    if kill_process(pid, Signal::KILL) == Err(Errno::PERM) {
+        // It has become another user, and may live for a year: nobody is to wait here for that.
+        return false;
+    }
+    loop {
+        match waitpid(Some(pid), WaitOptions::empty()) {
+            Err(Errno::INTR) => {}
+            reaped => return reaped.err() == Some(Errno::CHILD),
+        }
+    }
 }
