@@ -90,7 +90,6 @@ impl Whole {
         let bounds = &mut member.bounds;
         // The first one that is met decides.
         bounds.timeout = [bounds.timeout, self.timeout].into_iter().flatten().min();
-        bounds.idle_of_whole = self.idle;
         bounds.drain = [bounds.drain, self.drain].into_iter().flatten().min();
         bounds.grace = self.grace.unwrap_or(bounds.grace);
         // A limit of the member's own is said later, and so counts.
@@ -438,12 +437,12 @@ impl Pipeline {
         }
         let mut running = Members::new(self.text(), self.pipefail);
         // Where all are watched for silence, each hears all.
-        let activity = self.whole.idle.map(|_| Activity::default());
+        let silence = self.whole.idle.map(|most| (most, Activity::default()));
         let mut input = None;
         for (place, member) in self.members.iter().enumerate() {
             let mut bounded = member.clone();
             self.whole.bound(&mut bounded);
-            bounded.bounds.activity = activity.clone();
+            bounded.bounds.idle_of_whole = silence.clone();
             let is_last = place + 1 == self.members.len();
             match start_member(&mut bounded, &mut input, is_last, defaults) {
                 Ok(transport) => running.add(bounded.call(transport)),

@@ -84,15 +84,6 @@ pub(crate) struct Launch<'a> {
     pub(crate) new_group: bool,
 }
 
-impl Launch<'_> {
-    pub(crate) fn has_terminal(&self) -> bool {
-        #[cfg(unix)]
-        return self.terminal.is_some();
-        #[cfg(not(unix))]
-        false
-    }
-}
-
 /// The child's side of one descriptor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum End<'a> {

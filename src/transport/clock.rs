@@ -20,10 +20,8 @@ pub(crate) struct Bounds {
     pub(crate) timeout: Option<Duration>,
     /// Without a byte on any descriptor.
     pub(crate) idle: Option<Duration>,
-    /// Without a byte on any descriptor of the whole pipeline.
-    pub(crate) idle_of_whole: Option<Duration>,
-    /// Of the whole pipeline.
-    pub(crate) activity: Option<Activity>,
+    /// Without a byte on any descriptor of the whole pipeline, whose activity this is.
+    pub(crate) idle_of_whole: Option<(Duration, Activity)>,
     /// From the exit to the end.
     pub(crate) drain: Option<Duration>,
     /// Between the polite signal and SIGKILL.
@@ -35,7 +33,7 @@ pub(crate) struct Bounds {
 impl Bounds {
     /// How long the child may be silent, whoever else talks or not. Who is silent alone is so for longer than all.
     pub(crate) fn silence(&self) -> Option<Duration> {
-        self.idle.into_iter().chain(self.idle_of_whole).min()
+        self.idle.into_iter().chain(self.idle_of_whole.iter().map(|(most, _)| *most)).min()
     }
 
     /// The last one said for the descriptor, else the last one said for all.
@@ -52,7 +50,6 @@ impl Default for Bounds {
             timeout: None,
             idle: None,
             idle_of_whole: None,
-            activity: None,
             drain: None,
             grace: Duration::from_secs(2),
             limits: Vec::new(),
@@ -130,12 +127,14 @@ struct Idle {
 
 impl Clock {
     pub(super) fn new(started: Instant, bounds: &Bounds, activity: Option<Activity>, task: &Task) -> Self {
-        let count = |of: fn(Activity) -> Option<Arc<AtomicU64>>| activity.clone().and_then(of);
-        let idle = |(most, count)| Idle { most, count, seen: 0, since: started, timer: timer(started, most) };
-        let idle = [
-            bounds.idle.zip(count(|activity| Some(activity.own))).map(idle),
-            bounds.idle_of_whole.zip(count(|activity| activity.whole)).map(idle),
-        ];
+        let idle = |(most, activity): (Duration, Activity)| Idle {
+            most,
+            count: activity.own,
+            seen: 0,
+            since: started,
+            timer: timer(started, most),
+        };
+        let idle = [bounds.idle.zip(activity).map(idle), bounds.idle_of_whole.clone().map(idle)];
         let timeout = bounds.timeout.map(|most| timer(started, most));
         let drain = bounds.drain.map(Drain::AfterExit);
         let any = timeout.is_some() || idle.iter().any(Option::is_some) || drain.is_some();

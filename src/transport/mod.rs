@@ -45,7 +45,7 @@ pub(crate) use feed::Source;
 pub(crate) use inlet::Inlet;
 pub(crate) use ladder::terminate;
 pub(crate) use outlet::Taken;
-use outlet::{Outlet, Terminal, hang_up};
+use outlet::{Outlet, Terminal};
 use patience::Patience;
 pub(crate) use trace::Trace;
 
@@ -75,10 +75,7 @@ pub(crate) struct Transport {
     /// Rounds since it was time for something.
     rounds_since_alarm: usize,
     polled: bool,
-    /// Empty where the child has none, or it was closed.
-    terminal: Terminal,
-    #[cfg(unix)]
-    had_terminal: bool,
+    terminal: Option<Arc<Terminal>>,
     /// Rounds since the last time that other tasks were let run.
     spent: usize,
     patience: Patience,
@@ -127,16 +124,17 @@ impl Transport {
         flows.trace.started(spawned.child.pid());
         let counted =
             flows.trace.activity().or_else(|| flows.bounds.silence().is_some().then(Activity::default));
-        let activity = counted.map(|activity| activity.within(flows.bounds.activity.as_ref()));
-        let terminal = Terminal::new(Mutex::new(spawned.ours.terminal));
+        let activity = counted
+            .map(|activity| activity.within(flows.bounds.idle_of_whole.as_ref().map(|(_, whole)| whole)));
+        let terminal = spawned.ours.terminal.map(Terminal::new);
         let task = Task::default();
         let mut channels = Vec::with_capacity(spawned.ours.pipes.len());
         let mut lanes = Vec::with_capacity(spawned.ours.pipes.len());
         for (fd, pipe) in spawned.ours.pipes {
-            let is_terminal = launch.has_terminal() && fd <= 1;
+            let terminal = terminal.as_ref().filter(|_| fd <= 1);
             // Where this fails the child is dropped, and so killed and reaped.
             let lane = match take(&mut flows.sources, fd) {
-                Some(Source::Writer) => Inlet::new(pipe, is_terminal, activity.clone())
+                Some(Source::Writer) => Inlet::new(pipe, terminal.is_some(), activity.clone())
                     .map(|inlet| Lane::Write { inlet, taken: false }),
                 Some(Source::Bytes(feed)) => Feeder::of_bytes(pipe, feed, &task, activity.clone())
                     .map(|feeder| Lane::Feed(Box::new(feeder))),
@@ -149,8 +147,7 @@ impl Transport {
                         Some(slot) => Some(take_out(fd, &slot)?),
                         None => None,
                     };
-                    Outlet::new(pipe, copy, is_terminal.then(|| terminal.clone()), &task, activity.clone())
-                        .map(Lane::Read)
+                    Outlet::new(pipe, copy, terminal.cloned(), &task, activity.clone()).map(Lane::Read)
                 }
             };
             let lane = lane.map_err(Refusal::os)?;
@@ -173,18 +170,11 @@ impl Transport {
         if !flows.kill_on_drop {
             child.let_run();
         }
-        if launch.has_terminal() {
+        if let (Some(terminal), Some(slot)) = (&terminal, protocol.slot(0, Direction::In)) {
             // A terminal is one thing, and closes when its output does.
-            if let Some(slot) = protocol.slot(0, Direction::In) {
-                if let Lane::Write { inlet, .. } = &lanes[slot] {
-                    let inlet = inlet.clone();
-                    protocol.released(slot);
-                    for lane in &mut lanes {
-                        if let Lane::Read(outlet) = lane {
-                            outlet.hangs_up(&inlet);
-                        }
-                    }
-                }
+            if let Lane::Write { inlet, .. } = &lanes[slot] {
+                protocol.released(slot);
+                terminal.is_typed_into(inlet);
             }
         }
         Ok(Transport {
@@ -197,8 +187,6 @@ impl Transport {
             rounds_since_alarm: 0,
             polled: false,
             terminal,
-            #[cfg(unix)]
-            had_terminal: launch.has_terminal(),
             spent: 0,
             patience: Patience::default(),
             exit: task.bell(),
@@ -287,9 +275,7 @@ impl Transport {
     /// Moves some of what is there, whatever the time.
     pub(crate) fn catch_up(&mut self, cx: &mut Context<'_>) {
         self.look();
-        for slot in 0..self.lanes.len() {
-            self.poll_lane(slot, true, cx);
-        }
+        self.poll_lanes(true, cx);
     }
 
     /// What the child left, and how long it took; once `poll_end` was ready.
@@ -324,10 +310,7 @@ impl Transport {
             }
             Next::Wait | Next::Ended => {}
         }
-        let mut progress = false;
-        for slot in 0..self.lanes.len() {
-            progress |= self.poll_lane(slot, looks_again, cx);
-        }
+        let mut progress = self.poll_lanes(looks_again, cx);
         let had_exited = self.protocol.has_exited();
         progress |= !had_exited && self.poll_exit();
         progress |= self.poll_clock(progress);
@@ -336,6 +319,15 @@ impl Transport {
             self.rounds_since_exit += 1;
             let settled = !progress || self.rounds_since_exit > SETTLING;
             progress |= settled && self.protocol.settled();
+        }
+        progress
+    }
+
+    /// One round over all pipes. Whether anything happened.
+    fn poll_lanes(&mut self, looks_again: bool, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        for slot in 0..self.lanes.len() {
+            progress |= self.poll_lane(slot, looks_again, cx);
         }
         progress
     }
@@ -442,7 +434,8 @@ impl Transport {
 
     /// Closes the terminal, if there is one.
     fn hang_up(&mut self) {
-        hang_up(&self.terminal);
+        let Some(terminal) = &self.terminal else { return };
+        terminal.hang_up();
         for slot in 0..self.lanes.len() {
             // What is typed has nobody to read it any more.
             if matches!(&self.lanes[slot], Lane::Write { inlet, .. } if inlet.is_terminal()) {
@@ -608,15 +601,15 @@ impl Transport {
 
     #[cfg(unix)]
     pub(crate) fn had_terminal(&self) -> bool {
-        self.had_terminal
+        self.terminal.is_some()
     }
 
     /// Sets the size of the terminal; `false` where there is none, or it is closed.
     #[cfg(unix)]
     pub(crate) fn resize(&self, size: PtySize) -> io::Result<bool> {
-        match &*self.terminal.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(terminal) => resize(terminal.as_fd(), size).map(|()| true),
-            None => Ok(false),
+        match self.terminal.as_ref().map(|terminal| terminal.held()).as_deref() {
+            Some(Some(terminal)) => resize(terminal.as_fd(), size).map(|()| true),
+            _ => Ok(false),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! that.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use super::bell::{Bell, Task};
@@ -22,27 +22,45 @@ pub(crate) struct Outlet {
     /// In a box, since few have one.
     tee: Option<Box<Tee>>,
     /// Where the pipe is a terminal. It hangs up when this is dropped before its end of file.
-    terminal: Option<Terminal>,
-    /// What is typed there holds it open as well.
-    typed: Option<Arc<Inlet>>,
+    terminal: Option<Arc<Terminal>>,
     activity: Option<Activity>,
 }
 
 /// A terminal of a child's, held open until it is emptied or the child was reaped. Its end of file comes
 /// when the child has closed it; hanging up then would still hit the child, on its way out, with SIGHUP.
-pub(super) type Terminal = Arc<Mutex<Option<Pipe>>>;
+#[derive(Debug)]
+pub(super) struct Terminal {
+    held: Mutex<Option<Pipe>>,
+    /// What is typed there holds it open as well.
+    typed: OnceLock<Arc<Inlet>>,
+}
 
-impl Drop for Outlet {
-    fn drop(&mut self) {
-        if let Some(terminal) = &self.terminal {
-            hang_up(terminal);
-            self.typed.iter().for_each(|inlet| inlet.close());
-        }
+impl Terminal {
+    pub(super) fn new(held: Pipe) -> Arc<Self> {
+        Arc::new(Terminal { held: Mutex::new(Some(held)), typed: OnceLock::new() })
+    }
+
+    /// Its end is the end of what is typed.
+    pub(super) fn is_typed_into(&self, inlet: &Arc<Inlet>) {
+        // A terminal has one.
+        let _: Result<(), Arc<Inlet>> = self.typed.set(inlet.clone());
+    }
+
+    pub(super) fn hang_up(&self) {
+        self.held().take();
+        self.typed.get().into_iter().for_each(|inlet| inlet.close());
+    }
+
+    /// Empty once it was hung up.
+    pub(super) fn held(&self) -> MutexGuard<'_, Option<Pipe>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-pub(super) fn hang_up(terminal: &Terminal) {
-    terminal.lock().unwrap_or_else(PoisonError::into_inner).take();
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.terminal.iter().for_each(|terminal| terminal.hang_up());
+    }
 }
 
 struct Tee {
@@ -59,19 +77,14 @@ impl Outlet {
     pub(super) fn new(
         pipe: Pipe,
         copy: Option<BoxWriter>,
-        terminal: Option<Terminal>,
+        terminal: Option<Arc<Terminal>>,
         task: &Task,
         activity: Option<Activity>,
     ) -> io::Result<Self> {
         let tee = copy.map(|copy| {
             Box::new(Tee { copy: Mutex::new(copy), chunk: Vec::new(), copied: 0, end_of_file: false })
         });
-        Ok(Outlet { pipe: ReadEnd::new(pipe)?, bell: task.bell(), tee, terminal, typed: None, activity })
-    }
-
-    /// Where this is a terminal, its end is the end of what is typed.
-    pub(super) fn hangs_up(&mut self, typed: &Arc<Inlet>) {
-        self.typed = self.terminal.is_some().then(|| typed.clone());
+        Ok(Outlet { pipe: ReadEnd::new(pipe)?, bell: task.bell(), tee, terminal, activity })
     }
 
     /// What is read is secret.
