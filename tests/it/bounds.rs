@@ -362,7 +362,8 @@ fn every_pair() {
                     let early = block_on(futures::future::poll_fn(|cx| {
                         std::task::Poll::Ready(std::pin::Pin::new(&mut promise).poll(cx).is_ready())
                     }));
-                    assert!(!early, "{pair:?}");
+                    // By then it may have written that much.
+                    assert!(!early || has(Limit), "{pair:?}");
                     drop(promise);
                     continue;
                 }

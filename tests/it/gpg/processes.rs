@@ -186,7 +186,9 @@ fn time_and_size_are_bounded() {
         }
         other => panic!("{other:?}"),
     }
-    let stuck = decrypt.program("yes").limit(u64::MAX).timeout(std::time::Duration::ZERO).decrypt();
+    let dir = tempfile::tempdir().expect("a folder");
+    let stuck = program(dir.path(), "exec sleep 100");
+    let stuck = decrypt.program(stuck).limit(u64::MAX).timeout(std::time::Duration::ZERO).decrypt();
     match block_on(stuck) {
         Err(Error::Process { source: reaped::Error::TimedOut(_), .. }) => {}
         other => panic!("{other:?}"),
