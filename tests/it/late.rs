@@ -1,5 +1,6 @@
 //! Whoever polls late: what happened meanwhile comes before what it is time for.
 
+use std::io::Write;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use futures::FutureExt;
 use futures::io::AsyncWriteExt;
 use reaped::{Command, Event};
 
-use super::support::{alone, children, eventually, everywhere, helper, sh};
+use super::support::{alone, children, eventually, everywhere, helper, pipe, sh};
 
 const BOUND: Duration = Duration::from_millis(60);
 
@@ -51,25 +52,32 @@ async fn in_time() {
 /// What was said and not read is no silence; from then on it may be silent for as long again.
 #[test]
 fn unread_is_not_silent() {
-    const SILENCE: Duration = Duration::from_secs(1);
-    everywhere(|| async {
-        let mut process =
-            sh("echo a; read -r word; echo $word").idle_timeout(SILENCE).spawn().expect("starts");
-        let mut writer = process.writer(0).expect("a pipe");
-        // Only the last member says something that is read here.
-        let mut joined = sh("echo a; exec sleep 1.6").pipe(Command::new("cat"));
-        let joined = joined.idle_timeout(SILENCE).read();
-        sleep(SILENCE + Duration::from_millis(300));
+    everywhere(unread);
+}
 
-        let (text, lines) = futures::join!(joined, async {
-            let first = process.next_line().await.expect("a line").text;
-            writer.write_all(b"b\n").await.expect("a reader");
-            [first, process.next_line().await.expect("a line").text]
-        });
-        assert_eq!(text.expect("not silent"), "a");
-        assert_eq!(lines, ["a", "b"]);
-        assert!(process.status().await.expect("not silent").success());
+async fn unread() {
+    const SILENCE: Duration = Duration::from_secs(1);
+    let dir = tempfile::tempdir().expect("a folder");
+    let said = ["alone", "joined"].map(|name| dir.path().join(name));
+    let script = "echo a; : >$said; read -r word; echo $word";
+    let mut process = sh(script).env("said", &said[0]).idle_timeout(SILENCE).spawn().expect("starts");
+    let mut writer = process.writer(0).expect("a pipe");
+    let (asks, answers) = pipe();
+    // Only the last member says something that is read here.
+    let mut joined = sh(script).env("said", &said[1]).stdin(asks).pipe(Command::new("cat"));
+    let joined = joined.idle_timeout(SILENCE).read();
+    eventually("both have talked", || said.iter().all(|path| path.exists()));
+    sleep(SILENCE);
+
+    let (text, lines) = futures::join!(joined, async {
+        std::fs::File::from(answers).write_all(b"b\n").expect("a reader");
+        let first = process.next_line().await.expect("a line").text;
+        writer.write_all(b"b\n").await.expect("a reader");
+        [first, process.next_line().await.expect("a line").text]
     });
+    assert_eq!(text.expect("not silent"), "a\nb");
+    assert_eq!(lines, ["a", "b"]);
+    assert!(process.status().await.expect("not silent").success());
 }
 
 /// One look finds an end that is there, as std's `try_wait` does.

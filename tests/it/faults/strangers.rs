@@ -38,38 +38,29 @@ fn among_strangers(lost: &mut usize) {
 
 #[test]
 fn a_stranger_asks_for_all_children() {
-    fault("strangers::a_stranger_asks_for_all_children", || {
-        let mut lost = 0;
-        again_and_again(2, || {
-            let asks = || {
-                if unsafe { libc::waitpid(-1, ptr::null_mut(), libc::WNOHANG) } <= 0 {
-                    std::thread::yield_now();
-                }
-            };
-            meanwhile(asks, || among_strangers(&mut lost));
-        });
-        assert!(lost > 0, "the stranger never came first, so nothing was tested");
-    });
+    fault("strangers::a_stranger_asks_for_all_children", || beside_a_stranger(libc::WNOHANG));
 }
 
 /// It sleeps until there is one, and so is told first.
 #[test]
 fn a_stranger_waits_for_all_children() {
-    fault("strangers::a_stranger_waits_for_all_children", || {
-        let mut lost = 0;
-        again_and_again(2, || {
-            let waits = || {
-                if unsafe { libc::waitpid(-1, ptr::null_mut(), 0) } <= 0 {
-                    std::thread::yield_now();
-                }
-            };
-            meanwhile(waits, || {
-                among_strangers(&mut lost);
-                no_child();
-            });
+    fault("strangers::a_stranger_waits_for_all_children", || beside_a_stranger(0));
+}
+
+fn beside_a_stranger(options: libc::c_int) {
+    let mut lost = 0;
+    again_and_again(2, || {
+        let reaps = || {
+            if unsafe { libc::waitpid(-1, ptr::null_mut(), options) } <= 0 {
+                std::thread::yield_now();
+            }
+        };
+        meanwhile(reaps, || {
+            among_strangers(&mut lost);
+            no_child();
         });
-        assert!(lost > 0, "the stranger never came first, so nothing was tested");
     });
+    assert!(lost > 0, "the stranger never came first, so nothing was tested");
 }
 
 /// A process that is a copy of this one, with all its descriptors, and never becomes a program.
