@@ -143,7 +143,12 @@ impl ReadEnd {
                 buffer.reserve(self.room);
             }
         }
-        let count = end_of_terminal(read(self.pipe.get_ref(), spare_capacity(buffer)))?;
+        let read = end_of_terminal(read(self.pipe.get_ref(), spare_capacity(buffer)));
+        if read.is_err() && self.traffic == 0 && buffer.is_empty() {
+            // Of a child that has said nothing yet, and may be one of thousands.
+            *buffer = Vec::new();
+        }
+        let count = read?;
         if count >= self.room {
             self.room = MOST.min(2 * self.room);
         }
@@ -245,5 +250,31 @@ impl WriteEnd {
         // poll(2): POLLERR is set for the writing end of a pipe when the reading end was closed.
         // The BSDs and macOS say POLLHUP.
         poll(&mut asked, Some(&NOW)).is_ok() && asked[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    // Miri knows no reactor.
+    #[cfg_attr(miri, ignore)]
+    fn silence_takes_no_room() {
+        let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        rustix::io::ioctl_fionbio(&reader, true).expect("a pipe");
+        let mut end = ReadEnd::new(reader).expect("it can be waited for");
+        let bell = Bell::new(Waker::noop().clone());
+        let mut buffer = Vec::new();
+        end.look();
+        assert!(end.poll_read(&bell, true, &mut buffer).is_pending());
+        assert_eq!(buffer.capacity(), 0);
+
+        rustix::io::write(&writer, b"word").expect("there is room");
+        end.look();
+        assert!(matches!(end.poll_read(&bell, true, &mut buffer), Poll::Ready(Ok(4))));
+        assert_eq!(buffer, b"word");
     }
 }
