@@ -73,7 +73,8 @@ impl Control {
     /// ```
     #[doc(alias = "signalProcess")]
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
-        self.told(self.each(|child, _| child.signal(signal)), signal)
+        let send = |child: &Remote, _| child.signal(signal);
+        self.told(if signal == Signal::KILL { self.end(send) } else { self.each(send) }, signal)
     }
 
     /// Asks the child to end, with SIGTERM, and ends it with SIGKILL after the
@@ -97,7 +98,7 @@ impl Control {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn terminate(&self) -> Result<(), Error> {
-        self.told(self.each(transport::terminate), Signal::TERM)
+        self.told(self.end(transport::terminate), Signal::TERM)
     }
 
     /// Ends the child with SIGKILL.
@@ -117,6 +118,15 @@ impl Control {
     #[doc(alias = "start_kill")]
     pub fn kill(&self) -> Result<(), Error> {
         self.signal(Signal::KILL)
+    }
+
+    /// Where any member was reached, those that are gone are waited for no more.
+    fn end(&self, send: impl Fn(&Remote, Duration) -> io::Result<bool>) -> io::Result<bool> {
+        let sent = self.each(send);
+        if let (Ok(true), false) = (&sent, self.others.is_empty()) {
+            self.others.iter().map(|(child, _)| child).chain([&self.child]).for_each(Remote::leave);
+        }
+        sent
     }
 
     /// Whether any was reached; all are tried.

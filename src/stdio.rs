@@ -288,7 +288,7 @@ impl Stdio {
     /// At the end of file the writer is closed (`poll_close`), which the end of the call waits for. Where
     /// the writer fails, the child is killed and the call fails with [`Error::Io`](crate::Error::Io). What
     /// is captured after the child was killed, or a [`drain_timeout`](crate::Command::drain_timeout) has passed, is not
-    /// copied. The writer serves one run; a second run of the
+    /// copied, and the writer is dropped as it is then: one that buffers keeps its last bytes to itself. The writer serves one run; a second run of the
     /// same command is [`InvalidReason::ReaderUsed`](crate::InvalidReason::ReaderUsed).
     ///
     /// ```

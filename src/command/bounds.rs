@@ -63,7 +63,8 @@ impl Command {
     /// The most time without a byte on any descriptor that is a pipe, in either direction; without bound by default.
     ///
     /// What follows is as with [`timeout`](Self::timeout). What the child has written and nobody has read yet is no
-    /// silence; a [paused](crate::Process::pause) descriptor says nothing.
+    /// silence; a [paused](crate::Process::pause) descriptor says nothing, and no more does one whose
+    /// [`tee`](crate::Stdio::tee) or whose taken [`Reader`](crate::Reader) has a backlog.
     ///
     /// # Errors
     /// The call is [`Error::TimedOut`](crate::Error::TimedOut). Where nothing is a pipe (with `run` and `status` all is
@@ -127,7 +128,7 @@ impl Command {
     /// The most bytes that each captured descriptor may give; without bound by default.
     ///
     /// One byte more kills the child. A limit that is met exactly is no error. It does not hold for a
-    /// [`Reader`](crate::Reader) that was taken out. With [`spawn`](Self::spawn) it comes as
+    /// [`Reader`](crate::Reader) that was taken out, nor for what a [`tee`](crate::Stdio::tee) gets. With [`spawn`](Self::spawn) it comes as
     /// [`Event::LimitReached`](crate::Event::LimitReached).
     ///
     /// # Errors

@@ -108,7 +108,8 @@ impl Command {
     ///
     /// # Errors
     /// Where stdout was set here, or stdin on `next`, running it is
-    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict).
+    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict). Where a member cannot start, those before it are
+    /// killed, and a [`Stdio::reader`](crate::Stdio::reader) of theirs is used up.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -431,6 +432,7 @@ impl Pipeline {
         };
         for (place, member) in self.members.iter().enumerate() {
             self.refuse_taken(place, member).map_err(|refusal| blame(member, refusal))?;
+            member.check_inherited().map_err(|refusal| blame(member, refusal))?;
         }
         if self.whole.idle.is_some() && !self.has_pipe(defaults) {
             return Err(nothing_to_hear().into_error(self.text()));

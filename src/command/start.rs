@@ -123,6 +123,17 @@ impl Command {
         Transport::start(&launch, wiring.flows)
     }
 
+    /// What is to be inherited has to be open before anything of ours is.
+    pub(super) fn check_inherited(&self) -> Result<(), Refusal> {
+        #[cfg(unix)]
+        for (n, setting) in &self.stdio {
+            if let Kind::Inherit = setting.stdio.0 {
+                crate::spawn::check_inherited(*n)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether 0, 1 and 2 are a terminal; then who writes it is settled.
     #[cfg(unix)]
     fn wire_terminal(&self, wiring: &mut Wiring<'_>) -> Result<bool, Refusal> {

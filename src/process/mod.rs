@@ -86,8 +86,8 @@ pub enum Event {
         /// The descriptor, by the child's number.
         fd: i32,
     },
-    /// The child was reaped. What it wrote itself was told before, unless it is held back; its descendants
-    /// may still hold pipes, so more may follow.
+    /// The child was reaped. What it wrote itself was told before, unless it is held back, or waits for a slow
+    /// [`tee`](crate::Stdio::tee); its descendants may still hold pipes, so more may follow.
     ///
     /// Where somebody else reaped it ([`Error::StatusLost`](crate::Error::StatusLost)), the status is
     /// neither a code nor a signal, and not a success.

@@ -56,7 +56,7 @@ pub(crate) use handles::Pipe;
 #[cfg(unix)]
 pub(crate) use raw::write_quietly;
 #[cfg(unix)]
-pub(crate) use unix::{Pipe, resize};
+pub(crate) use unix::{Pipe, check_inherited, resize};
 
 /// All that is needed to start one child.
 #[derive(Debug)]
@@ -348,12 +348,31 @@ impl Remote {
     pub(crate) fn end(&self, signal: Signal) -> io::Result<bool> {
         let Some(shared) = self.0.upgrade() else { return Ok(false) };
         // Before the signal, so that whoever sees the exit sees this.
-        shared.ended_by_us.store(true, Ordering::Relaxed);
-        let sent = shared.engine.signal(signal)?;
-        if sent && !shared.reached.swap(true, Ordering::Release) {
-            shared.watcher.wake();
+        let before = shared.ended_by_us.swap(true, Ordering::Relaxed);
+        let sent = shared.engine.signal(signal);
+        if let Ok(true) = sent {
+            shared.leave();
+        } else {
+            // It goes on, and its descendants as well. Where somebody else has reached it meanwhile, `reached` tells.
+            shared.ended_by_us.store(before, Ordering::Relaxed);
         }
-        Ok(sent)
+        sent
+    }
+
+    /// Others of the same whole were told to end: nobody is to wait for what the descendants of this one do.
+    pub(crate) fn leave(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.leave();
+        }
+    }
+}
+
+impl Shared {
+    fn leave(&self) {
+        self.ended_by_us.store(true, Ordering::Relaxed);
+        if !self.reached.swap(true, Ordering::Release) {
+            self.watcher.wake();
+        }
     }
 }
 

@@ -220,7 +220,7 @@ impl Native {
         loop {
             if let Some(timer) = &mut *again {
                 ready!(Pin::new(&mut **timer).poll(cx));
-                (*again, *look) = (None, Look::Told);
+                (*again, *look) = (None, Look::Likely);
             }
             match mem::take(look) {
                 Look::No => {}

@@ -24,7 +24,7 @@ use std::{fmt, ptr, thread};
 
 use async_io::Timer;
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
 
 use super::fds::Action;
 use super::hop::Hop;
@@ -131,6 +131,13 @@ impl Portable {
             // while the group has members. A new group of that number would have its leader.
             let number_is_used = || !matches!(send(self.pid as _, 0), Ok(false));
             return if group && !number_is_used() { send_to_group(self.pid as _, signal) } else { Ok(false) };
+        }
+        // Where a stranger has reaped the child, the number may be another's.
+        let sees = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        if Pid::from_raw(self.pid as _)
+            .is_some_and(|pid| waitid(WaitId::Pid(pid), sees).err() == Some(Errno::CHILD))
+        {
+            return Ok(false);
         }
         if group && signal != Signal::KILL && send_to_group(self.pid as _, signal)? {
             return Ok(true);

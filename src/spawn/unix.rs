@@ -30,8 +30,8 @@ pub(crate) type Pipe = OwnedFd;
 
 pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Engine, Ours), Refusal> {
     let image = Image::new(launch)?;
-    start_reactor()?;
     let mut wiring = Wiring::new(launch)?;
+    start_reactor()?;
     let ours = std::mem::take(&mut wiring.ours);
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if native::available() && launch.identity.is_parents() {
@@ -186,7 +186,7 @@ impl Wiring {
         if let Some((highest, _)) = launch.ends.last() {
             check_limit(*highest)?;
         }
-        // Before anything of ours is opened, which may get the very number that is not open in the parent.
+        // Before anything of ours is opened, as `check_inherited` says.
         for (target, end) in &launch.ends {
             if let End::Inherit = end {
                 match inherited(*target)? {
@@ -354,6 +354,12 @@ impl Wiring {
 /// fcntl(2).
 fn set_nonblocking(fd: &OwnedFd) -> Result<(), Refusal> {
     fcntl_setfl(fd, OFlags::NONBLOCK).map_err(os)
+}
+
+/// Whether a child can inherit that number. To be asked before anything of ours is opened, which may get the very
+/// number that is not open in the parent.
+pub(crate) fn check_inherited(target: RawFd) -> Result<(), Refusal> {
+    if target < 0 { Ok(()) } else { inherited(target).map(drop) }
 }
 
 /// The parent's own descriptor of that number, where it is open.

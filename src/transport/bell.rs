@@ -41,6 +41,14 @@ impl Default for Task {
     }
 }
 
+/// Who is gone is not woken: async-io wakes the waker that another one replaces, under a lock of its own, and whoever
+/// drops a future may hold one that the task's waker takes.
+impl Drop for Task {
+    fn drop(&mut self) {
+        drop(self.polls.0.take());
+    }
+}
+
 impl Task {
     /// To be done before the bells are asked, so that none is missed.
     pub(crate) fn register(&self, cx: &Context<'_>) {
@@ -49,6 +57,11 @@ impl Task {
 
     pub(super) fn wake(&self) {
         self.polls.0.wake();
+    }
+
+    /// To wake this task with, for as long as it is there.
+    pub(super) fn context(&self) -> Context<'_> {
+        Context::from_waker(&self.waker)
     }
 
     /// A bell that wakes this task.

@@ -68,6 +68,7 @@ impl Feeder {
     /// There is likely room in the pipe.
     pub(super) fn look(&mut self) {
         self.pipe.look();
+        self.closed.iter().for_each(Bell::pretend);
     }
 
     /// One write: how much it took, or `None` when all is fed or nobody reads any more, which is no error. Only a
@@ -98,11 +99,18 @@ impl Feeder {
                             break;
                         }
                         Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                        Poll::Ready(Err(error)) => return Poll::Ready(Err(Stop::Failed(error))),
-                        // A reader may have nothing for a year: do not wait for it longer than the child does.
-                        Poll::Pending => {
-                            return match self.closed.as_ref().map(|bell| self.pipe.poll_closed(bell)) {
-                                Some(Poll::Ready(())) => Poll::Ready(Err(Stop::NobodyReads)),
+                        // A reader may have nothing for a year: do not wait for it longer than the child does. And
+                        // what it has to say is no matter once nobody reads.
+                        other => {
+                            let closed = self.closed.as_ref().is_some_and(|bell| {
+                                if other.is_ready() {
+                                    bell.pretend();
+                                }
+                                self.pipe.poll_closed(bell).is_ready()
+                            });
+                            return match other {
+                                _ if closed => Poll::Ready(Err(Stop::NobodyReads)),
+                                Poll::Ready(Err(error)) => Poll::Ready(Err(Stop::Failed(error))),
                                 _ => Poll::Pending,
                             };
                         }

@@ -108,7 +108,7 @@ impl Inlet {
     }
 
     /// For the transport: ready once the pipe is closed on either side.
-    pub(super) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
         self.waiting.transport.register(cx.waker());
         self.poll_hangup()
     }

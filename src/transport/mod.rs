@@ -63,7 +63,9 @@ const AT_ONCE: Duration = Duration::from_millis(1);
 /// A running child with its pipes. Dropping it kills the child.
 #[derive(Debug)]
 pub(crate) struct Transport {
-    // Dropped first: the child is killed before its pipes close, and not by them.
+    /// Who polls. Dropped first, so that dropping the rest wakes nobody.
+    task: Task,
+    // Dropped before its pipes: the child is killed, and not by them.
     child: Child,
     protocol: Protocol,
     /// By slot of the protocol.
@@ -79,8 +81,6 @@ pub(crate) struct Transport {
     /// Rounds since the last time that other tasks were let run.
     spent: usize,
     patience: Patience,
-    /// Who polls.
-    task: Task,
     /// The child has exited.
     exit: Bell,
     trace: Trace,
@@ -361,7 +361,7 @@ impl Transport {
                 }
                 Poll::Ready(result) => result.map(drop),
             },
-            Lane::Write { inlet, .. } => match inlet.poll_closed(cx) {
+            Lane::Write { inlet, .. } => match inlet.poll_closed(&self.task.context()) {
                 Poll::Pending => return false,
                 Poll::Ready(()) => Ok(()),
             },
@@ -562,11 +562,15 @@ impl Transport {
         let slots = [Direction::In, Direction::Out].map(|direction| self.protocol.slot(fd, direction));
         let open: Vec<Slot> =
             slots.into_iter().flatten().filter(|slot| !matches!(self.lanes[*slot], Lane::Gone)).collect();
-        open.iter().for_each(|slot| self.shut(*slot));
+        for slot in &open {
+            self.protocol.pause(*slot, false);
+            self.shut(*slot);
+        }
         !open.is_empty()
     }
 
     pub(crate) fn close_all(&mut self) {
+        self.protocol.resume_all();
         (0..self.lanes.len()).for_each(|slot| self.shut(slot));
         self.hang_up();
     }

@@ -168,8 +168,9 @@ impl Tee {
 /// A pipe out of the child that the user reads, in a task of its own.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    outlet: Outlet,
+    // Dropped first, so that dropping the rest wakes nobody.
     task: Task,
+    outlet: Outlet,
     patience: Patience,
 }
 

@@ -71,6 +71,143 @@ fn wakers_that_poll_or_drop_on_the_spot() {
     }
 }
 
+/// An executor that drops its futures under the lock that its wakers take.
+#[derive(Default)]
+struct Queue(Mutex<Vec<Pin<Box<dyn Future<Output = ()> + Send>>>>);
+
+impl Wake for Queue {
+    fn wake(self: Arc<Self>) {
+        drop(self.0.lock().expect("whole"));
+    }
+}
+
+impl Queue {
+    fn polls_and_drops(self: Arc<Self>, future: impl Future<Output = ()> + Send + 'static) {
+        let mut future = Box::pin(future);
+        let waker = Waker::from(self.clone());
+        for _ in 0..5 {
+            assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.0.lock().expect("whole").push(future);
+        self.0.lock().expect("whole").clear();
+    }
+}
+
+#[test]
+fn a_drop_wakes_nobody() {
+    fn sleep() -> Command {
+        let mut sleep = Command::new("sleep");
+        sleep.arg("100");
+        sleep
+    }
+    async fn talk(mut command: Command) {
+        let mut process = command.spawn().expect("starts");
+        while process.next().await.is_some() {}
+    }
+    alone("edges::a_drop_wakes_nobody", || {
+        // A failure hangs this thread, and perhaps the reactor; so another one looks.
+        let test = std::thread::spawn(|| {
+            for _ in 0..3 {
+                Arc::<Queue>::default().polls_and_drops(async { drop(sleep().output().await) });
+                Arc::<Queue>::default().polls_and_drops(async { talk(sleep()).await });
+                Arc::<Queue>::default().polls_and_drops(async {
+                    drop(sleep().pipe(Command::new("cat")).output().await);
+                });
+                Arc::<Queue>::default()
+                    .polls_and_drops(async { talk(sleep().pty(PtySize::default()).clone()).await });
+                block_on(Command::new("sleep").arg("0.1").run()).expect("the reactor goes on");
+            }
+        });
+        super::support::eventually("all are dropped", || test.is_finished());
+        test.join().expect("no panic");
+    });
+}
+
+/// What was held back and then closed is not waited for.
+#[test]
+fn paused_and_closed() {
+    everywhere(|| async {
+        for all in [true, false] {
+            let mut process = sh("echo hi").spawn().expect("starts");
+            assert!(process.pause(1));
+            if all {
+                process.close_all();
+            } else {
+                assert!(process.close(1));
+            }
+            let end = async { while process.next().await.is_some() {} };
+            within(EVER, Box::pin(end)).await.expect("it ends");
+        }
+    });
+}
+
+/// A member that is gone has left somebody with its stderr: nobody is waited for once the others are told to end.
+#[test]
+fn what_a_member_has_left() {
+    for kills in [true, false] {
+        let first = sh("sleep 100 >&2 & exit 0");
+        let mut promise = first.pipe(sh("exec sleep 100")).output();
+        let control = promise.control();
+        // Until the first one is known to have exited.
+        assert!(block_on(within(Duration::from_millis(500), &mut promise)).is_none());
+        if kills { control.kill() } else { control.terminate() }.expect("one of them runs");
+        let output = block_on(within(EVER, promise)).expect("it ends").expect("a value");
+        assert_eq!(output.members()[0].still_open(), [2]);
+    }
+}
+
+/// A stranger takes the status of a child, and its number goes to a process that is none of ours.
+#[test]
+fn a_number_that_is_used_again() {
+    alone("edges::a_number_that_is_used_again", || {
+        const LAST: &str = "/proc/sys/kernel/ns_last_pid";
+        if std::fs::read_to_string(LAST).and_then(|last| std::fs::write(LAST, last)).is_err() {
+            println!("not permitted here: {LAST}");
+            return;
+        }
+        let mut rounds = 0;
+        for new_group in [true, false] {
+            for drops in [true, false] {
+                let mut command = Command::new("true");
+                // By itself the engine that is told to do so is the portable one.
+                command.umask(0o022);
+                if new_group {
+                    command.new_group();
+                }
+                let promise = command.run();
+                let pid = promise.pid().expect("a child") as i32;
+                assert_eq!(unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) }, pid);
+                let script = "for n in $(seq 100); do
+                    echo $(($1 - 1)) >/proc/sys/kernel/ns_last_pid
+                    setsid sleep 100 <&- >&- 2>&- &
+                    if [ $! = $1 ]; then exit 0; fi
+                    kill $!
+                done
+                exit 1";
+                let found =
+                    std::process::Command::new("sh").args(["-c", script, "-", &pid.to_string()]).status();
+                if !found.expect("sh").success() {
+                    continue;
+                }
+                rounds += 1;
+                let is_there = || unsafe { libc::kill(pid, 0) } == 0;
+                assert!(is_there());
+                if drops {
+                    drop(promise);
+                } else {
+                    let told = promise.control().kill();
+                    assert!(matches!(told, Err(Error::AlreadyEnded(_))), "{told:?}");
+                }
+                std::thread::sleep(Duration::from_millis(100));
+                assert!(is_there(), "it was hit: new_group {new_group}, drops {drops}");
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+        }
+        assert!(rounds > 0, "no number was used again");
+    });
+}
+
 /// A group is killed after its leader has exited: nobody waits for who has left it.
 #[test]
 fn a_group_that_is_killed_after_its_leader() {

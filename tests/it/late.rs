@@ -1,12 +1,14 @@
 //! Whoever polls late: what happened meanwhile comes before what it is time for.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::thread::sleep;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::io::AsyncWriteExt;
-use reaped::{Command, Event};
+use futures::io::{AsyncRead, AsyncWriteExt};
+use reaped::{Command, Event, Stdio};
 
 use super::support::{alone, children, eventually, everywhere, helper, pipe, sh};
 
@@ -19,7 +21,28 @@ fn an_end_that_was_in_time() {
     alone("late::an_end_that_was_in_time", || everywhere(in_time));
 }
 
+/// It has nothing to give, for ever.
+struct Nothing;
+
+impl AsyncRead for Nothing {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+}
+
+/// It fails, whenever it is asked.
+struct Failing;
+
+impl AsyncRead for Failing {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::Other.into()))
+    }
+}
+
 async fn in_time() {
+    let fed = |stdin| Command::new("true").stdin(stdin).timeout(BOUND).idle_timeout(BOUND).output();
+    let fed: Vec<_> =
+        (0..20).flat_map(|_| [Stdio::reader(Nothing), Stdio::reader(Failing)]).map(fed).collect();
     let mut echo = sh("echo out; echo err >&2");
     let mut idle = echo.clone();
     echo.timeout(BOUND);
@@ -37,6 +60,9 @@ async fn in_time() {
     for promise in promises.into_iter().chain(pipelines) {
         let output = promise.await.expect("in time");
         assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+    }
+    for promise in fed {
+        assert!(promise.await.expect("nobody reads any more").status.success());
     }
     let output = many.await.expect("in time");
     assert_eq!((output.stdout.len(), output.stderr.len()), (60_000, 60_000));

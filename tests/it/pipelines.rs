@@ -493,3 +493,17 @@ fn eventually_reaped() -> bool {
     let mut status = 0;
     unsafe { libc::waitpid(-1, &mut status, 0) > 0 }
 }
+
+/// The number that is not open in the parent is the one that a pipe between two members would get.
+#[test]
+fn what_is_to_be_inherited_is_open_before() {
+    alone("pipelines::what_is_to_be_inherited_is_open_before", || {
+        warm_up();
+        let next = { std::os::fd::AsRawFd::as_raw_fd(&std::fs::File::open("/dev/null").expect("a file")) };
+        let mut yes = Command::new("yes");
+        let mut pipeline = yes.fd(next, Stdio::inherit()).pipe(Command::new("head").arg("-1").clone());
+        let error = block_on(pipeline.read()).expect_err("it is not open");
+        assert!(matches!(error, Error::Invalid { reason: InvalidReason::Descriptor, .. }), "{error}");
+        no_children();
+    });
+}

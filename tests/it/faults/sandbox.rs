@@ -414,3 +414,18 @@ fn nothing_to_close_with() {
         });
     });
 }
+
+/// A signal that was refused has ended nobody: what the descendants say is waited for.
+#[test]
+fn a_kill_refused() {
+    fault("sandbox::a_kill_refused", || {
+        let rules =
+            [libc::SYS_kill, libc::SYS_pidfd_send_signal].map(|call| refused(call, Always, libc::EPERM));
+        let promise = sh("echo first; (sleep 0.5; echo late) & sleep 0.2").output();
+        let control = promise.control();
+        let told = without(&rules, || control.kill());
+        assert!(matches!(told, Err(Error::Io { .. })), "{told:?}");
+        assert_eq!(block_on(promise).expect("a value").stdout, b"first\nlate\n");
+        no_child();
+    });
+}
