@@ -19,7 +19,7 @@ use super::Command;
 ///
 /// | | and a limit | and a drain timeout | and `terminate` or `kill` | and input that is still fed | and a descendant that holds a pipe |
 /// | --- | --- | --- | --- | --- | --- |
-/// | a timeout | the first one met is told | a child that has exited ends by the drain timeout, without an error; one that runs, by the timeout | the child ends by the signal, without an error, unless it outlives the timeout | `TimedOut`; the feed stops | `TimedOut`, with the child's own status |
+/// | a timeout | the first one met is told | a child that has exited ends by the first one of them, by the drain timeout without an error; one that runs, by the timeout | the child ends by the signal, without an error, unless it outlives the timeout | `TimedOut`; the feed stops | `TimedOut`, with the child's own status |
 /// | a limit | | as with a timeout | as the signal or the limit comes first | `OutputLimit`; the feed stops | `OutputLimit` |
 /// | a drain timeout | | | the signal needs no drain: the end is at once | a feed that nobody takes any more ends too | the end, and `still_open` |
 /// | `terminate` or `kill` | | | | the feed stops | the end at once, and `still_open` |
