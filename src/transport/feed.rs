@@ -28,8 +28,6 @@ pub(super) struct Feeder {
     pipe: WriteEnd,
     /// There is room in the pipe.
     room: Bell,
-    /// The pipe is closed.
-    closed: Option<Bell>,
     state: State,
     activity: Option<Activity>,
 }
@@ -40,7 +38,14 @@ enum State {
     /// What is left of the chunk is `chunk[start..end]`.
     ///
     /// Never locked: it makes what need not be `Sync` so.
-    Reader { reader: Mutex<BoxReader>, chunk: Vec<u8>, start: usize, end: usize },
+    Reader {
+        reader: Mutex<BoxReader>,
+        chunk: Vec<u8>,
+        start: usize,
+        end: usize,
+        /// The pipe is closed: rung while the reader has nothing.
+        closed: Bell,
+    },
 }
 
 impl Feeder {
@@ -51,7 +56,7 @@ impl Feeder {
         activity: Option<Activity>,
     ) -> io::Result<Self> {
         let state = State::Bytes(feed, 0);
-        Ok(Feeder { pipe: WriteEnd::new(pipe)?, room: task.bell(), closed: None, state, activity })
+        Ok(Feeder { pipe: WriteEnd::new(pipe)?, room: task.bell(), state, activity })
     }
 
     pub(super) fn of_reader(
@@ -60,15 +65,22 @@ impl Feeder {
         task: &Task,
         activity: Option<Activity>,
     ) -> io::Result<Self> {
-        let state = State::Reader { reader: Mutex::new(reader), chunk: Vec::new(), start: 0, end: 0 };
-        let closed = Some(task.bell());
-        Ok(Feeder { pipe: WriteEnd::new(pipe)?, room: task.bell(), closed, state, activity })
+        let state = State::Reader {
+            reader: Mutex::new(reader),
+            chunk: Vec::new(),
+            start: 0,
+            end: 0,
+            closed: task.bell(),
+        };
+        Ok(Feeder { pipe: WriteEnd::new(pipe)?, room: task.bell(), state, activity })
     }
 
-    /// There is likely room in the pipe.
+    /// There is likely room in the pipe, or nobody who reads it.
     pub(super) fn look(&mut self) {
         self.pipe.look();
-        self.closed.iter().for_each(Bell::pretend);
+        if let State::Reader { closed, .. } = &self.state {
+            closed.pretend();
+        }
     }
 
     /// One write: how much it took, or `None` when all is fed or nobody reads any more, which is no error. Only a
@@ -89,32 +101,29 @@ impl Feeder {
     fn poll_write(&mut self, looks_again: bool, cx: &mut Context<'_>) -> Poll<Result<usize, Stop>> {
         let bytes = match &mut self.state {
             State::Bytes(feed, offset) => &feed.as_slice()[*offset..],
-            State::Reader { reader, chunk, start, end } => {
+            State::Reader { reader, chunk, start, end, closed } => {
                 while start == end {
                     chunk.resize(CHUNK, 0);
                     let reader = reader.get_mut().unwrap_or_else(PoisonError::into_inner);
-                    match reader.as_mut().poll_read(cx, chunk) {
+                    let failure = match reader.as_mut().poll_read(cx, chunk) {
                         Poll::Ready(Ok(count)) => {
                             (*start, *end) = (0, count);
                             break;
                         }
-                        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                        // A reader may have nothing for a year: do not wait for it longer than the child does. And
-                        // what it has to say is no matter once nobody reads.
-                        other => {
-                            let closed = self.closed.as_ref().is_some_and(|bell| {
-                                if other.is_ready() {
-                                    bell.pretend();
-                                }
-                                self.pipe.poll_closed(bell).is_ready()
-                            });
-                            return match other {
-                                _ if closed => Poll::Ready(Err(Stop::NobodyReads)),
-                                Poll::Ready(Err(error)) => Poll::Ready(Err(Stop::Failed(error))),
-                                _ => Poll::Pending,
-                            };
+                        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
+                        Poll::Ready(Err(error)) => {
+                            closed.pretend();
+                            Some(error)
                         }
-                    }
+                        Poll::Pending => None,
+                    };
+                    // A reader may have nothing for a year: do not wait for it longer than the child does. And
+                    // what it has to say is no matter once nobody reads.
+                    return match (self.pipe.poll_closed(closed), failure) {
+                        (Poll::Ready(()), _) => Poll::Ready(Err(Stop::NobodyReads)),
+                        (Poll::Pending, Some(error)) => Poll::Ready(Err(Stop::Failed(error))),
+                        (Poll::Pending, None) => Poll::Pending,
+                    };
                 }
                 &chunk[*start..*end]
             }
