@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::io::{AsyncRead, AsyncWriteExt};
 use reaped::{Command, Event, Stdio};
 
-use super::support::{alone, children, eventually, everywhere, helper, pipe, sh};
+use super::support::{Never, alone, children, eventually, everywhere, helper, pipe, sh};
 
 const BOUND: Duration = Duration::from_millis(60);
 
@@ -19,15 +19,6 @@ const BOUND: Duration = Duration::from_millis(60);
 fn an_end_that_was_in_time() {
     // By itself, so that all children are these.
     alone("late::an_end_that_was_in_time", || everywhere(in_time));
-}
-
-/// It has nothing to give, for ever.
-struct Nothing;
-
-impl AsyncRead for Nothing {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
-        Poll::Pending
-    }
 }
 
 /// It fails, whenever it is asked.
@@ -41,8 +32,7 @@ impl AsyncRead for Failing {
 
 async fn in_time() {
     let fed = |stdin| Command::new("true").stdin(stdin).timeout(BOUND).idle_timeout(BOUND).output();
-    let fed: Vec<_> =
-        (0..20).flat_map(|_| [Stdio::reader(Nothing), Stdio::reader(Failing)]).map(fed).collect();
+    let fed: Vec<_> = (0..20).flat_map(|_| [Stdio::reader(Never), Stdio::reader(Failing)]).map(fed).collect();
     let mut echo = sh("echo out; echo err >&2");
     let mut idle = echo.clone();
     echo.timeout(BOUND);

@@ -16,12 +16,12 @@ use std::process::ExitStatus;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
-use futures::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Cursor};
+use futures::io::{AsyncReadExt, AsyncWriteExt, Cursor};
 use futures::{StreamExt, future};
 use reaped::{Command, Error, Event, Output, Process, Promise, Stdio};
 
 use super::helper::pattern;
-use super::support::{alone, descriptors, eventually, no_children, sh, warm_up};
+use super::support::{Never, alone, descriptors, eventually, no_children, sh, warm_up};
 
 const RUNS: u64 = 10_000;
 /// Of each of the four executors.
@@ -375,15 +375,6 @@ impl Run {
             Err(Error::OutputLimit(_)) if self.limit.is_some() => "over the limit",
             Err(error) => panic!("{error}"),
         }
-    }
-}
-
-/// A reader that has nothing, and no end.
-struct Never;
-
-impl AsyncRead for Never {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<std::io::Result<usize>> {
-        Poll::Pending
     }
 }
 

@@ -8,7 +8,7 @@ use futures::io::{AsyncRead, AsyncReadExt};
 use reaped::{Command, Error, InvalidReason, Stdio};
 
 use super::helper::pattern;
-use super::support::{alone, everywhere, helper, sh};
+use super::support::{Never, alone, everywhere, helper, sh};
 
 fn file_with(text: &str) -> File {
     let mut file = tempfile::tempfile().expect("a file");
@@ -345,16 +345,6 @@ fn a_failing_reader_kills_the_child_and_keeps_what_it_said() {
 /// A reader that never has anything must not hold back the end of a child that does not care.
 #[test]
 fn an_idle_reader_does_not_outlive_the_child() {
-    struct Never;
-    impl AsyncRead for Never {
-        fn poll_read(
-            self: std::pin::Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-            _: &mut [u8],
-        ) -> std::task::Poll<std::io::Result<usize>> {
-            std::task::Poll::Pending
-        }
-    }
     everywhere(|| async {
         assert_eq!(sh("echo done").stdin(Stdio::reader(Never)).read().await.expect("ends"), "done");
     });

@@ -1,8 +1,12 @@
 //! What the tests share: every executor, the helper program, looks at this process.
 
 use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures::io::AsyncRead;
 use reaped::Command;
 
 /// Runs the test under each executor that the crate promises to work with.
@@ -28,6 +32,15 @@ pub fn sh(script: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", script]);
     command
+}
+
+/// A reader that has nothing to say, and never will.
+pub struct Never;
+
+impl AsyncRead for Never {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
 }
 
 /// Runs the body in a process of its own, for tests that change or count what a process has only one

@@ -12,7 +12,7 @@ use futures::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use reaped::{Command, Error, Event, InvalidReason, Output, Promise, SpawnReason, Stdio};
 
 use super::helper::pattern;
-use super::support::{alone, eventually, everywhere, helper};
+use super::support::{Never, alone, eventually, everywhere, helper};
 
 const MIB: usize = 1 << 20;
 
@@ -129,15 +129,6 @@ fn a_child_that_never_reads_its_input_succeeds() {
         let output = command.stdin(Stdio::reader(Never)).output().await.expect("no error");
         assert_eq!(output.stdout, b"on\n");
     });
-}
-
-/// A reader that has nothing to say, and never will.
-struct Never;
-
-impl AsyncRead for Never {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
-        Poll::Pending
-    }
 }
 
 /// Fails once there is something in a file.
