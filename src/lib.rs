@@ -2,8 +2,8 @@
 //!
 //! ```
 //! # futures::executor::block_on(async {
-//! let version = reaped::read("git", ["--version"]).await?;
-//! # assert!(version.starts_with("git version"));
+//! let weekday = reaped::read("date", ["+%A"]).await?;
+//! # assert!(!weekday.is_empty() && weekday.trim() == weekday);
 //! # Ok::<(), reaped::Error>(()) }).unwrap();
 //! ```
 //!
@@ -133,7 +133,8 @@
 //! o5zPphzH9tmd9ntkMeTOG++6XVJ9g9LO2sqrRX0/aEbq
 //! =lr0e
 //! -----END PGP MESSAGE-----";
-//! # if reaped::read("gpg", ["--version"]).await.is_err() { return Ok(()) }
+//! # // Where there is no gpg, the call says so.
+//! # if let Err(gpg::Error::GpgMissing { .. }) = gpg::decrypt(message, "secret").await { return Ok(()) }
 //! let words = gpg::decrypt(message, "secret").await?.plaintext;
 //! let sorted = Command::new("sort").stdin(Stdio::secret(words)).read().await?;
 //! assert_eq!(sorted, "apple\npear");

@@ -32,9 +32,9 @@ pub use pipeline::Pipeline;
 /// ```
 /// # futures::executor::block_on(async {
 /// use reaped::Command;
-/// let mut git = Command::new("git");
-/// git.arg("--version").env("LC_ALL", "C");
-/// assert!(git.read().await?.starts_with("git version"));
+/// let mut date = Command::new("date");
+/// date.arg("+%A").env("LC_ALL", "C");
+/// assert!(date.read().await?.ends_with("day"));
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///

@@ -275,16 +275,9 @@ fn messages() {
     terminal.hide_args(true).pty(reaped::PtySize::default());
     assert_eq!(text(&mut terminal), "`sh` exited with code 2: bad");
     // Real programs, real words.
-    let mut git = Command::new("git");
-    git.args(["rev-parse", "HEAD"])
-        .current_dir(dir.path())
-        .env("LC_ALL", "C")
-        .env("GIT_CEILING_DIRECTORIES", "/tmp");
-    let said = text(&mut git);
-    assert!(
-        said.starts_with("`git rev-parse HEAD` exited with code 128: fatal: not a git repository"),
-        "{said}"
-    );
+    let said = text(Command::new("cat").arg("no-such-file").current_dir(dir.path()).env("LC_ALL", "C"));
+    assert!(said.starts_with("`cat no-such-file` exited with code 1: cat: "), "{said}");
+    assert!(said.ends_with("No such file or directory"), "{said}");
 }
 
 #[test]
