@@ -112,7 +112,8 @@ pub fn decrypt(ciphertext: impl Into<Vec<u8>>, passphrase: impl Into<Vec<u8>>) -
 /// # let home = tempfile::tempdir()?;
 /// # let home = home.path();
 /// use reaped::{Command, Stdio, gpg};
-/// # if reaped::read("gpg", ["--version"]).await.is_err() { return Ok(()) }
+/// # // Where there is no gpg, the call says so.
+/// # if let Err(gpg::Error::GpgMissing { .. }) = gpg::decrypt("", "").await { return Ok(()) }
 /// let message = Command::new("gpg")
 ///     .args(["--batch", "--pinentry-mode", "loopback", "--passphrase-fd", "3", "--symmetric", "--homedir"])
 ///     .arg(home)
@@ -519,13 +520,14 @@ impl fmt::Debug for Decryption {
 /// ```
 /// # futures::executor::block_on(async {
 /// use reaped::gpg;
-/// # if reaped::read("gpg", ["--version"]).await.is_err() { return Ok(()) }
 /// let message = "-----BEGIN PGP MESSAGE-----
 ///
 /// jA0ECQMCpjt6vtB5eEz/0j8Btt4Iyso/gYcbTxvMjqRqixSIubOaDZEcUtohfOaM
 /// Dxj4JSdgA7xuU0QL3OWpsdPysZapj5wQo14uknzAXNw=
 /// =chaB
 /// -----END PGP MESSAGE-----";
+/// # // Where there is no gpg, the call says so.
+/// # if let Err(gpg::Error::GpgMissing { .. }) = gpg::decrypt(message, "secret").await { return Ok(()) }
 /// let decrypted = gpg::decrypt(message, "secret").await?;
 /// assert_eq!(decrypted.plaintext, b"attack at dawn");
 /// assert!(decrypted.signatures.is_empty());

@@ -11,7 +11,6 @@ use super::status::{StatusLine, unescape};
 /// ```
 /// # futures::executor::block_on(async {
 /// use reaped::gpg::{self, Decrypted, Validity};
-/// # if reaped::read("gpg", ["--version"]).await.is_err() { return Ok(()) }
 /// fn is_from(letter: &Decrypted, fingerprint: &str) -> bool {
 ///     letter.signatures.iter().any(|signature| {
 ///         signature.validity == Validity::Good && signature.primary_fingerprint.as_deref() == Some(fingerprint)
@@ -23,6 +22,8 @@ use super::status::{StatusLine, unescape};
 /// Dxj4JSdgA7xuU0QL3OWpsdPysZapj5wQo14uknzAXNw=
 /// =chaB
 /// -----END PGP MESSAGE-----";
+/// # // Where there is no gpg, the call says so.
+/// # if let Err(gpg::Error::GpgMissing { .. }) = gpg::decrypt(message, "secret").await { return Ok(()) }
 /// let letter = gpg::decrypt(message, "secret").await?;
 /// assert!(!is_from(&letter, "0123456789ABCDEF0123456789ABCDEF01234567")); // nobody has signed it
 /// # Ok::<(), gpg::Error>(()) }).unwrap();

@@ -8,7 +8,8 @@ use reaped::{Command, Error, Event, Output, Stdio};
 
 use super::helper::pattern;
 use super::support::{
-    alone, descriptors, eventually, everywhere, helper, no_children, peak, reset_peak, sh, warm_up,
+    again_as_ordinary_user, alone, descriptors, eventually, everywhere, helper, no_children, peak,
+    reset_peak, root_needed, sh, warm_up,
 };
 
 const SOON: Duration = Duration::from_millis(150);
@@ -439,10 +440,16 @@ fn detached_children_run_on_and_are_reaped() {
 /// A child that became another user cannot be signalled by an ordinary one: the call ends all the same.
 #[test]
 fn a_child_out_of_reach() {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: not root");
+    const SLEEP: &str = "REAPED_TEST_SETUID";
+    if let Some(sleep) = std::env::var_os(SLEEP) {
+        let result = block_on(Command::new(sleep).arg("5").timeout(SOON).grace(SOON).output());
+        let error = result.expect_err("late");
+        // Where the folder's file system takes no notice of setuid, it was reached after all.
+        assert!(matches!(error, Error::TimedOut(_)), "{error}");
+        assert!(kept(&error).elapsed() < Duration::from_secs(4), "it did not wait for it");
         return;
     }
+    root_needed();
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .expect("for all");
@@ -450,22 +457,7 @@ fn a_child_out_of_reach() {
     let setuid = dir.path().join("sleep");
     std::fs::copy("/bin/sleep", &setuid).expect("a copy");
     std::fs::set_permissions(&setuid, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).expect("ours");
-    let copy = dir.path().join("it");
-    std::fs::copy(std::env::current_exe().expect("this binary"), &copy).expect("a copy that others may run");
-    let mut again = Command::new(&copy);
-    again.args(["bounds::as_an_ordinary_user", "--exact", "--nocapture"]).env("REAPED_TEST_SETUID", &setuid);
-    let said = block_on(again.uid(65534).gid(65534).current_dir("/").output()).expect("runs");
-    assert!(said.status.success() && String::from_utf8_lossy(&said.stdout).contains("1 passed"), "{said:?}");
-}
-
-#[test]
-fn as_an_ordinary_user() {
-    let Some(setuid) = std::env::var_os("REAPED_TEST_SETUID") else { return };
-    let result = block_on(Command::new(setuid).arg("5").timeout(SOON).grace(SOON).output());
-    let error = result.expect_err("late");
-    // Where the folder's file system takes no notice of setuid, it was reached after all.
-    assert!(matches!(error, Error::TimedOut(_)), "{error}");
-    assert!(kept(&error).elapsed() < Duration::from_secs(4), "it did not wait for it");
+    again_as_ordinary_user("bounds::a_child_out_of_reach", SLEEP, &setuid);
 }
 
 /// One that has always something to give, and never to the end.
@@ -545,11 +537,9 @@ fn a_leader_that_leaves_its_group() {
     alone("bounds::a_leader_that_leaves_its_group", || {
         warm_up();
         // Into the group of this process, which is not to be hit.
-        let own = unsafe { libc::getpgrp() };
-        let leaves = format!("POSIX::setpgid(0, {own}) or die; $| = 1; print qq(gone\\n); sleep 1000");
         let start = || {
-            let mut command = Command::new("perl");
-            command.args(["-MPOSIX", "-e", &leaves]).new_group().grace(SOON);
+            let mut command = helper(&["group:join", "say:1:gone", "sleep:600000"]);
+            command.new_group().grace(SOON);
             command
         };
         let error = block_on(start().timeout(Duration::from_secs(2)).output()).expect_err("too long");

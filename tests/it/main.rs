@@ -5,8 +5,13 @@
 // Hosts with odd signals and odd descriptors are made with raw system calls, in processes of their own.
 #![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 
+// Its `#[test]` is meant, in every module.
+#[macro_use]
+extern crate reaped_test;
+
 #[cfg(unix)]
 mod calls;
+mod harness;
 mod helper;
 mod house;
 mod support;
@@ -59,3 +64,7 @@ mod tracing;
 mod windows;
 #[cfg(windows)]
 mod windows_ends;
+
+fn main() -> std::process::ExitCode {
+    harness::main()
+}

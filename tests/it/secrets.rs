@@ -233,9 +233,7 @@ fn gpg(home: &Path, args: &[&str], passphrase: &Hidden, input: Stdio) -> Vec<u8>
 /// The passphrase in any case, and the plaintext where it is not handed out.
 #[test]
 fn decryption_leaves_nothing() {
-    if !super::gpg::available() {
-        return;
-    }
+    super::gpg::needed();
     alone("secrets::decryption_leaves_nothing", || {
         let home = Home::empty();
         let (passphrase, wrong) = (Hidden::new(64), Hidden::new(64));
