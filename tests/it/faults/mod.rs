@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use reaped::{Command, Error, Event, PtySize, SpawnReason, Stdio};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::support::{alone, descriptors, eventually, sh, warm_up};
+use super::support::{alone, descriptors, eventually, root_needed, sh, warm_up};
 
 /// Which engine starts the children that ask for nothing special.
 const NATIVE: bool = cfg!(all(target_env = "gnu", not(reaped_portable)));
@@ -291,11 +291,10 @@ impl Drop for Lowered {
     }
 }
 
-/// Becomes a user that nobody else is, with all limits of an ordinary one. Who is not root stays who they are.
+/// Becomes a user that nobody else is, with all limits of an ordinary one. What is counted for a user would
+/// otherwise be counted for all tests together.
 fn private_user() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
+    root_needed();
     let user = 200_000_000 + std::process::id();
     unsafe {
         assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
