@@ -85,7 +85,7 @@
 //! use reaped::{Command, Error};
 //! let mut sort = Command::new("sh");
 //! sort.args(["-c", "echo half; sort | sleep 100"]);
-//! sort.timeout(Duration::from_millis(200)).limit(1 << 20).new_group();
+//! sort.timeout(Duration::from_secs(1)).limit(1 << 20).new_group();
 //! let error = sort.read().await.unwrap_err(); // and no `sleep` is left
 //! assert!(matches!(error, Error::TimedOut(_)));
 //! assert_eq!(error.into_output().unwrap().stdout, b"half\n");

@@ -49,9 +49,9 @@ impl Command {
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use std::time::Duration;
     /// let mut slow = reaped::Command::new("sh");
-    /// slow.args(["-c", "echo half; exec sleep 100"]).timeout(Duration::from_millis(200));
+    /// slow.args(["-c", "echo half; exec sleep 100"]).timeout(Duration::from_secs(1));
     /// let error = slow.read().await.unwrap_err();
-    /// assert!(error.to_string().ends_with("timed out after 200ms and was killed by SIGTERM (signal 15)"));
+    /// assert!(error.to_string().ends_with("timed out after 1s and was killed by SIGTERM (signal 15)"));
     /// assert_eq!(error.output().unwrap().stdout, b"half\n");
     /// # });
     /// ```
@@ -74,7 +74,7 @@ impl Command {
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use std::time::Duration;
     /// let mut stuck = reaped::Command::new("sh");
-    /// stuck.args(["-c", "echo a; sleep 0.1; echo b; exec sleep 100"]).idle_timeout(Duration::from_millis(300));
+    /// stuck.args(["-c", "echo a; sleep 0.1; echo b; exec sleep 100"]).idle_timeout(Duration::from_secs(1));
     /// let error = stuck.read().await.unwrap_err();
     /// assert_eq!(error.output().unwrap().stdout, b"a\nb\n");
     /// # });
@@ -97,7 +97,7 @@ impl Command {
     /// use std::time::Duration;
     /// let mut deaf = reaped::Command::new("sh");
     /// deaf.args(["-c", "trap '' TERM; while :; do sleep 0.01; done"]);
-    /// let error = deaf.timeout(Duration::from_millis(50)).grace(Duration::from_millis(50)).run().await.unwrap_err();
+    /// let error = deaf.timeout(Duration::from_secs(1)).grace(Duration::from_millis(50)).run().await.unwrap_err();
     /// assert!(error.to_string().ends_with("was killed by SIGKILL (signal 9)"));
     /// # });
     /// ```

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures::io::AsyncRead;
-use reaped::Command;
+use reaped::{Command, Error, Output};
 
 use super::harness::skip;
 
@@ -97,6 +97,41 @@ pub fn again_as_ordinary_user(name: &str, variable: &str, value: impl AsRef<std:
     let output = futures::executor::block_on(output).expect("runs");
     let (status, stdout, stderr) = (output.status, output.stdout.clone(), output.stderr.clone());
     check_again(name, &std::process::Output { status, stdout, stderr });
+}
+
+/// A bound that a child exceeds, and meets what it is to do before: if the machine is not busy.
+pub const SOON: Duration = Duration::from_millis(150);
+
+/// The error of a call whose time is over, where the child had come so far by then. On a busy machine it may not have:
+/// then the call is made again, with more time.
+pub async fn late<F>(so_far: impl Fn(&Output) -> bool, call: impl Fn(Duration) -> F) -> Error
+where
+    F: Future<Output = Result<Output, Error>>,
+{
+    let mut time = SOON;
+    loop {
+        let error = call(time).await.expect_err("it is late");
+        assert!(matches!(error, Error::TimedOut(_)), "{error}");
+        // In the end the test says what is missing.
+        if so_far(error.output().expect("it ran")) || time > Duration::from_secs(20) {
+            return error;
+        }
+        time *= 4;
+    }
+}
+
+/// Tries what depends on who is quicker: once as it should be, and on a busy machine again, with all times longer by
+/// this factor.
+pub async fn patiently<T, E: std::fmt::Debug, F>(attempt: impl Fn(u32) -> F) -> T
+where
+    F: Future<Output = Result<T, E>>,
+{
+    for longer in [1, 4] {
+        if let Ok(value) = attempt(longer).await {
+            return value;
+        }
+    }
+    attempt(16).await.expect("there was time enough")
 }
 
 /// Waits until it is so. The limit is only there so that a failure ends.
