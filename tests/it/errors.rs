@@ -8,7 +8,7 @@ use reaped::{Command, Error, InvalidReason, SpawnReason, Stdio};
 
 #[cfg(target_os = "linux")]
 use super::support::{alone, children, descriptors, eventually, no_children, warm_up};
-use super::support::{helper, sh};
+use super::support::{helper, patiently, sh};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
@@ -186,13 +186,19 @@ fn a_busy_program_is_tried_again() {
     let dir = tempfile::tempdir().expect("a folder");
     let busy = dir.path().join("busy");
     std::fs::copy("/bin/true", &busy).expect("a copy");
-    let writing = std::fs::OpenOptions::new().write(true).open(&busy).expect("opens");
-    let closer = std::thread::spawn(move || {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        drop(writing);
-    });
-    block_on(Command::new(&busy).run()).expect("in the end it is not busy");
-    closer.join().expect("no panic");
+    block_on(patiently(|_| {
+        let writing = std::fs::OpenOptions::new().write(true).open(&busy).expect("opens");
+        let closer = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            drop(writing);
+        });
+        let run = Command::new(&busy).run();
+        async move {
+            let result = run.await;
+            closer.join().expect("no panic");
+            result
+        }
+    }));
     let writing = std::fs::OpenOptions::new().write(true).open(&busy).expect("opens");
     let error = block_on(Command::new(&busy).run()).expect_err("busy for good");
     drop(writing);
