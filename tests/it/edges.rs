@@ -216,7 +216,7 @@ fn a_number_that_is_used_again() {
 fn a_group_that_is_killed_after_its_leader() {
     everywhere(|| async {
         patiently(|longer| async move {
-            let mut promise = sh("setsid sleep 100 & echo out").new_group().output();
+            let mut promise = sh(&format!("setsid sleep {} & echo out", 4 * longer)).new_group().output();
             let early = within(longer * Duration::from_millis(300), &mut promise).await;
             assert!(early.is_none(), "a descendant has the pipe");
             // Where the leader is reaped at once there may be nobody left to kill.
