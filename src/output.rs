@@ -1,4 +1,6 @@
 //! Ground: what a child left behind. Plain data; knows nothing of how it was collected.
+//!
+//! Rule: what is handed out keeps no more memory than twice its bytes, or 512: see [`most_room`].
 
 use std::fmt;
 use std::process::ExitStatus;
@@ -189,6 +191,9 @@ impl Output {
                 if text.ends_with('\n') {
                     text.truncate(text.len() - if text.ends_with("\r\n") { 2 } else { 1 });
                 }
+                if text.capacity() > most_room(text.len()) {
+                    text.shrink_to_fit();
+                }
                 Ok(text)
             }
             Err(error) => {
@@ -199,6 +204,12 @@ impl Output {
             }
         }
     }
+}
+
+/// How much memory something of this length may keep when it is handed out. Buffers are as large as a pipe, and what
+/// is in them is often a word; who keeps many words is not to keep their buffers.
+pub(crate) fn most_room(length: usize) -> usize {
+    length.saturating_mul(2).max(512)
 }
 
 /// The processor time and memory that a child used; see [`Output::usage`].
