@@ -104,6 +104,9 @@ impl Output {
 
     /// The time from the start of the process until it had ended: reaped, and every pipe closed.
     ///
+    /// The end is seen by whoever awaits the process. While nobody does, it is not, and the time goes on until somebody
+    /// looks.
+    ///
     /// ```
     /// # futures::executor::block_on(async {
     /// let output = reaped::output("true", [""; 0]).await?;

@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn what_is_taken_keeps_no_more_than_it_needs() {
         for wipes in [false, true] {
-            for room in [0, 1, 512, 513, 4096, 65_536, 1 << 20] {
+            for room in [0, 1, 512, 513, 4096, 65_536] {
                 for count in [0, 1, 3, 255, 256, 257, 2048, 40_000].into_iter().filter(|count| *count <= room)
                 {
                     let mut splitter = Splitter::default();

@@ -357,6 +357,7 @@ fn working_directory(error: &io::Error, cwd: &Path) -> Option<Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
 
     /// A `NUL` that cannot be opened (a sandbox, a filter driver) is not taken for a missing program.
     #[test]
@@ -365,13 +366,13 @@ mod tests {
             let refusal = no_null_device(io::Error::from_raw_os_error(number as i32));
             let error = refusal.into_error("program".into());
             assert!(error.to_string().contains("`program`: cannot open the null device NUL: "), "{error}");
-            assert!(matches!(error, crate::Error::Spawn { reason: SpawnReason::Other, .. }), "{error:?}");
+            assert!(matches!(error, Error::Spawn { reason: SpawnReason::Other, .. }), "{error:?}");
             assert_eq!(error.kind(), io::ErrorKind::Other);
         }
         let error = no_null_device(io::Error::from_raw_os_error(ERROR_TOO_MANY_OPEN_FILES as i32));
         assert!(matches!(
             error.into_error("program".into()),
-            crate::Error::Spawn { reason: SpawnReason::OutOfDescriptors, .. }
+            Error::Spawn { reason: SpawnReason::OutOfDescriptors, .. }
         ));
     }
 }

@@ -15,7 +15,7 @@ use proptest::string::string_regex;
 use proptest::test_runner::TestRunner;
 use reaped::{Command, Error, Event, Stdio};
 
-use super::support::{everywhere, helper, sh, skip};
+use super::support::{alone, everywhere, helper, sh, skip};
 
 /// What does something to the text around it, or looks like nothing. The table is Unicode's, as of proptest's regex.
 const UNSEEN: &str = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\u{115f}\u{1160}\u{17b4}\u{17b5}\u{34f}\u{3164}\u{ffa0}]";
@@ -252,6 +252,28 @@ fn a_message_stays_short_whoever_wrote_it() {
             assert!(error.to_string().ends_with(" cannot be entered"), "{error}");
         }
     }
+}
+
+/// What the documentation says of stderr: captured and quoted, the parent's, or thrown away.
+#[test]
+fn an_error_quotes_the_stderr_that_was_captured() {
+    // Not in the midst of the other tests' output.
+    alone("told::an_error_quotes_the_stderr_that_was_captured", || {
+        let mut complains = sh("echo why >&2; exit 3");
+        let quotes = |error: Error| {
+            let captured = error.output().is_some_and(|output| output.stderr == b"why\n");
+            assert_eq!(error.to_string().ends_with("exited with code 3: why"), captured, "{error}");
+            captured
+        };
+        assert!(quotes(block_on(complains.read()).expect_err("fails")));
+        assert!(quotes(block_on(complains.read_bytes()).expect_err("fails")));
+        assert!(!quotes(block_on(complains.run()).expect_err("fails")));
+        assert!(quotes(block_on(complains.clone().stderr(Stdio::output()).run()).expect_err("fails")));
+        assert_eq!(block_on(complains.exit_code()).expect("a value"), 3);
+        let error = block_on(sh("echo why >&2; kill -9 $$").exit_code()).expect_err("no code");
+        assert!(error.to_string().ends_with("was killed by SIGKILL (signal 9)"), "{error}");
+        assert_eq!(error.output().expect("it ran").stderr, b"");
+    });
 }
 
 fn fits(what: &str, length: usize, capacity: usize) {
