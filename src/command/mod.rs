@@ -52,8 +52,9 @@ pub struct Command {
     arg0: Option<OsString>,
     args: Vec<OsString>,
     env_clear: bool,
-    /// `None` removes what would be inherited.
-    env: BTreeMap<OsString, Option<OsString>>,
+    env: BTreeMap<OsString, Variable>,
+    /// How often a variable was set or removed.
+    env_calls: usize,
     cwd: Option<PathBuf>,
     stdio: BTreeMap<i32, Setting>,
     /// A descriptor that was set both by its name and by its number.
@@ -68,6 +69,17 @@ pub struct Command {
     fail_on_stderr: bool,
     hide_args: bool,
     kill_on_drop: bool,
+}
+
+/// What is done with one environment variable.
+#[derive(Clone)]
+struct Variable {
+    /// `None` removes what would be inherited.
+    value: Option<OsString>,
+    /// The place of this setting among all. Windows takes `Path` and `PATH` for one variable, and there the last
+    /// setting of either counts.
+    #[cfg_attr(unix, allow(dead_code, reason = "there the names differ, or they are the same"))]
+    place: usize,
 }
 
 #[derive(Clone)]
@@ -85,8 +97,10 @@ impl Command {
     /// the parent's.
     ///
     /// # Platform
-    /// On Windows a program that no `PATH` of this command has is then looked for in the folder of the parent's
-    /// program and in the system's folders, before the parent's `PATH`; `.exe` is added where it is missing.
+    /// On Windows a name is looked up where std looks: in the child's `PATH` if this command sets one, then in the
+    /// folder of the parent's program, in the system's folders, and only then in the parent's `PATH`. `.exe` is added
+    /// where it is missing. So a program of the system is not hidden by one of its name in the parent's `PATH`; a `PATH`
+    /// that this command sets does hide it, whatever else it sets.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -100,6 +114,7 @@ impl Command {
             args: Vec::new(),
             env_clear: false,
             env: BTreeMap::new(),
+            env_calls: 0,
             cwd: None,
             stdio: BTreeMap::new(),
             set_twice: None,
@@ -144,7 +159,11 @@ impl Command {
         self
     }
 
-    /// Sets one environment variable of the child.
+    /// Sets one environment variable of the child. The last setting of a name counts.
+    ///
+    /// # Platform
+    /// On Windows names that differ in case alone, such as `Path` and `PATH`, are one variable. The first name that
+    /// was given for it is kept, as std does it.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -153,8 +172,7 @@ impl Command {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn env(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
-        self.env.insert(name.as_ref().to_owned(), Some(value.as_ref().to_owned()));
-        self
+        self.set_variable(name.as_ref(), Some(value.as_ref().to_owned()))
     }
 
     /// Sets several environment variables of the child.
@@ -184,8 +202,7 @@ impl Command {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn env_remove(&mut self, name: impl AsRef<OsStr>) -> &mut Self {
-        self.env.insert(name.as_ref().to_owned(), None);
-        self
+        self.set_variable(name.as_ref(), None)
     }
 
     /// Removes every environment variable, set here before or inherited.
@@ -200,6 +217,12 @@ impl Command {
     pub fn env_clear(&mut self) -> &mut Self {
         self.env_clear = true;
         self.env.clear();
+        self
+    }
+
+    fn set_variable(&mut self, name: &OsStr, value: Option<OsString>) -> &mut Self {
+        self.env_calls += 1;
+        self.env.insert(name.to_owned(), Variable { value, place: self.env_calls });
         self
     }
 
@@ -403,7 +426,7 @@ impl Command {
     /// assert_eq!(envs, [(OsStr::new("TERM"), Some(OsStr::new("dumb"))), (OsStr::new("TZ"), None)]);
     /// ```
     pub fn get_envs(&self) -> impl ExactSizeIterator<Item = (&OsStr, Option<&OsStr>)> {
-        self.env.iter().map(|(name, value)| (name.as_os_str(), value.as_deref()))
+        self.changes().into_iter()
     }
 
     /// The working directory that was set here.
@@ -533,6 +556,33 @@ impl Command {
 }
 
 impl Command {
+    /// What is set and removed (`None`), by name, each variable once.
+    #[cfg(unix)]
+    fn changes(&self) -> Vec<(&OsStr, Option<&OsStr>)> {
+        self.env.iter().map(|(name, set)| (name.as_os_str(), set.value.as_deref())).collect()
+    }
+
+    /// What is set and removed (`None`), by name, each variable once: as std has it, under the first of its names and
+    /// with the last of its values.
+    ///
+    /// std's own `Command` says which names are one. It folds them by the system's table (CompareStringOrdinal), and
+    /// shows no such function.
+    #[cfg(windows)]
+    fn changes(&self) -> Vec<(&OsStr, Option<&OsStr>)> {
+        let mut calls: Vec<_> = self.env.iter().collect();
+        calls.sort_unstable_by_key(|(_, set)| set.place);
+        let mut folded = std::process::Command::new("");
+        for (place, (name, _)) in calls.iter().enumerate() {
+            folded.env(name, place.to_string());
+        }
+        let found = folded.get_envs().filter_map(|(name, place)| {
+            let (name, _) = self.env.get_key_value(name)?;
+            let (_, set) = calls.get(place?.to_str()?.parse::<usize>().ok()?)?;
+            Some((name.as_os_str(), set.value.as_deref()))
+        });
+        found.collect()
+    }
+
     /// The command as a person may see it.
     fn text(&self) -> String {
         let args = if self.hide_args { &[] } else { &self.args[..] };
@@ -576,7 +626,7 @@ impl fmt::Debug for Command {
             debug.field("env_clear", &true);
         }
         if !self.env.is_empty() {
-            debug.field("env", &self.env.keys());
+            debug.field("env", &self.changes().iter().map(|(name, _)| *name).collect::<Vec<_>>());
         }
         if let Some(cwd) = &self.cwd {
             debug.field("current_dir", cwd);

@@ -5,7 +5,7 @@
 use std::{fmt, io};
 
 use super::status::StatusLine;
-use crate::error::Error as ProcessError;
+use crate::error::{Error as ProcessError, one_line};
 
 /// Why a message was not decrypted.
 ///
@@ -93,7 +93,7 @@ struct Inner {
 
 impl Report {
     pub(super) fn new(text: String, status: Vec<StatusLine>) -> Self {
-        Report(Box::new(Inner { text, status }))
+        Report(Box::new(Inner { text: one_line(&text), status }))
     }
 }
 

@@ -5,6 +5,8 @@
 
 use zeroize::Zeroize;
 
+use crate::output::most_room;
+
 /// Bytes that were read, from the front of which lines are taken.
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
@@ -59,11 +61,22 @@ impl Splitter {
         self.given(self.bytes.len());
     }
 
-    /// All that was not given, without a copy where nothing was.
+    /// All that was not given, without a copy where nothing was, and with no more memory than fits it.
     pub(super) fn take(&mut self) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.drain(..self.given);
         (self.given, self.searched) = (0, 0);
+        if bytes.capacity() > most_room(bytes.len()) {
+            if self.wipes {
+                // The allocator may move what it shrinks, and leaves the old bytes where they were.
+                let fitting = bytes.to_vec();
+                std::mem::replace(&mut bytes, fitting).zeroize();
+            } else {
+                // A large block is cut off in place by the allocators that are common, and a small one is cheap to
+                // move.
+                bytes.shrink_to_fit();
+            }
+        }
         bytes
     }
 
@@ -170,6 +183,28 @@ mod tests {
         splitter.buffer().extend_from_slice(b"o\n");
         assert_eq!(all(&mut splitter, 10, false), pieces(&[("two", true)]));
         assert!(splitter.is_empty());
+    }
+
+    /// Whatever the buffer was, and whether lines were taken from its front.
+    #[test]
+    fn what_is_taken_keeps_no_more_than_it_needs() {
+        for wipes in [false, true] {
+            for room in [0, 1, 512, 513, 4096, 65_536] {
+                for count in [0, 1, 3, 255, 256, 257, 2048, 40_000].into_iter().filter(|count| *count <= room)
+                {
+                    let mut splitter = Splitter::default();
+                    splitter.wipes = wipes;
+                    splitter.buffer().reserve_exact(room + 5);
+                    splitter.buffer().extend_from_slice(b"line\n");
+                    splitter.buffer().resize(count + 5, b'x');
+                    assert!(splitter.line(10, false).is_some());
+                    let taken = splitter.take();
+                    assert_eq!(taken, vec![b'x'; count]);
+                    assert!(taken.capacity() <= most_room(count), "{} for {count}", taken.capacity());
+                    assert!(splitter.is_empty() && splitter.bytes.capacity() == 0);
+                }
+            }
+        }
     }
 
     proptest! {

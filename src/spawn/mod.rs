@@ -66,10 +66,17 @@ pub(crate) struct Launch<'a> {
     pub(crate) arg0: Option<&'a OsStr>,
     pub(crate) args: &'a [OsString],
     /// The whole environment of the child.
+    #[cfg(unix)]
     pub(crate) env: Vec<(OsString, OsString)>,
     /// Where to look for a program without a slash.
-    #[cfg_attr(windows, allow(dead_code, reason = "std looks it up there"))]
+    #[cfg(unix)]
     pub(crate) path: Option<OsString>,
+    /// The child inherits no variable.
+    #[cfg(windows)]
+    pub(crate) env_clear: bool,
+    /// What is set and removed (`None`) of the environment, each variable once.
+    #[cfg(windows)]
+    pub(crate) env: Vec<(&'a OsStr, Option<&'a OsStr>)>,
     pub(crate) cwd: Option<&'a Path>,
     /// Sorted by number, each number once. What is not listed is closed, unless `inherit_fds`.
     pub(crate) ends: Vec<(i32, End<'a>)>,

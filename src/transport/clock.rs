@@ -95,6 +95,8 @@ pub(super) enum Alarm {
 #[derive(Debug)]
 pub(super) struct Clock {
     started: Instant,
+    /// When the end was seen.
+    ended: Option<Instant>,
     /// In a box, since most children have none.
     timers: Option<Box<Timers>>,
 }
@@ -139,11 +141,17 @@ impl Clock {
         let drain = bounds.drain.map(Drain::AfterExit);
         let any = timeout.is_some() || idle.iter().any(Option::is_some) || drain.is_some();
         let timers = any.then(|| Box::new(Timers { timeout, idle, drain, bell: task.bell() }));
-        Clock { started, timers }
+        Clock { started, ended: None, timers }
     }
 
+    /// The child has ended; the first time that this is said counts.
+    pub(super) fn ended(&mut self) {
+        self.ended.get_or_insert_with(Instant::now);
+    }
+
+    /// From the start to the end, or to now.
     pub(super) fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+        self.ended.unwrap_or_else(Instant::now).saturating_duration_since(self.started)
     }
 
     /// The next thing that it is time for, until it was told.

@@ -238,6 +238,9 @@ impl Transport {
             self.look_at_all();
         }
         loop {
+            if self.protocol.next() == Next::Ended {
+                self.clock.ended();
+            }
             if let Some(found) = wanted(&mut self.protocol) {
                 if self.protocol.next() == Next::Ended {
                     self.kill_the_rest();

@@ -249,7 +249,7 @@ fn messages() {
     );
     assert_eq!(
         text(Command::new("echo").arg("a\0b")),
-        r"invalid command `echo $'a\u{0}b'`: argument 1 contains a NUL byte"
+        r#"invalid command `echo "$(printf 'a\000b')"`: argument 1 contains a NUL byte"#
     );
     assert_eq!(
         text(Command::new("true").fd(-3, Stdio::null())),

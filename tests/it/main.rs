@@ -59,6 +59,8 @@ mod talk;
 #[cfg(target_os = "linux")]
 mod terminal;
 #[cfg(unix)]
+mod told;
+#[cfg(unix)]
 mod tracing;
 #[cfg(windows)]
 mod windows;
