@@ -26,6 +26,7 @@
 // Rules: passphrase and plaintext travel through pipes only; a plaintext goes either into a `Decrypted` or is wiped.
 
 mod error;
+mod outline;
 mod signature;
 mod status;
 mod verdict;
@@ -33,6 +34,7 @@ mod verdict;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,7 +44,7 @@ use std::time::Duration;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::command::Command;
-use crate::error::{Details, Error as ProcessError, SpawnReason};
+use crate::error::{Details, Error as ProcessError, SpawnReason, push_tail};
 use crate::output::Output;
 use crate::promise::Promise;
 use crate::stdio::{Feed, Kind, Stdio};
@@ -51,6 +53,7 @@ pub use error::{Error, Report};
 pub use signature::{Signature, Validity};
 pub use status::StatusLine;
 
+use outline::Outline;
 use status::Status;
 use verdict::{Cause, Facts};
 
@@ -61,6 +64,9 @@ const STATUS: i32 = 4;
 /// The most bytes of gpg's report, and of its messages: some two thousand signatures. A message may have any number
 /// of them, and each is told.
 const REPORT: u64 = 1024 * 1024;
+
+/// The most bytes of the message that one poll looks at: some milliseconds, if they are armoured.
+const PIECE: usize = 1024 * 1024;
 
 /// Decrypts an OpenPGP message with the `gpg` program: one that was encrypted with this passphrase, or
 /// to a secret key of the user's keyring that this passphrase opens.
@@ -278,13 +284,15 @@ impl Decrypt {
         let require_signature = self.require_signature;
         // gpg reads the first line, and a C string: it would take a part for the whole.
         let cut = |feed: &Feed| feed.as_slice().iter().any(|byte| matches!(byte, b'\n' | b'\0'));
+        let mut look = None;
         let state = if self.passphrase.as_ref().is_some_and(cut) {
             let text = "a passphrase with a line end or a NUL byte cannot be given to gpg".to_owned();
             State::Refused(Error::InvalidPassphrase(Report::new(text, Vec::new())))
         } else {
+            look = Some(Look { message: self.ciphertext.clone(), place: 0 });
             State::Running(self.command().output())
         };
-        Decryption { state, passphrase_given, require_signature }
+        Decryption { state, look, outline: Outline::default(), passphrase_given, require_signature }
     }
 
     fn command(&self) -> Command {
@@ -354,14 +362,36 @@ impl fmt::Debug for Decrypt {
 #[must_use = "dropping a decryption kills gpg; await it"]
 pub struct Decryption {
     state: State,
+    /// Until as much of the message was looked at as matters.
+    look: Option<Look>,
+    outline: Outline,
     passphrase_given: bool,
     require_signature: bool,
 }
 
 enum State {
     Running(Promise<Output>),
+    /// gpg has ended.
+    Ended(Result<Output, ProcessError>),
     Refused(Error),
     Resolved,
+}
+
+/// Where to look at the message next.
+struct Look {
+    message: Feed,
+    place: usize,
+}
+
+impl Look {
+    /// One piece, whose size bounds the time. It breaks after the last one that matters.
+    fn step(&mut self, outline: &mut Outline) -> ControlFlow<()> {
+        let rest = &self.message.as_slice()[self.place..];
+        let (piece, rest) = rest.split_at(rest.len().min(PIECE));
+        self.place += piece.len();
+        outline.push(piece)?;
+        if rest.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
 }
 
 impl Decryption {
@@ -376,11 +406,11 @@ impl Decryption {
     pub fn pid(&self) -> Option<u32> {
         match &self.state {
             State::Running(promise) => promise.pid(),
-            State::Refused(_) | State::Resolved => None,
+            State::Ended(_) | State::Refused(_) | State::Resolved => None,
         }
     }
 
-    fn conclude(&self, ended: Result<Output, ProcessError>) -> Result<Decrypted, Error> {
+    fn conclude(&mut self, ended: Result<Output, ProcessError>) -> Result<Decrypted, Error> {
         let mut output = match ended {
             Ok(output) => output,
             Err(error) => return Err(interrupted(error)),
@@ -388,10 +418,13 @@ impl Decryption {
         // Wiped when it is dropped, so on each way out but the one that takes it.
         let mut plaintext = Zeroizing::new(std::mem::take(&mut output.stdout));
         let status = take_status(&mut output);
+        let outline = std::mem::take(&mut self.outline);
         let facts = Facts {
             status: &status,
             exit: output.status.code(),
             plaintext: plaintext.len(),
+            begins_encrypted: outline.begins_encrypted(),
+            is_aead: outline.is_aead(),
             passphrase_given: self.passphrase_given,
             require_signature: self.require_signature,
         };
@@ -459,8 +492,15 @@ fn interrupted(mut error: ProcessError) -> Error {
 }
 
 fn told(refusal: verdict::Refusal, status: Status, output: Output) -> Error {
-    let (cause, text) = (refusal.cause, refusal.text);
-    let report = Report::new(text, status.lines);
+    let (cause, mut text) = (refusal.cause, refusal.text);
+    // The status lines do not tell an agent that cannot be reached from a key that is not there.
+    if cause == Cause::NoSecretKey {
+        push_tail(&mut text, &without_names(&output.stderr));
+    }
+    let mut report = Report::new(text, status.lines);
+    if cause != Cause::Unexplained {
+        report = report.with_stderr(&output.stderr);
+    }
     match cause {
         Cause::WrongPassphrase => Error::WrongPassphrase(report),
         Cause::PassphraseMissing => Error::PassphraseMissing(report),
@@ -482,19 +522,32 @@ fn told(refusal: verdict::Refusal, status: Status, output: Output) -> Error {
     }
 }
 
+/// Without the lines that name the owner of a key, which gpg indents.
+fn without_names(stderr: &[u8]) -> Vec<u8> {
+    let lines = stderr.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.starts_with(b" "));
+    lines.collect::<Vec<_>>().concat()
+}
+
 impl Future for Decryption {
     type Output = Result<Decrypted, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let ended = match &mut self.state {
-            State::Running(promise) => Some(ready!(Pin::new(promise).poll(cx))),
-            State::Refused(_) | State::Resolved => None,
-        };
-        let state = std::mem::replace(&mut self.state, State::Resolved);
-        Poll::Ready(match (ended, state) {
-            (Some(ended), _) => self.conclude(ended),
-            (None, State::Refused(error)) => Err(error),
-            (None, _) => panic!("a decryption was polled after it had resolved"),
+        let this = &mut *self;
+        if this.look.as_mut().is_some_and(|look| look.step(&mut this.outline).is_break()) {
+            this.look = None;
+        }
+        if let State::Running(promise) = &mut this.state {
+            let ended = ready!(Pin::new(promise).poll(cx));
+            this.state = State::Ended(ended);
+        }
+        if let (State::Ended(Ok(_)), Some(_)) = (&this.state, &this.look) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(match std::mem::replace(&mut this.state, State::Resolved) {
+            State::Ended(ended) => this.conclude(ended),
+            State::Refused(error) => Err(error),
+            State::Running(_) | State::Resolved => panic!("a decryption was polled after it had resolved"),
         })
     }
 }
@@ -504,6 +557,7 @@ impl fmt::Debug for Decryption {
         let mut debug = f.debug_struct("Decryption");
         match &self.state {
             State::Running(promise) => debug.field("promise", promise),
+            State::Ended(_) => debug.field("ended", &true),
             State::Refused(error) => debug.field("error", error),
             State::Resolved => debug.field("resolved", &true),
         };
