@@ -65,7 +65,7 @@ const STATUS: i32 = 4;
 /// of them, and each is told.
 const REPORT: u64 = 1024 * 1024;
 
-/// The most bytes of the message that one poll looks at: some milliseconds, if they are armoured.
+/// The most bytes of a message that one poll looks at, or of a plaintext that it wipes: a millisecond or some.
 const PIECE: usize = 1024 * 1024;
 
 /// Decrypts an OpenPGP message with the `gpg` program: one that was encrypted with this passphrase, or
@@ -373,6 +373,8 @@ enum State {
     Running(Promise<Output>),
     /// gpg has ended.
     Ended(Result<Output, ProcessError>),
+    /// Why there is no plaintext is known, and what is left of it is wiped before that is told.
+    Wiping(Error, Unproved),
     Refused(Error),
     Resolved,
 }
@@ -406,23 +408,27 @@ impl Decryption {
     pub fn pid(&self) -> Option<u32> {
         match &self.state {
             State::Running(promise) => promise.pid(),
-            State::Ended(_) | State::Refused(_) | State::Resolved => None,
+            State::Ended(_) | State::Wiping(..) | State::Refused(_) | State::Resolved => None,
         }
     }
 
-    fn conclude(&mut self, ended: Result<Output, ProcessError>) -> Result<Decrypted, Error> {
+    /// The result, and what of the plaintext is to be wiped before it is told.
+    fn conclude(&mut self, ended: Result<Output, ProcessError>) -> (Result<Decrypted, Error>, Unproved) {
         let mut output = match ended {
             Ok(output) => output,
-            Err(error) => return Err(interrupted(error)),
+            Err(mut error) => {
+                // Part of the plaintext, and nothing has vouched for it.
+                let part = error.output_mut().map(|output| std::mem::take(&mut output.stdout));
+                return (Err(interrupted(error)), Unproved::new(part.unwrap_or_default()));
+            }
         };
-        // Wiped when it is dropped, so on each way out but the one that takes it.
-        let mut plaintext = Zeroizing::new(std::mem::take(&mut output.stdout));
+        let mut plaintext = Unproved::new(std::mem::take(&mut output.stdout));
         let status = take_status(&mut output);
         let outline = std::mem::take(&mut self.outline);
         let facts = Facts {
             status: &status,
             exit: output.status.code(),
-            plaintext: plaintext.len(),
+            plaintext: plaintext.0.len(),
             begins_encrypted: outline.begins_encrypted(),
             is_aead: outline.is_aead(),
             passphrase_given: self.passphrase_given,
@@ -431,11 +437,34 @@ impl Decryption {
         match verdict::judge(&facts) {
             Ok(signatures) => {
                 output.stderr.zeroize();
-                let plaintext = std::mem::take(&mut *plaintext);
-                Ok(Decrypted { plaintext, status: status.lines, signatures })
+                let plaintext = std::mem::take(&mut *plaintext.0);
+                (Ok(Decrypted { plaintext, status: status.lines, signatures }), Unproved::default())
             }
-            Err(refusal) => Err(told(refusal, status, output)),
+            Err(refusal) => (Err(told(refusal, status, output)), plaintext),
         }
+    }
+}
+
+/// Plaintext that nobody gets. It is wiped in steps, and what is left of it when it is dropped.
+#[derive(Default)]
+struct Unproved(Zeroizing<Vec<u8>>);
+
+impl Unproved {
+    fn new(plaintext: Vec<u8>) -> Self {
+        Unproved(Zeroizing::new(plaintext))
+    }
+
+    /// One piece, whose size bounds the time. Whether all is wiped.
+    fn wipe(&mut self) -> bool {
+        let left = self.0.len().saturating_sub(PIECE);
+        self.0[left..].zeroize();
+        self.0.truncate(left);
+        // Wiping a vector is wiping its room, all of it. Small ones have some that was used; large ones were put together and
+        // have none.
+        if left == 0 && self.0.capacity() > 4 * PIECE {
+            drop(std::mem::take(&mut *self.0));
+        }
+        left == 0
     }
 }
 
@@ -474,8 +503,6 @@ fn hide(text: &mut [u8], key: &[u8]) {
 fn interrupted(mut error: ProcessError) -> Error {
     let mut lines = Vec::new();
     if let Some(output) = error.output_mut() {
-        // Part of the plaintext, and nothing has vouched for it.
-        output.stdout.zeroize();
         let report = take_report(output);
         for key in status::session_keys(&report) {
             error.edit(|text| hide(text, key));
@@ -544,11 +571,21 @@ impl Future for Decryption {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        Poll::Ready(match std::mem::replace(&mut this.state, State::Resolved) {
-            State::Ended(ended) => this.conclude(ended),
-            State::Refused(error) => Err(error),
+        let (error, mut unproved) = match std::mem::replace(&mut this.state, State::Resolved) {
+            State::Ended(ended) => match this.conclude(ended) {
+                (Ok(decrypted), _) => return Poll::Ready(Ok(decrypted)),
+                (Err(error), unproved) => (error, unproved),
+            },
+            State::Wiping(error, unproved) => (error, unproved),
+            State::Refused(error) => return Poll::Ready(Err(error)),
             State::Running(_) | State::Resolved => panic!("a decryption was polled after it had resolved"),
-        })
+        };
+        if unproved.wipe() {
+            return Poll::Ready(Err(error));
+        }
+        this.state = State::Wiping(error, unproved);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -557,7 +594,7 @@ impl fmt::Debug for Decryption {
         let mut debug = f.debug_struct("Decryption");
         match &self.state {
             State::Running(promise) => debug.field("promise", promise),
-            State::Ended(_) => debug.field("ended", &true),
+            State::Ended(_) | State::Wiping(..) => debug.field("ended", &true),
             State::Refused(error) => debug.field("error", error),
             State::Resolved => debug.field("resolved", &true),
         };
