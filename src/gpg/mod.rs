@@ -113,6 +113,25 @@ pub fn decrypt(ciphertext: impl Into<Vec<u8>>, passphrase: impl Into<Vec<u8>>) -
 /// **within that time a wrong passphrase opens it as well**. For messages that are encrypted with a
 /// passphrase alone nothing is remembered. gpg is kept from asking anybody and from using the network.
 ///
+/// # What is refused although it may be sound
+/// gpg's exit code is not 0 for many reasons, and it tells only people which. It is excused if an MDC proves the plaintext
+/// (as it does for all that gpg 2.2 writes) and a status line tells what else is to blame: a signature that cannot be
+/// checked, a session key that was not got in one way before it was in another, a recipient whom the message hides. These
+/// remain refused, as [`Error::Process`] with gpg's words:
+///
+/// - armour without its blank line, with a wrong checksum, and, if its data needs no padding, without one;
+/// - bytes after a binary message (text around an armoured one does not matter);
+/// - a home that is missing, even if no key is needed. (A home that is read-only does if none is. A secret key needs an agent
+///   that can be reached; without one this is [`Error::NoSecretKey`].)
+///
+/// So is a message with a session key of a version that this gpg does not know beside one that it knows, as that or as
+/// [`Error::Damaged`].
+///
+/// A message without an MDC (AEAD, which gpg 2.4 writes as OCB for keys that ask for it) is proved by exit code 0 and by
+/// its length alone, since gpg says nothing of a wrong length and, before 2.2.45, goes on after a wrong tag. So these are
+/// refused too, as [`Error::Damaged`]: one with a signature that cannot be checked, whose key should be imported; one that is
+/// encrypted twice; and one in armour with anything around it or not by the book.
+///
 /// ```
 /// # futures::executor::block_on(async {
 /// # let home = tempfile::tempdir()?;
@@ -424,13 +443,12 @@ impl Decryption {
         };
         let mut plaintext = Unproved::new(std::mem::take(&mut output.stdout));
         let status = take_status(&mut output);
-        let outline = std::mem::take(&mut self.outline);
         let facts = Facts {
             status: &status,
             exit: output.status.code(),
             plaintext: plaintext.0.len(),
-            begins_encrypted: outline.begins_encrypted(),
-            is_aead: outline.is_aead(),
+            is_aead: self.outline.is_aead(),
+            begins_encrypted: self.outline.begins_encrypted(),
             passphrase_given: self.passphrase_given,
             require_signature: self.require_signature,
         };

@@ -90,8 +90,8 @@ impl Outline {
         self.packets.first.is_some_and(|tag| SESSION_KEYS.contains(&tag) || ENCRYPTED.contains(&tag))
     }
 
-    /// Whether the whole of it is session keys and one AEAD packet, as long as its chunks and their tags are.
-    pub(super) fn is_aead(mut self) -> bool {
+    /// Whether the whole of it, which ends here, is session keys and one AEAD packet, as long as its chunks and their tags are.
+    pub(super) fn is_aead(&mut self) -> bool {
         if !self.line.is_empty() {
             let last = std::mem::take(&mut self.line);
             self.armour(&last);
@@ -250,7 +250,8 @@ impl Packets {
         }
         self.first.get_or_insert(self.tag);
         // gpg takes what begins with an AEAD packet for armour.
-        if !SESSION_KEYS.contains(&self.tag) && !(self.tag == AEAD && self.keys > 0) {
+        let fits = SESSION_KEYS.contains(&self.tag) || (self.tag == AEAD && self.keys > 0);
+        if !fits {
             return State::Other;
         }
         match (new, byte & 3) {

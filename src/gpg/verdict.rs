@@ -358,6 +358,11 @@ fn explain(facts: &Facts<'_>, report: &Reading<'_>) -> Result<Vec<Signature>, Re
         if report.sound == 0 && report.has("DECRYPTION_OKAY") {
             return refuse(Cause::Damaged, "the message has no integrity protection");
         }
+        if !report.has("BEGIN_DECRYPTION") {
+            let text =
+                "the message is damaged or cut off, or has a session key of a version that gpg does not know";
+            return refuse(Cause::Damaged, text);
+        }
         return refuse(Cause::Damaged, "the message is damaged or cut off");
     }
     if report.has("PLAINTEXT") || report.has("NEWSIG") {

@@ -173,7 +173,7 @@ proptest! {
             let place = usize::from(place) % message.len();
             message[place] ^= 1 << (bit % 8);
         }
-        let (whole, pieces) = (outline(&message, message.len()), outline(&message, piece));
+        let (mut whole, mut pieces) = (outline(&message, message.len()), outline(&message, piece));
         prop_assert_eq!(whole.begins_encrypted(), pieces.begins_encrypted());
         prop_assert_eq!(whole.is_aead(), pieces.is_aead());
     }

@@ -134,7 +134,7 @@ fn a_session_key_of_an_unknown_version() {
         let armoured = String::from_utf8(home.gpg(&["--enarmor"], unknown)).expect("ASCII");
         for message in [
             unknown.to_vec(),
-            [unknown, &message].concat(),
+            [unknown, &message[..]].concat(),
             armoured.replace("ARMORED FILE", "MESSAGE").into_bytes(),
         ] {
             let error = home.refusal(message, SECRET);
@@ -142,6 +142,15 @@ fn a_session_key_of_an_unknown_version() {
             assert!(error.to_string().contains("unknown version"), "{error}");
         }
     }
+    // After one that gpg knows: as if it were cut off there.
+    let key = usize::from(message[1]) + 2;
+    let message = [&message[..key], b"\xc1\x15\x0601234567890123456789", &message[key..]].concat();
+    let error = home.refusal(message, SECRET);
+    assert!(matches!(error, Error::Damaged(_)), "{error:?}");
+    assert!(
+        error.to_string().ends_with("or has a session key of a version that gpg does not know"),
+        "{error}"
+    );
     // A photograph.
     let error = home.refusal([&b"\xff\xd8\xff\xe0\0\x10JFIF\0"[..], &[1; 200]].concat(), SECRET);
     assert!(matches!(error, Error::NotEncrypted(_)), "{error:?}");
