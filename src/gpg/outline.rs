@@ -121,9 +121,7 @@ impl Outline {
             {
                 Form::AfterArmour
             }
-            Form::ArmourData | Form::ArmourChecksum if matches!(line, [b'=', sum @ ..] if sum.len() == 4 && sum.iter().all(is_base64)) => {
-                Form::ArmourEnd
-            }
+            Form::ArmourData | Form::ArmourChecksum if is_checksum(line) => Form::ArmourEnd,
             Form::ArmourData => self.data(line),
             Form::AfterArmour if line.is_empty() => Form::AfterArmour,
             _ => Form::Other,
@@ -156,6 +154,10 @@ impl Outline {
         self.packets.push(&bytes);
         form
     }
+}
+
+fn is_checksum(line: &[u8]) -> bool {
+    matches!(line, [b'=', sum @ ..] if sum.len() == 4 && sum.iter().all(is_base64))
 }
 
 fn is_base64(digit: &u8) -> bool {
