@@ -108,7 +108,7 @@ impl Signature {
         // Class 00 and 01 sign data (RFC 4880, 5.2.1); the others sign keys, or nothing.
         if self.validity == Validity::Unchecked
             || self.fingerprint.is_some()
-            || !fingerprint.ends_with(&self.key_id)
+            || !is_of(fingerprint, &self.key_id)
             || !matches!(class, "00" | "01")
         {
             return;
@@ -116,4 +116,10 @@ impl Signature {
         self.fingerprint = Some(fingerprint.to_owned());
         self.primary_fingerprint = Some(args.get(9).unwrap_or(&fingerprint).to_string());
     }
+}
+
+/// Whether a key ID is that of this fingerprint: its last digits, or, if it has 64 (key version 5 and 6), its first
+/// (gnupg's keyid.c; RFC 9580, 5.5.4.3).
+fn is_of(fingerprint: &str, key_id: &str) -> bool {
+    if fingerprint.len() == 64 { fingerprint.starts_with(key_id) } else { fingerprint.ends_with(key_id) }
 }

@@ -5,6 +5,7 @@
 
 use zeroize::Zeroize;
 
+use super::pieces::Pieces;
 use crate::output::most_room;
 
 /// Bytes that were read, from the front of which lines are taken.
@@ -15,8 +16,10 @@ pub(super) struct Splitter {
     given: usize,
     /// Up to here there is no line end.
     searched: usize,
-    /// The bytes are secret.
+    /// The bytes are secret. They are only collected, and not cut into lines.
     wipes: bool,
+    /// Those that stand before the others, of many that are secret.
+    before: Pieces,
 }
 
 /// A line, or a part of one.
@@ -36,7 +39,7 @@ impl Splitter {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.given == self.bytes.len()
+        self.given == self.bytes.len() && self.before.is_empty()
     }
 
     /// To be appended to.
@@ -48,7 +51,15 @@ impl Splitter {
             self.searched -= self.given;
             self.given = 0;
         }
+        if self.wipes {
+            self.before.set_aside(&mut self.bytes);
+        }
         &mut self.bytes
+    }
+
+    /// Puts some of the secret bytes together; whether that is done. A step is small, and has its time.
+    pub(super) fn join(&mut self) -> bool {
+        self.before.join(&mut self.bytes)
     }
 
     /// Takes so many of the last bytes away.
@@ -58,11 +69,13 @@ impl Splitter {
 
     /// Nobody wants what is there.
     pub(super) fn clear(&mut self) {
+        self.before.clear();
         self.given(self.bytes.len());
     }
 
     /// All that was not given, without a copy where nothing was, and with no more memory than fits it.
     pub(super) fn take(&mut self) -> Vec<u8> {
+        while !self.join() {}
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.drain(..self.given);
         (self.given, self.searched) = (0, 0);
@@ -83,6 +96,7 @@ impl Splitter {
     /// The next line. A line longer than `limit` comes in pieces, of which only the last may be complete;
     /// so does what has no line end yet when `at_end` says that none will come.
     pub(super) fn line(&mut self, limit: usize, at_end: bool) -> Option<Piece> {
+        debug_assert!(!self.wipes, "a line would be a copy of a secret");
         let limit = limit.max(1);
         // One more than the limit, since `\r\n` may follow it.
         let most = self.bytes.len().min(self.given.saturating_add(limit).saturating_add(2));

@@ -24,7 +24,7 @@ use std::io;
 #[cfg(unix)]
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::error::Refusal;
@@ -74,6 +74,8 @@ pub(crate) struct Transport {
     /// Rounds since it was time for something.
     rounds_since_alarm: usize,
     polled: bool,
+    /// `poll_end` has seen the end.
+    ended: bool,
     terminal: Option<Arc<Terminal>>,
     /// Rounds since the last time that other tasks were let run.
     spent: usize,
@@ -183,6 +185,7 @@ impl Transport {
             rounds_since_exit: 0,
             rounds_since_alarm: 0,
             polled: false,
+            ended: false,
             terminal,
             spent: 0,
             patience: Patience::default(),
@@ -207,7 +210,15 @@ impl Transport {
 
     /// Moves bytes until the child has ended, and collects them.
     pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_until(cx, |protocol| (protocol.next() == Next::Ended).then_some(()))
+        if !self.ended {
+            ready!(self.poll_until(cx, |protocol| (protocol.next() == Next::Ended).then_some(())));
+            self.ended = true;
+        }
+        if self.protocol.join() {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Moves bytes until there is something to tell; `None` after the end was told.

@@ -1,5 +1,7 @@
 //! Decryption with the real gpg, in homes of its own. Here is what must work.
 
+mod aead;
+mod attempts;
 mod processes;
 mod refusals;
 

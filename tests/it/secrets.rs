@@ -360,6 +360,53 @@ fn a_session_key_is_not_kept() {
     });
 }
 
+/// So much that it is collected in pieces, and more than once: nothing is left of any, whatever the end.
+#[test]
+fn a_long_plaintext_leaves_nothing() {
+    alone("secrets::a_long_plaintext_leaves_nothing", || {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = Hidden::new(5_000_000);
+        let fine = "for line in BEGIN_DECRYPTION 'DECRYPTION_INFO 2 9 0' 'PLAINTEXT 62 0' DECRYPTION_OKAY GOODMDC \
+                    END_DECRYPTION; do echo \"[GNUPG:] $line\" >&4; done";
+        for end in ["exit 0", "exit 2", "exec sleep 1000"] {
+            let path = folder.path().join("false-gpg");
+            std::fs::write(&path, format!("#!/bin/sh\ncat <&3\n{fine}\n{end}\n")).expect("written");
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("executable");
+            for dropped in [false, true] {
+                let mut decrypt = Decrypt::new("x");
+                decrypt.program(&path).passphrase(text.plain());
+                let most = Duration::from_secs(if end.contains("sleep") { 2 } else { 600 });
+                let mut run = decrypt.timeout(most).decrypt();
+                drop(decrypt);
+                if dropped {
+                    // In the middle of it, or at any step of what comes after.
+                    for _ in 0..40 {
+                        match Pin::new(&mut run).poll(&mut Context::from_waker(&noop_waker())) {
+                            Poll::Pending => {}
+                            Poll::Ready(result) => {
+                                let _ = result.map(|mut open| open.plaintext.zeroize());
+                                break;
+                            }
+                        }
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                    drop(run);
+                } else {
+                    match block_on(run) {
+                        Ok(mut open) => {
+                            assert!(end == "exit 0" && text.is(&open.plaintext));
+                            text.is_there();
+                            open.plaintext.zeroize();
+                        }
+                        Err(error) => assert!(end != "exit 0", "{error:?}"),
+                    }
+                }
+                text.is_nowhere();
+            }
+        }
+    });
+}
+
 /// Collected, and then nobody waits for it any more.
 #[test]
 fn a_dropped_decryption_wipes_what_it_has() {

@@ -239,3 +239,30 @@ fn very_many_signatures() {
     let error = home.refusal(message(3000), SECRET);
     assert!(matches!(error, Error::Process { source: reaped::Error::OutputLimit(_), .. }), "{error}");
 }
+
+/// However much of it there is: growing, joining and wiping it costs each poll no more than some piece of it.
+#[test]
+fn a_large_plaintext_is_joined_and_wiped_in_pieces() {
+    const MIB: usize = 48;
+    let dir = tempfile::tempdir().expect("a folder");
+    // Armoured as well, without an end, so that all of it has to be looked at.
+    let line = format!("{}\n", "wwQECQAI".repeat(8));
+    let message = format!("-----BEGIN PGP MESSAGE-----\n\n{}", line.repeat((4 << 20) / line.len()));
+    for (end, proved) in [("exit 0", true), ("exit 2", false)] {
+        let script = format!("cat >/dev/null; head -c {MIB}M /dev/zero | tr '\\0' x; {FINE}; {end}");
+        let path = program(dir.path(), &script);
+        let mut decryption = Decrypt::new(message.clone()).program(path).decrypt();
+        let mut polls = 0;
+        let ended = block_on(std::future::poll_fn(|cx| {
+            // Once gpg was reaped all of its output was collected.
+            polls += usize::from(decryption.pid().is_none());
+            std::pin::Pin::new(&mut decryption).poll(cx)
+        }));
+        match ended {
+            Ok(open) => assert!(proved && open.plaintext == vec![b'x'; MIB << 20]),
+            Err(error) => assert!(!proved && matches!(error, Error::Process { .. }), "{error:?}"),
+        }
+        let steps = if proved { MIB - 1 } else { 2 * MIB - 2 };
+        assert!(polls >= steps, "{polls} polls for {MIB} MiB");
+    }
+}
