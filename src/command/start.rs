@@ -2,6 +2,7 @@
 //!
 //! Rule: what the user set wins over a verb's default.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -174,7 +175,9 @@ impl Command {
             return Err(Refusal::invalid(InvalidReason::EnvironmentName, text));
         }
         let inherited = (!self.env_clear).then(std::env::vars_os).into_iter().flatten();
-        let kept = inherited.filter(|(name, _)| !self.env.keys().any(|set| same_variable(set, name)));
+        // A name may be inherited twice. The first is what getenv(3) finds here, and so what the child gets.
+        let mut taken: HashSet<OsString> = self.env.keys().map(|name| variable(name)).collect();
+        let kept = inherited.filter(|(name, _)| taken.insert(variable(name)));
         let set = self.env.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
         Ok(kept.chain(set).collect())
     }
@@ -187,9 +190,9 @@ impl Command {
     }
 }
 
-/// Windows does not tell `Path` from `PATH`.
-fn same_variable(one: &OsStr, other: &OsStr) -> bool {
-    if cfg!(windows) { one.eq_ignore_ascii_case(other) } else { one == other }
+/// What names the same variable as others: Windows does not tell `Path` from `PATH`.
+fn variable(name: &OsStr) -> OsString {
+    if cfg!(windows) { name.to_ascii_uppercase() } else { name.to_owned() }
 }
 
 /// The settings of one run, in the engine's words.
