@@ -48,7 +48,7 @@ pub(super) fn diagnose(error: io::Error, program: &Path, cwd: Option<&Path>) -> 
     let mut file = seen_from(cwd, program);
     if let Some(fault) = fault(&file) {
         let (reason, text) = match fault {
-            Fault::Missing => (SpawnReason::ProgramNotFound, "program not found".to_owned()),
+            Fault::Missing(why) => (SpawnReason::ProgramNotFound, format!("program not found{why}")),
             Fault::Unusable(text) => (SpawnReason::NotExecutable, text),
         };
         return Refusal::spawn(reason, text, error);
@@ -82,7 +82,7 @@ pub(super) fn diagnose(error: io::Error, program: &Path, cwd: Option<&Path>) -> 
                 ""
             };
             let (reason, what) = match fault {
-                Fault::Missing => (SpawnReason::InterpreterMissing, "is missing".to_owned()),
+                Fault::Missing(why) => (SpawnReason::InterpreterMissing, format!("is missing{why}")),
                 Fault::Unusable(text) => (SpawnReason::NotExecutable, format!("cannot be executed: {text}")),
             };
             return Refusal::spawn(reason, format!("{whose} {kind} {name:?} {what}{hint}"), error);
@@ -123,7 +123,8 @@ pub(super) fn working_directory(error: io::Error, cwd: &Path) -> Refusal {
 
 /// Why a file cannot be executed, as far as its own inode tells.
 enum Fault {
-    Missing,
+    /// With the system's words, if there is more to say.
+    Missing(String),
     Unusable(String),
 }
 
@@ -131,9 +132,10 @@ fn fault(file: &Path) -> Option<Fault> {
     let unusable = |text: &str| Some(Fault::Unusable(text.to_owned()));
     match fs::metadata(file) {
         Err(error) => match error.raw_os_error() {
-            Some(libc::ENOENT | libc::ENOTDIR) => Some(Fault::Missing),
+            Some(libc::ENOENT | libc::ENOTDIR) => Some(Fault::Missing(String::new())),
             Some(libc::EACCES) => unusable("no permission to reach it"),
-            _ => Some(Fault::Unusable(error.to_string())),
+            // As a link that leads to itself: the name leads nowhere.
+            _ => Some(Fault::Missing(format!(": {error}"))),
         },
         Ok(metadata) if metadata.is_dir() => unusable("it is a directory"),
         Ok(metadata) if !metadata.is_file() => unusable("it is not a plain file"),
