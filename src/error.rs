@@ -86,10 +86,11 @@ pub enum Error {
         details: Details,
     },
     /// Somebody else reaped the child (a stray `waitpid(-1)`, or `SIGCHLD` is ignored), so nobody
-    /// knows how it ended.
+    /// knows how it ended; or this is a forked copy of the process whose child it is.
     #[error("{0}")]
     StatusLost(Details),
-    /// A signal was to be sent to a child that had ended and was reaped, or never ran.
+    /// A signal was to be sent to a child that had ended and was reaped, or never ran, or is another process's, of
+    /// which this one is a forked copy.
     #[error("{0}")]
     AlreadyEnded(Details),
 }
@@ -108,12 +109,26 @@ pub enum Error {
 pub enum SpawnReason {
     /// No such program, neither at its path nor in any folder of `PATH`.
     ProgramNotFound,
-    /// There is a file, but it is a directory, lacks the permission, or has no known format.
+    /// There is a file, but it or its interpreter is a directory or another thing that is no plain file, lacks the
+    /// permission, or has no known format.
     NotExecutable,
     /// The working directory is missing, is no directory, or may not be entered.
     WorkingDirectory,
-    /// The program is there, but the interpreter that its first line (or its ELF header) names is not.
+    /// The program is there, but the interpreter that its first line names is not, or the loader that its ELF header
+    /// names, or what one of these needs in turn.
     InterpreterMissing,
+    /// The program's file is open for writing (`ETXTBSY`, execve(2)), and was still so after some milliseconds.
+    ///
+    /// Whoever writes a program and then runs it may see this although the file was closed before: another thread has
+    /// started a process at that moment, which had the file open until its own program ran. For as long as that
+    /// usually takes the start is tried again. A call never sleeps; a caller who knows better sleeps, and calls again.
+    Busy,
+    /// This process is a forked copy (fork(2)) of one that had started children before: it has their handles, and
+    /// not the threads that watch them.
+    ///
+    /// A host that forks does so before its first call, or executes a program after it. What happens to the handles
+    /// in the copy, [`Promise`](crate::Promise) tells.
+    Forked,
     /// Arguments and environment are longer than the system allows (`E2BIG`, execve(2)).
     ArgumentsTooLong,
     /// This process or the whole system has no file descriptor left (`EMFILE`, `ENFILE`).
@@ -283,6 +298,8 @@ impl Error {
                 SpawnReason::ProgramNotFound | SpawnReason::InterpreterMissing => io::ErrorKind::NotFound,
                 SpawnReason::NotExecutable => io::ErrorKind::PermissionDenied,
                 SpawnReason::ArgumentsTooLong => io::ErrorKind::ArgumentListTooLong,
+                // Not the program: "not found" would be taken for that.
+                SpawnReason::Other if source.kind() == io::ErrorKind::NotFound => io::ErrorKind::Other,
                 _ => source.kind(),
             },
             Error::Invalid { .. } => io::ErrorKind::InvalidInput,
@@ -362,6 +379,15 @@ impl Refusal {
 
     pub(crate) fn spawn(reason: SpawnReason, text: impl Into<String>, source: io::Error) -> Self {
         Refusal { reason: Reason::Spawn(reason, source), text: text.into() }
+    }
+
+    /// A file of the system's that we needed could not be opened: it is not the program that was missing.
+    pub(crate) fn of_file(file: &str, error: io::Error) -> Self {
+        let mut refusal = Refusal::os(error);
+        if let Reason::Spawn(SpawnReason::Other, _) = refusal.reason {
+            refusal.text = format!("cannot open {file}: {}", refusal.text);
+        }
+        refusal
     }
 
     /// A failure whose meaning lies in its number alone.

@@ -195,6 +195,10 @@
 //! SIGCHLD where it cannot. The child starts with no signal blocked or ignored, whatever is so here. Somebody else's
 //! `waitpid(-1)`, or an ignored SIGCHLD, makes [`Error::StatusLost`].
 //!
+//! **Fork.** A host that forks, fork(2), does so before its first call, and before any executor on async-io starts:
+//! a copy has no threads. In a copy that was forked later every start is [`SpawnReason::Forked`], and a copied handle
+//! does nothing to the host's child (see [`Promise`]). A program that is executed after the fork is free of all this.
+//!
 //! **Descriptors.** The child gets 0, 1, 2 and what was named, whatever other threads have open. Here each running
 //! child has one for each of its pipes and one pidfd, all close-on-exec; the reactor has a few for the whole program.
 //! A busy pipe is made larger, up to 256 KiB, where the system lets us.

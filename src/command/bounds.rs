@@ -168,6 +168,12 @@ impl Command {
     /// own (setsid(2)), lives on. Once the promise or the process has ended by itself, nothing is sent any more.
     /// Ctrl-C at the parent's terminal does not reach the group: a program that is used at one passes it on.
     ///
+    /// At a terminal the group is in the background, tcsetpgrp(3). If a member reads from that terminal, or sets it up,
+    /// or writes to it where it is set to `tostop`, the system stops the member by SIGTTIN or SIGTTOU, and nobody
+    /// continues it: the call waits until its timeout. A child that is to use the parent's terminal has no group of
+    /// its own; one that only wants a terminal gets one with [`pty`](Self::pty), and one that wants none gets
+    /// [`Stdio::null`](crate::Stdio::null) as its stdin.
+    ///
     /// ```
     /// # futures::executor::block_on(async {
     /// use std::time::Duration;

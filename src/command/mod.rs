@@ -38,6 +38,15 @@ pub use pipeline::Pipeline;
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///
+/// The call returns once the program runs, and until then the calling thread waits. If the child is stopped before
+/// its first instruction, as by Ctrl-Z at a terminal that both share, the thread waits until the child is continued;
+/// a child with a [`new_group`](Self::new_group) is not reached by that Ctrl-Z.
+///
+/// # Fork
+/// A host that forks (fork(2)) without executing another program does so before its first call. In a copy that was
+/// forked later no command starts: [`SpawnReason::Forked`](crate::SpawnReason::Forked). See
+/// [`Promise`](crate::Promise) for what a copied handle does.
+///
 /// # Cancellation
 /// Dropping a command touches none of the children it has started. It closes the descriptors and wipes
 /// the secrets that were given to it, as soon as no run and no clone uses them any more.
@@ -95,6 +104,9 @@ impl Command {
     /// A `program` with a slash is taken as it is, counted from [`current_dir`](Self::current_dir) where
     /// it is relative. Any other is looked up in the child's `PATH` where this command sets one, else in
     /// the parent's.
+    ///
+    /// If the parent's environment has a name twice, the child gets the one that getenv(3) finds in the parent, the
+    /// first, and gets it once.
     ///
     /// # Platform
     /// On Windows a name is looked up where std looks: in the child's `PATH` if this command sets one, then in the
@@ -462,11 +474,15 @@ impl Command {
     ///
     /// Set [`gid`](Self::gid) too, or the child keeps the parent's group. The working directory is
     /// entered first, with the parent's rights; then the supplementary groups are set, or dropped where
-    /// the parent is root and [`groups`](Self::groups) names none; then the group; the user last.
+    /// [`groups`](Self::groups) names none; then the group; the user last. With [`pty`](Self::pty) the terminal is
+    /// the user's.
     ///
     /// # Errors
     /// Where any step fails nothing runs, and the error is
-    /// [`SpawnReason::Other`](crate::SpawnReason::Other) with the system's words.
+    /// [`SpawnReason::Other`](crate::SpawnReason::Other) with the system's words. If dropping the groups is not
+    /// permitted, that is an error too, unless user and group are the parent's already: then nothing changes, and
+    /// the child has the parent's groups. So `uid(0)` works for the root of a user namespace in which setgroups(2)
+    /// is denied.
     ///
     /// # Platform
     /// Unix. Such a child is started by a fork, whose cost grows with the parent's memory.
@@ -529,7 +545,8 @@ impl Command {
     ///
     /// # Errors
     /// Where one of stdin, stdout and stderr was set too, running the command is
-    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict).
+    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict). Where the system has no terminals (no `/dev/ptmx`),
+    /// or does not let us give one to the [`uid`](Self::uid), it is [`SpawnReason::Other`](crate::SpawnReason::Other).
     ///
     /// # Platform
     /// Unix.

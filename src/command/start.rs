@@ -3,6 +3,8 @@
 //! Rule: what the user set wins over a verb's default.
 
 #[cfg(unix)]
+use std::collections::HashSet;
+#[cfg(unix)]
 use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -187,7 +189,9 @@ impl Command {
     #[cfg(unix)]
     fn environment(&self) -> Vec<(OsString, OsString)> {
         let inherited = (!self.env_clear).then(std::env::vars_os).into_iter().flatten();
-        let kept = inherited.filter(|(name, _)| !self.env.contains_key(name));
+        // A name may be inherited twice. The first is what getenv(3) finds here, and so what the child gets.
+        let mut taken: HashSet<OsString> = self.env.keys().cloned().collect();
+        let kept = inherited.filter(|(name, _)| taken.insert(name.clone()));
         let set = self.env.iter().filter_map(|(name, set)| Some((name.clone(), set.value.clone()?)));
         kept.chain(set).collect()
     }

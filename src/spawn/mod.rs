@@ -12,7 +12,11 @@
 //! and reaps the child before the error is told.
 
 #[cfg(unix)]
+mod diagnosis;
+#[cfg(unix)]
 mod fds;
+#[cfg(unix)]
+mod forked;
 #[cfg(windows)]
 mod handles;
 #[cfg(unix)]
@@ -51,6 +55,8 @@ use crate::stdio::OpenFile;
 #[cfg(unix)]
 use crate::stdio::PtySize;
 
+#[cfg(unix)]
+pub(crate) use forked::{Hosted, is_copy};
 #[cfg(windows)]
 pub(crate) use handles::Pipe;
 #[cfg(unix)]
@@ -290,8 +296,19 @@ impl Child {
     }
 }
 
+/// Whether the child is another process's, of which this one is a forked copy.
+fn in_a_copy() -> bool {
+    #[cfg(unix)]
+    return is_copy();
+    #[cfg(not(unix))]
+    false
+}
+
 impl Engine {
     fn poll_exit(&self, _look: &mut Look, cx: &mut Context<'_>) -> Poll<Exit> {
+        if in_a_copy() {
+            return Poll::Ready(Exit::Lost);
+        }
         match self {
             #[cfg(all(target_os = "linux", target_env = "gnu"))]
             Engine::Native(child) => child.poll_exit(_look, cx),
@@ -306,6 +323,9 @@ impl Engine {
 
     /// Sends a signal; `false` where the child was reaped already.
     fn signal(&self, signal: Signal) -> io::Result<bool> {
+        if in_a_copy() {
+            return Ok(false);
+        }
         match self {
             #[cfg(all(target_os = "linux", target_env = "gnu"))]
             Engine::Native(child) => child.signal(signal),
@@ -320,6 +340,9 @@ impl Engine {
 
     /// Nothing is to be sent to the group of a child that has exited.
     fn release(&self) {
+        if in_a_copy() {
+            return;
+        }
         match self {
             #[cfg(all(target_os = "linux", target_env = "gnu"))]
             Engine::Native(child) => child.release(),
@@ -385,7 +408,7 @@ impl Shared {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.released {
+        if self.released || in_a_copy() {
             return;
         }
         if self.kill_on_drop {

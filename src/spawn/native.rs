@@ -25,10 +25,12 @@ use async_io::{Async, Timer};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 
+use super::diagnosis::Tries;
 use super::fds::Action;
+use super::forked::Hosted;
 use super::raw::{self, send_to_group, was_sent};
 use super::unix::{Image, Wiring, abandon, retry_busy};
-use super::{AGAIN, Engine, Look, program};
+use super::{AGAIN, Engine, Look};
 use crate::error::Refusal;
 use crate::output::{Exit, Usage};
 use crate::signal::Signal;
@@ -37,7 +39,7 @@ use crate::signal::Signal;
 #[derive(Debug)]
 pub(super) struct Native {
     pid: Pid,
-    pidfd: Async<OwnedFd>,
+    pidfd: Hosted<Async<OwnedFd>>,
     /// It leads a process group. The group is named by the child's number, so the child is seen to exit
     /// but not reaped, and keeps the number, until nothing is to be sent to the group any more.
     group: bool,
@@ -136,21 +138,15 @@ pub(super) fn spawn(image: &Image, wiring: Wiring) -> Result<Engine, Refusal> {
 
 /// Tries the candidates in turn, and a busy program a few times.
 fn start(image: &Image, actions: &FileActions, attributes: &Attributes) -> Result<Pid, Refusal> {
-    let mut first_denied = None;
-    let mut errno = libc::ENOENT;
-    for (path, _) in &image.candidates {
-        errno = match retry_busy(|| posix_spawn(path, image, actions, attributes)) {
+    let mut tries = Tries::default();
+    for (place, (path, _)) in image.candidates.iter().enumerate() {
+        match retry_busy(|| posix_spawn(path, image, actions, attributes)) {
             Ok(pid) => return Ok(pid),
-            Err(errno) => errno,
-        };
-        if errno == libc::EACCES {
-            first_denied.get_or_insert(errno);
-        }
-        if !program::try_next(errno) {
-            break;
+            Err(errno) if tries.failed(place, errno) => {}
+            Err(_) => break,
         }
     }
-    Err(image.diagnose(first_denied.unwrap_or(errno)))
+    Err(image.diagnose(tries.told()))
 }
 
 fn posix_spawn(
@@ -197,7 +193,7 @@ fn watch(pid: Pid, group: bool) -> Result<Engine, Refusal> {
     match Async::new_nonblocking(pidfd) {
         Ok(pidfd) => Ok(Engine::Native(Native {
             pid,
-            pidfd,
+            pidfd: pidfd.into(),
             group,
             life: Mutex::new(Life::Running),
             again: Mutex::default(),
@@ -462,8 +458,9 @@ impl Attributes {
         unsafe { libc::sigemptyset(set.as_mut_ptr()) };
         // SAFETY: initialised attributes and set.
         check(unsafe { libc::posix_spawnattr_setsigmask(&mut attributes.0, set.as_ptr()) })?;
-        // SAFETY: initialises the set.
-        unsafe { libc::sigfillset(set.as_mut_ptr()) };
+        // sigfillset(3) leaves out 32 and 33, which glibc uses itself, and what is not in the set stays ignored.
+        // SAFETY: a set is plain bits.
+        unsafe { set.as_mut_ptr().write_bytes(0xff, 1) };
         // SAFETY: initialised attributes and set. glibc shrugs at SIGKILL and SIGSTOP in it.
         check(unsafe { libc::posix_spawnattr_setsigdefault(&mut attributes.0, set.as_ptr()) })?;
         let mut flags = (libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF) as i16;

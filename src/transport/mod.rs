@@ -30,9 +30,9 @@ use std::time::{Duration, Instant};
 use crate::error::Refusal;
 use crate::output::Exit;
 use crate::protocol::{Direction, Ending, Fault, Next, Notice, Piece, Protocol, Slot};
-#[cfg(unix)]
-use crate::spawn::resize;
 use crate::spawn::{Child, Launch, Remote, spawn};
+#[cfg(unix)]
+use crate::spawn::{is_copy, resize};
 #[cfg(unix)]
 use crate::stdio::PtySize;
 use crate::stdio::WriterSlot;
@@ -623,6 +623,9 @@ impl Transport {
     /// Sets the size of the terminal; `false` where there is none, or it is closed.
     #[cfg(unix)]
     pub(crate) fn resize(&self, size: PtySize) -> io::Result<bool> {
+        if is_copy() {
+            return Ok(false);
+        }
         match self.terminal.as_ref().map(|terminal| terminal.held()).as_deref() {
             Some(Some(terminal)) => resize(terminal.as_fd(), size).map(|()| true),
             _ => Ok(false),

@@ -50,6 +50,8 @@ mod secrets;
 mod signals;
 #[cfg(target_os = "linux")]
 mod soak;
+#[cfg(target_os = "linux")]
+mod starting;
 #[cfg(unix)]
 mod stdio;
 #[cfg(target_os = "linux")]
