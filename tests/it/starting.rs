@@ -12,7 +12,8 @@ use futures::executor::block_on;
 use futures::io::AsyncWriteExt;
 use reaped::{Command, Error, PtySize, SpawnReason, Stdio};
 
-use super::support::{alone, children, helper, no_children, sh};
+use super::harness::skip;
+use super::support::{alone, children, helper, no_children, root_needed, sh};
 
 /// The error of a start, what it is and how it reads behind the program.
 fn refused(command: &mut Command) -> (SpawnReason, String) {
@@ -136,15 +137,14 @@ fn the_candidate_that_is_told_of() {
     assert_eq!(refused(Command::new("tool").env("PATH", &path).umask(0o022)), told);
 }
 
-/// What the steps of a helper tell; `None` where the system does not permit them.
-fn told(steps: &[&str]) -> Option<String> {
+/// What the steps of a helper tell; if the system does not permit them, the test is skipped.
+fn told(steps: &[&str]) -> String {
     let output = block_on(helper(steps).output()).expect("it starts");
     if output.status.code() == Some(77) {
-        println!("skipped: not permitted here: {steps:?}");
-        return None;
+        skip(format!("not permitted here: {steps:?}"));
     }
     assert!(output.status.success(), "{output:?}");
-    Some(String::from_utf8(output.stdout).expect("text"))
+    String::from_utf8(output.stdout).expect("text")
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn what_the_system_lacks_is_named() {
     let dir = tempfile::tempdir().expect("a folder");
     let chroot = format!("chroot:{}", dir.path().display());
     for (start, file) in [("start:null", "/dev/null"), ("start:pty", "/dev/ptmx")] {
-        let Some(text) = told(&[&chroot, start]) else { return };
+        let text = told(&[&chroot, start]);
         let (message, kind) = text.rsplit_once('\n').expect("two lines");
         assert!(message.contains(&format!("cannot open {file}: No such file")), "{message}");
         assert_eq!(kind, "Other");
@@ -161,13 +161,10 @@ fn what_the_system_lacks_is_named() {
 
 #[test]
 fn capabilities_without_root_drop_the_groups() {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: not root");
-        return;
-    }
+    root_needed();
     // The helper has to be reached by nobody's user only before it is nobody.
     for start in ["start:uid:1", "start:gid:1"] {
-        let text = told(&["capable", start]).expect("root may");
+        let text = told(&["capable", start]);
         assert_eq!(text.trim(), "Groups:", "{start}");
     }
 }
@@ -175,20 +172,17 @@ fn capabilities_without_root_drop_the_groups() {
 #[test]
 fn where_setgroups_is_denied() {
     for start in ["start:uid:0", "start:gid:0"] {
-        let Some(text) = told(&["namespace", start]) else { return };
+        let text = told(&["namespace", start]);
         assert!(text.starts_with("Groups:"), "{text}");
     }
     // Where it changes something it is refused.
-    let Some(text) = told(&["namespace", "start:gid:1"]) else { return };
+    let text = told(&["namespace", "start:gid:1"]);
     assert!(text.contains("cannot become the group"), "{text}");
 }
 
 #[test]
 fn a_terminal_is_its_users() {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: not root");
-        return;
-    }
+    root_needed();
     let script = "test -O /dev/fd/0 && : >\"$(readlink /proc/self/fd/0)\" && echo mine";
     let mut command = sh(script);
     command.pty(PtySize::default()).uid(65534).gid(65534).current_dir("/");
