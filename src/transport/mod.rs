@@ -309,12 +309,7 @@ impl Transport {
                 self.protocol.terminated();
                 self.give_up_unless(told.is_ok());
             }
-            Next::Kill => {
-                let told = self.child.kill();
-                self.close_inputs(|_| true);
-                self.protocol.killed();
-                self.give_up_unless(told.is_ok());
-            }
+            Next::Kill => self.kill_for_fault(),
             Next::Drain => {
                 self.kill_the_rest();
                 self.drain();
@@ -386,8 +381,13 @@ impl Transport {
                 self.look();
             }
             Err(error) => {
+                let failing = std::mem::replace(&mut self.lanes[slot], Lane::Gone);
                 self.protocol.failed(slot, error);
-                self.lanes[slot] = Lane::Gone;
+                // The child is killed before its pipe is closed: it is not to take half of the input for the whole.
+                if self.protocol.next() == Next::Kill {
+                    self.kill_for_fault();
+                }
+                drop(failing);
             }
         }
         true
@@ -489,6 +489,13 @@ impl Transport {
             // A child without a group was reaped, and nothing is sent; what is not permitted cannot be helped.
             let _: io::Result<()> = self.child.kill();
         }
+    }
+
+    fn kill_for_fault(&mut self) {
+        let told = self.child.kill();
+        self.close_inputs(|_| true);
+        self.protocol.killed();
+        self.give_up_unless(told.is_ok());
     }
 
     /// A child that became another user may not be signalled: it is left to run, and reaped when it ends.
