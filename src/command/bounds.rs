@@ -171,7 +171,7 @@ impl Command {
     /// At a terminal the group is in the background, tcsetpgrp(3). If a member reads from that terminal, or sets it up,
     /// or writes to it where it is set to `tostop`, the system stops the member by SIGTTIN or SIGTTOU, and nobody
     /// continues it: the call waits until its timeout. A child that is to use the parent's terminal has no group of
-    /// its own; one that only wants a terminal gets one with [`pty`](Self::pty), and one that wants none gets
+    /// its own; one that only wants a terminal gets one with `pty`, and one that wants none gets
     /// [`Stdio::null`](crate::Stdio::null) as its stdin.
     ///
     /// ```
