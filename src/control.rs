@@ -17,6 +17,8 @@ use crate::spawn::ChildRef;
 /// promise or the process has ended. That of a [`Pipeline`](crate::Pipeline) signals every member that was not reaped,
 /// and is `AlreadyEnded` where none is left.
 ///
+/// In a forked copy of the process that has started the child, every method is `AlreadyEnded`, and does nothing.
+///
 /// After [`terminate`](Self::terminate) and [`kill`](Self::kill) nobody waits for descendants that hold pipes:
 /// once the child is gone, what is in the pipes is taken, and that is the end.
 ///

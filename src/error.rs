@@ -1,8 +1,9 @@
 //! Ground: everything that can go wrong, and how it is told to a person. Plain data and text; knows
 //! nothing of how processes run.
 //!
-//! Rules: each message is one line; the quoted command and the quoted stderr are cut at a sane
-//! length; neither the environment nor what was fed to a descriptor is ever shown.
+//! Rules: each message is one line of characters that can be seen, whoever wrote its parts; the quoted command is read
+//! back by a POSIX shell; it, the quoted stderr and the whole are cut at a sane length; neither the environment nor
+//! what was fed to a descriptor is ever shown.
 
 use std::ffi::OsStr;
 use std::process::ExitStatus;
@@ -36,7 +37,7 @@ use crate::signal::Signal;
 /// }
 /// # });
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The program could not be started; nothing runs.
@@ -85,10 +86,11 @@ pub enum Error {
         details: Details,
     },
     /// Somebody else reaped the child (a stray `waitpid(-1)`, or `SIGCHLD` is ignored), so nobody
-    /// knows how it ended.
+    /// knows how it ended; or this is a forked copy of the process whose child it is.
     #[error("{0}")]
     StatusLost(Details),
-    /// A signal was to be sent to a child that had ended and was reaped, or never ran.
+    /// A signal was to be sent to a child that had ended and was reaped, or never ran, or is another process's, of
+    /// which this one is a forked copy.
     #[error("{0}")]
     AlreadyEnded(Details),
 }
@@ -107,12 +109,26 @@ pub enum Error {
 pub enum SpawnReason {
     /// No such program, neither at its path nor in any folder of `PATH`.
     ProgramNotFound,
-    /// There is a file, but it is a directory, lacks the permission, or has no known format.
+    /// There is a file, but it or its interpreter is a directory or another thing that is no plain file, lacks the
+    /// permission, or has no known format.
     NotExecutable,
     /// The working directory is missing, is no directory, or may not be entered.
     WorkingDirectory,
-    /// The program is there, but the interpreter that its first line (or its ELF header) names is not.
+    /// The program is there, but the interpreter that its first line names is not, or the loader that its ELF header
+    /// names, or what one of these needs in turn.
     InterpreterMissing,
+    /// The program's file is open for writing (`ETXTBSY`, execve(2)), and was still so after some milliseconds.
+    ///
+    /// Whoever writes a program and then runs it may see this although the file was closed before: another thread has
+    /// started a process at that moment, which had the file open until its own program ran. For as long as that
+    /// usually takes the start is tried again. A call never sleeps; a caller who knows better sleeps, and calls again.
+    Busy,
+    /// This process is a forked copy (fork(2)) of one that had started children before: it has their handles, and
+    /// not the threads that watch them.
+    ///
+    /// A host that forks does so before its first call, or executes a program after it. What happens to the handles
+    /// in the copy, [`Promise`](crate::Promise) tells.
+    Forked,
     /// Arguments and environment are longer than the system allows (`E2BIG`, execve(2)).
     ArgumentsTooLong,
     /// This process or the whole system has no file descriptor left (`EMFILE`, `ENFILE`).
@@ -282,6 +298,8 @@ impl Error {
                 SpawnReason::ProgramNotFound | SpawnReason::InterpreterMissing => io::ErrorKind::NotFound,
                 SpawnReason::NotExecutable => io::ErrorKind::PermissionDenied,
                 SpawnReason::ArgumentsTooLong => io::ErrorKind::ArgumentListTooLong,
+                // Not the program: "not found" would be taken for that.
+                SpawnReason::Other if source.kind() == io::ErrorKind::NotFound => io::ErrorKind::Other,
                 _ => source.kind(),
             },
             Error::Invalid { .. } => io::ErrorKind::InvalidInput,
@@ -302,6 +320,35 @@ impl Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         io::Error::new(error.kind(), error)
+    }
+}
+
+/// As a derived one, but on one line, whatever the source's author has made of it.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, reason, source): (_, Option<&dyn fmt::Debug>, _) = match self {
+            Error::Spawn { reason, source, .. } => ("Spawn", Some(reason), Some(source)),
+            Error::Invalid { reason, .. } => ("Invalid", Some(reason), None),
+            Error::Io { source, .. } => ("Io", None, Some(source)),
+            Error::Failed(_) => ("Failed", None, None),
+            Error::UnexpectedStderr(_) => ("UnexpectedStderr", None, None),
+            Error::TimedOut(_) => ("TimedOut", None, None),
+            Error::OutputLimit(_) => ("OutputLimit", None, None),
+            Error::NotUtf8(_) => ("NotUtf8", None, None),
+            Error::StatusLost(_) => ("StatusLost", None, None),
+            Error::AlreadyEnded(_) => ("AlreadyEnded", None, None),
+        };
+        if reason.is_none() && source.is_none() {
+            return f.debug_tuple(name).field(self.details()).finish();
+        }
+        let mut debug = f.debug_struct(name);
+        if let Some(reason) = reason {
+            debug.field("reason", reason);
+        }
+        if let Some(source) = source {
+            debug.field("source", &format_args!("{}", one_line(&format!("{source:?}"))));
+        }
+        debug.field("details", self.details()).finish()
     }
 }
 
@@ -334,6 +381,15 @@ impl Refusal {
         Refusal { reason: Reason::Spawn(reason, source), text: text.into() }
     }
 
+    /// A file of the system's that we needed could not be opened: it is not the program that was missing.
+    pub(crate) fn of_file(file: &str, error: io::Error) -> Self {
+        let mut refusal = Refusal::os(error);
+        if let Reason::Spawn(SpawnReason::Other, _) = refusal.reason {
+            refusal.text = format!("cannot open {file}: {}", refusal.text);
+        }
+        refusal
+    }
+
     /// A failure whose meaning lies in its number alone.
     pub(crate) fn os(error: io::Error) -> Self {
         #[cfg(unix)]
@@ -356,7 +412,7 @@ impl Refusal {
     }
 
     pub(crate) fn into_error(self, command: String) -> Error {
-        let details = Details(Box::new(Inner { command, member: None, text: self.text, output: None }));
+        let details = Details::new(command, self.text, None);
         match self.reason {
             Reason::Spawn(reason, source) => Error::Spawn { reason, source, details },
             Reason::Invalid(reason) => Error::Invalid { reason, details },
@@ -380,9 +436,14 @@ impl Details {
         self.0.output.as_ref()
     }
 
+    /// The text may quote anybody: a path of the caller's, the caller's reader, the child.
+    fn new(command: String, text: String, output: Option<Output>) -> Self {
+        Details(Box::new(Inner { command, member: None, text: shorten(one_line(&text)), output }))
+    }
+
     /// Of a child of which nothing was collected here.
     pub(crate) fn about(command: &str, text: String) -> Self {
-        Details(Box::new(Inner { command: command.to_owned(), member: None, text, output: None }))
+        Details::new(command.to_owned(), text, None)
     }
 
     /// Of a child that ran: how it ended, then the end of what it wrote to stderr.
@@ -408,7 +469,7 @@ impl Details {
     /// Of a child that ran, with a text of its own.
     pub(crate) fn of(output: Output, text: String) -> Self {
         let command = output.command.clone();
-        Details(Box::new(Inner { command, member: None, text, output: Some(output) }))
+        Details::new(command, text, Some(output))
     }
 }
 
@@ -483,11 +544,11 @@ pub(crate) fn push_tail(text: &mut String, said: &[u8]) {
     }
 }
 
-/// Control characters would break the line or play with the reader's terminal.
-fn one_line(text: &str) -> String {
+/// Escapes what would break the line, play with the reader's terminal, or hide.
+pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if is_unseen(c) {
             line.extend(c.escape_default());
         } else {
             line.push(c);
@@ -496,20 +557,48 @@ fn one_line(text: &str) -> String {
     line
 }
 
+/// Whether a character does something to the text around it, or looks like nothing at all: Unicode's control and
+/// format characters (among them those that turn the direction of writing), its line and paragraph separators, and
+/// fillers without a shape. Selectors of a variant (U+FE0F) are let through: emoji end in one.
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}'
+            | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Leaves out the middle of what is very long: a path or the words of a reader. What is said of it stands around it.
+fn shorten(text: String) -> String {
+    const HALF: usize = 250;
+    if text.chars().nth(2 * HALF).is_none() {
+        return text;
+    }
+    let place = |found: Option<(usize, char)>| found.map_or(0, |(start, _)| start);
+    let first = &text[..place(text.char_indices().nth(HALF))];
+    let last = &text[place(text.char_indices().rev().nth(HALF - 1))..];
+    format!("{first}…{last}")
+}
+
 /// The most characters of a command.
 const MOST_SHOWN: usize = 160;
 
-/// A command as a person would type it, cut at a sane length.
+/// A command as a person would type it, cut at a sane length. A shell that is given it reads the same words.
 pub(crate) fn quote<'a>(program: &'a OsStr, args: impl IntoIterator<Item = &'a OsStr>) -> String {
     let mut line = String::new();
-    for word in std::iter::once(program).chain(args) {
-        if !line.is_empty() {
+    let (mut args, mut next) = (args.into_iter(), Some(program));
+    while let Some(word) = next {
+        let is_first = line.is_empty();
+        if !is_first {
             line.push(' ');
         }
-        push_quoted(&mut line, word, MOST_SHOWN);
+        push_quoted(&mut line, word.as_encoded_bytes(), is_first);
         if cut(&mut line) {
             break;
         }
+        next = args.next();
     }
     line
 }
@@ -529,27 +618,87 @@ fn cut(line: &mut String) -> bool {
     true
 }
 
-/// One word in the way a POSIX shell would read it back; `most` bounds the work, not the quoting.
-fn push_quoted(line: &mut String, word: &OsStr, most: usize) {
-    let bytes = word.as_encoded_bytes();
-    // Four bytes make a character at the most, so this loses nothing that would be shown.
-    let word = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * (most + 1))]);
-    let plain = |c: char| c.is_alphanumeric() || "_-./=:,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        line.push_str(&word);
-    } else if word.chars().any(char::is_control) {
-        line.push_str("$'");
-        for c in word.chars() {
-            if c == '\'' || c == '\\' || c.is_control() {
-                line.extend(c.escape_default());
-            } else {
-                line.push(c);
-            }
+/// One word in the way in which a POSIX shell reads it back.
+fn push_quoted(line: &mut String, word: &[u8], is_first: bool) {
+    // Of a longer word more than this is not shown: four bytes make a character at the most.
+    let (word, is_whole) = match word.get(..4 * (MOST_SHOWN + 1)) {
+        Some(part) if part.len() < word.len() => (part, false),
+        _ => (word, true),
+    };
+    let text = match std::str::from_utf8(word) {
+        Ok(text) => Some(text),
+        // The cut may be within a character.
+        Err(error) if !is_whole && error.error_len().is_none() => {
+            std::str::from_utf8(&word[..error.valid_up_to()]).ok()
         }
-        line.push('\'');
-    } else {
-        line.push('\'');
-        line.push_str(&word.replace('\'', r"'\''"));
-        line.push('\'');
+        Err(_) => None,
+    };
+    match text {
+        Some(text) if is_plain(text, is_first) => line.push_str(text),
+        Some(text) if !text.chars().any(is_unseen) => {
+            line.push('\'');
+            line.push_str(&text.replace('\'', r"'\''"));
+            line.push('\'');
+        }
+        _ => push_printed(line, word),
+    }
+}
+
+/// Whether a shell takes the word as it is.
+fn is_plain(word: &str, is_first: bool) -> bool {
+    /// What begins or ends a construct where a command could stand, in POSIX and bash.
+    const RESERVED: &[&str] = &[
+        "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in",
+        "select", "then", "time", "until", "while",
+    ];
+    let plain = |c: char| c.is_alphanumeric() && !is_unseen(c) || "_-./=:,@%+".contains(c);
+    // `a=b` in front of a command sets a variable; zsh expands `=a`.
+    let assigns = |word: &str| word.contains('=') && is_first || word.starts_with('=');
+    let reserved = |word: &str| is_first && RESERVED.contains(&word);
+    !word.is_empty() && word.chars().all(plain) && !assigns(word) && !reserved(word)
+}
+
+/// Any bytes, as what printf(1) prints: `$'…'` is not known to every `sh`.
+fn push_printed(line: &mut String, word: &[u8]) {
+    // `$(…)` takes line ends off the end.
+    let printed = word.iter().rposition(|byte| *byte != b'\n').map_or(0, |last| last + 1);
+    let line_ends = word.len() - printed;
+    line.push('"');
+    if printed > 0 {
+        line.push_str("$(printf '");
+        let start = line.len();
+        for chunk in word[..printed].utf8_chunks() {
+            for c in chunk.valid().chars() {
+                match c {
+                    '\n' => line.push_str(r"\n"),
+                    '\t' => line.push_str(r"\t"),
+                    '\r' => line.push_str(r"\r"),
+                    '\\' => line.push_str(r"\\"),
+                    '%' => line.push_str("%%"),
+                    // Of a quotation; of an option; of bash's history, which double quotes do not keep out.
+                    '\'' | '!' => push_octal(line, c),
+                    '-' if line.len() == start => push_octal(line, c),
+                    c if is_unseen(c) => push_octal(line, c),
+                    c => line.push(c),
+                }
+            }
+            push_octal_bytes(line, chunk.invalid());
+        }
+        line.push_str("')");
+    }
+    for _ in 0..line_ends {
+        // A shell begins with space, tab and line end in IFS, whatever it has inherited.
+        line.push_str("${IFS#??}");
+    }
+    line.push('"');
+}
+
+fn push_octal(line: &mut String, c: char) {
+    push_octal_bytes(line, c.encode_utf8(&mut [0; 4]).as_bytes());
+}
+
+fn push_octal_bytes(line: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        line.push_str(&format!("\\{byte:03o}"));
     }
 }

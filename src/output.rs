@@ -1,4 +1,6 @@
 //! Ground: what a child left behind. Plain data; knows nothing of how it was collected.
+//!
+//! Rule: what is handed out keeps no more memory than twice its bytes, or 512: see [`most_room`].
 
 use std::fmt;
 use std::process::ExitStatus;
@@ -102,6 +104,9 @@ impl Output {
 
     /// The time from the start of the process until it had ended: reaped, and every pipe closed.
     ///
+    /// The end is seen by whoever awaits the process. While nobody does, it is not, and the time goes on until somebody
+    /// looks.
+    ///
     /// ```
     /// # futures::executor::block_on(async {
     /// let output = reaped::output("true", [""; 0]).await?;
@@ -189,6 +194,9 @@ impl Output {
                 if text.ends_with('\n') {
                     text.truncate(text.len() - if text.ends_with("\r\n") { 2 } else { 1 });
                 }
+                if text.capacity() > most_room(text.len()) {
+                    text.shrink_to_fit();
+                }
                 Ok(text)
             }
             Err(error) => {
@@ -199,6 +207,12 @@ impl Output {
             }
         }
     }
+}
+
+/// How much memory something of this length may keep when it is handed out. Buffers are as large as a pipe, and what
+/// is in them is often a word; who keeps many words is not to keep their buffers.
+pub(crate) fn most_room(length: usize) -> usize {
+    length.saturating_mul(2).max(512)
 }
 
 /// The processor time and memory that a child used; see [`Output::usage`].

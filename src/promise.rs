@@ -38,6 +38,13 @@ pub(crate) use members::Members;
 ///
 /// That of a [`Pipeline`](crate::Pipeline) owns all of its members, and all of this is about each of them.
 ///
+/// # Fork
+/// The child belongs to the process that has started it. In a forked copy of that process, fork(2), a copied handle
+/// does nothing to the child: dropping, killing and detaching have no effect, no byte is read or written,
+/// [`Control`](crate::Control) says [`Error::AlreadyEnded`], and awaiting gives [`Error::StatusLost`]. A copy holds
+/// its own descriptor of each pipe until it drops the handle, executes another program or exits; a child that reads
+/// to the end of file waits for that too.
+///
 /// ```
 /// # futures::executor::block_on(async {
 /// let promise = reaped::read("echo", ["hi"]); // runs already

@@ -68,6 +68,12 @@ const LINES: &[&str] = &[
     "BADARMOR",
     "SESSION_KEY 9:00FF",
     "KEY_CONSIDERED A66678F9E8429D8AD58D339CFA418B7EA2047C27 0",
+    "VALIDSIG 19347BC9872464025F99DF3EC2E0000ED9884892E1F7B3EA4C94009159569B54 2026-11-21 1 0 5 0 1 10 00",
+    "GOODSIG 19347BC987246402 T",
+    "GOODSIG 4C94009159569B54 T",
+    "ENC_TO 0000000000000000 1 0",
+    "DECRYPTION_INFO 0 9 0",
+    "DECRYPTION_KEY A66678F9E8429D8AD58D339CFA418B7EA2047C27 A66678F9E8429D8AD58D339CFA418B7EA2047C27 u",
 ];
 
 /// Reports that an input starts from, by numbers in [`LINES`].
@@ -85,11 +91,14 @@ const TWICE: [usize; 12] = [0, 1, 0, 1, 4, 7, 11, 12, 13, 11, 12, 13];
 ///   without DECRYPTION_OKAY and an integrity check in every layer, never with plaintext beside it, never with
 ///   BADSIG, BADMDC or DECRYPTION_FAILED, and where a signature is required never without GOODSIG and its VALIDSIG.
 /// - The signatures are those from inside of the encryption, each confirmed only by a VALIDSIG of its own.
-/// - A refusal is one line that a terminal can bear.
+/// - Where the exit code is not 0, each encryption has an MDC, and something beside the plaintext is to blame.
+/// - A refusal is one line that a terminal can bear, and names no key of zeros.
 pub fn gpg(data: &[u8]) {
     let mut choices = Choices::new(data);
     let exit = [Some(0), Some(0), Some(2), Some(1), None, Some(3)][choices.below(6)];
-    let (passphrase_given, require_signature) = (choices.yes(), choices.yes());
+    let known = choices.byte();
+    let (passphrase_given, is_aead, begins_encrypted) = (known & 1 != 0, known & 2 == 0, known & 4 != 0);
+    let require_signature = choices.yes();
     let bytes = write(&mut choices);
     let report = Report::read(&bytes);
 
@@ -104,9 +113,17 @@ pub fn gpg(data: &[u8]) {
         }
     }
 
-    let facts = Facts { status: &status, exit, plaintext: PLAINTEXT, passphrase_given, require_signature };
+    let facts = Facts {
+        status: &status,
+        exit,
+        plaintext: PLAINTEXT,
+        is_aead,
+        begins_encrypted,
+        passphrase_given,
+        require_signature,
+    };
     let expected = report.signatures();
-    let accepted = report.is_proof(exit) && (!require_signature || expected.iter().any(proves));
+    let accepted = report.is_proof(exit, is_aead) && (!require_signature || expected.iter().any(proves));
     match verdict::judge(&facts) {
         Ok(signatures) => {
             assert!(accepted, "taken for proof");
@@ -115,6 +132,9 @@ pub fn gpg(data: &[u8]) {
         Err(refusal) => {
             assert!(!accepted, "a sound report was refused: {refusal:?}");
             assert!(!refusal.text.is_empty() && !refusal.text.contains(char::is_control), "{refusal:?}");
+            let words = || refusal.text.split([' ', ',', ';', ':']);
+            let zeros = |(key, word): (&str, &str)| key == "key" && word.trim_start_matches('0').is_empty();
+            assert!(!words().zip(words().skip(1)).any(zeros), "{refusal:?}");
         }
     }
 }
@@ -218,7 +238,7 @@ impl Report {
     }
 
     /// Whether it says of one encrypted message, and of nothing else, that it is sound, and of so many bytes.
-    fn is_proof(&self, exit: Option<i32>) -> bool {
+    fn is_proof(&self, exit: Option<i32>, is_aead: bool) -> bool {
         let bad = ["BADSIG", "TRUST_NEVER", "BADMDC", "DECRYPTION_FAILED"];
         let messages =
             self.lines.iter().filter(|line| line.is("BEGIN_DECRYPTION") && line.depth == 0).count();
@@ -228,7 +248,7 @@ impl Report {
         };
         self.whole
             && self.balanced
-            && self.excuses(exit)
+            && self.excuses(exit, is_aead)
             && bad.iter().all(|keyword| self.count(keyword) == 0)
             && messages == 1
             && !self.lines.iter().any(beside)
@@ -236,14 +256,46 @@ impl Report {
             && self.is_one_text()
     }
 
-    /// The exit code may be 1 or 2 for a signature that cannot be checked, and for nothing else.
-    fn excuses(&self, exit: Option<i32>) -> bool {
-        let complaint = |line: &Line| match &line.keyword[..] {
-            "FAILURE" => line.args().next() != Some("gpg-exit"),
-            keyword => ["ERROR", "UNEXPECTED", "NODATA", "BADARMOR"].contains(&keyword),
-        };
-        exit == Some(0)
-            || (matches!(exit, Some(1 | 2)) && self.count("ERRSIG") > 0 && !self.lines.iter().any(complaint))
+    /// If there is an MDC around each, the exit code may be 1 or 2 for what is not the plaintext: a signature that cannot be
+    /// checked, a hidden recipient, or a session key that was not got in one way, before it was in another. Otherwise it is
+    /// 0, and the one encryption is as long as it can be.
+    fn excuses(&self, exit: Option<i32>, is_aead: bool) -> bool {
+        let begins: Vec<usize> =
+            (0..self.lines.len()).filter(|n| self.lines[*n].is("BEGIN_DECRYPTION")).collect();
+        let mdc = begins.iter().all(|begin| self.has_mdc(*begin));
+        let ways = ["pkdecrypt_failed", "get_passphrase", "symkey_decrypt.maybe_error"];
+        let (mut reasons, mut complaints) = (0, 0);
+        for (place, line) in self.lines.iter().enumerate() {
+            let first = line.args().next().unwrap_or_default();
+            let hidden = first.starts_with('0') && first.trim_start_matches('0').is_empty();
+            match &line.keyword[..] {
+                "ERRSIG" => reasons += 1,
+                "ENC_TO" if hidden => reasons += 1,
+                "ERROR" if ways.contains(&first) && begins.last().is_some_and(|begin| place < *begin) => {
+                    reasons += 1
+                }
+                "FAILURE" if first == "gpg-exit" => {}
+                "ERROR" | "FAILURE" | "UNEXPECTED" | "NODATA" | "BADARMOR" => complaints += 1,
+                _ => {}
+            }
+        }
+        match exit {
+            Some(0) => mdc || (is_aead && begins.len() == 1),
+            Some(1 | 2) => mdc && reasons > 0 && complaints == 0,
+            _ => false,
+        }
+    }
+
+    /// Whether the encryption that begins there was told to have an MDC that is good, and nothing else.
+    fn has_mdc(&self, begin: usize) -> bool {
+        let depth = self.lines[begin].depth;
+        let mut own = self.lines[begin + 1..]
+            .iter()
+            .take_while(|line| line.depth > depth)
+            .filter(|l| l.depth == depth + 1);
+        let named = |line: &Line, word: usize| line.args().nth(word).is_some_and(|method| method != "0");
+        let info = own.clone().find(|line| line.is("DECRYPTION_INFO"));
+        info.is_some_and(|info| named(info, 0) && !named(info, 2)) && own.any(|line| line.is("GOODMDC"))
     }
 
     /// Whether the encryption that begins there was decrypted, and its integrity proved, with nothing said twice.
@@ -312,15 +364,23 @@ impl Report {
 fn proves(signature: &Signature) -> bool {
     let key = &signature.key_id;
     let named = key.len() >= 16 && key.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let fits = signature.fingerprint.as_ref().is_some_and(|fingerprint| fingerprint.ends_with(key));
+    let fits = signature.fingerprint.as_ref().is_some_and(|fingerprint| is_of(fingerprint, key));
     signature.validity == Validity::Good && named && fits
+}
+
+/// Whether a fingerprint is that of a key: a long one begins with its ID, and any other ends with it.
+fn is_of(fingerprint: &str, key: &str) -> bool {
+    match fingerprint.find(key) {
+        Some(0) if fingerprint.len() == 64 => true,
+        _ => fingerprint.len() != 64 && fingerprint.ends_with(key),
+    }
 }
 
 /// The fingerprints of a VALIDSIG for this key, over data.
 fn confirms(line: &Line, key: &str) -> Option<(String, String)> {
     let args: Vec<&str> = line.args().collect();
     let over_data = line.is("VALIDSIG") && (args.get(8) == Some(&"00") || args.get(8) == Some(&"01"));
-    let first = args.first().filter(|fingerprint| over_data && fingerprint.ends_with(key))?;
+    let first = args.first().filter(|fingerprint| over_data && is_of(fingerprint, key))?;
     Some(((*first).to_owned(), (*args.get(9).unwrap_or(first)).to_owned()))
 }
 

@@ -49,9 +49,9 @@ impl Command {
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use std::time::Duration;
     /// let mut slow = reaped::Command::new("sh");
-    /// slow.args(["-c", "echo half; exec sleep 100"]).timeout(Duration::from_millis(200));
+    /// slow.args(["-c", "echo half; exec sleep 100"]).timeout(Duration::from_secs(1));
     /// let error = slow.read().await.unwrap_err();
-    /// assert!(error.to_string().ends_with("timed out after 200ms and was killed by SIGTERM (signal 15)"));
+    /// assert!(error.to_string().ends_with("timed out after 1s and was killed by SIGTERM (signal 15)"));
     /// assert_eq!(error.output().unwrap().stdout, b"half\n");
     /// # });
     /// ```
@@ -74,7 +74,7 @@ impl Command {
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use std::time::Duration;
     /// let mut stuck = reaped::Command::new("sh");
-    /// stuck.args(["-c", "echo a; sleep 0.1; echo b; exec sleep 100"]).idle_timeout(Duration::from_millis(300));
+    /// stuck.args(["-c", "echo a; sleep 0.1; echo b; exec sleep 100"]).idle_timeout(Duration::from_secs(1));
     /// let error = stuck.read().await.unwrap_err();
     /// assert_eq!(error.output().unwrap().stdout, b"a\nb\n");
     /// # });
@@ -97,7 +97,7 @@ impl Command {
     /// use std::time::Duration;
     /// let mut deaf = reaped::Command::new("sh");
     /// deaf.args(["-c", "trap '' TERM; while :; do sleep 0.01; done"]);
-    /// let error = deaf.timeout(Duration::from_millis(50)).grace(Duration::from_millis(50)).run().await.unwrap_err();
+    /// let error = deaf.timeout(Duration::from_secs(1)).grace(Duration::from_millis(50)).run().await.unwrap_err();
     /// assert!(error.to_string().ends_with("was killed by SIGKILL (signal 9)"));
     /// # });
     /// ```
@@ -167,6 +167,12 @@ impl Command {
     /// is gone is killed. A descendant that has left the group, for a session of its
     /// own (setsid(2)), lives on. Once the promise or the process has ended by itself, nothing is sent any more.
     /// Ctrl-C at the parent's terminal does not reach the group: a program that is used at one passes it on.
+    ///
+    /// At a terminal the group is in the background, tcsetpgrp(3). If a member reads from that terminal, or sets it up,
+    /// or writes to it where it is set to `tostop`, the system stops the member by SIGTTIN or SIGTTOU, and nobody
+    /// continues it: the call waits until its timeout. A child that is to use the parent's terminal has no group of
+    /// its own; one that only wants a terminal gets one with [`pty`](Self::pty), and one that wants none gets
+    /// [`Stdio::null`](crate::Stdio::null) as its stdin.
     ///
     /// ```
     /// # futures::executor::block_on(async {

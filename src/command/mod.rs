@@ -32,11 +32,20 @@ pub use pipeline::Pipeline;
 /// ```
 /// # futures::executor::block_on(async {
 /// use reaped::Command;
-/// let mut git = Command::new("git");
-/// git.arg("--version").env("LC_ALL", "C");
-/// assert!(git.read().await?.starts_with("git version"));
+/// let mut date = Command::new("date");
+/// date.arg("+%A").env("LC_ALL", "C");
+/// assert!(date.read().await?.ends_with("day"));
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
+///
+/// The call returns once the program runs, and until then the calling thread waits. If the child is stopped before
+/// its first instruction, as by Ctrl-Z at a terminal that both share, the thread waits until the child is continued;
+/// a child with a [`new_group`](Self::new_group) is not reached by that Ctrl-Z.
+///
+/// # Fork
+/// A host that forks (fork(2)) without executing another program does so before its first call. In a copy that was
+/// forked later no command starts: [`SpawnReason::Forked`](crate::SpawnReason::Forked). See
+/// [`Promise`](crate::Promise) for what a copied handle does.
 ///
 /// # Cancellation
 /// Dropping a command touches none of the children it has started. It closes the descriptors and wipes
@@ -52,8 +61,9 @@ pub struct Command {
     arg0: Option<OsString>,
     args: Vec<OsString>,
     env_clear: bool,
-    /// `None` removes what would be inherited.
-    env: BTreeMap<OsString, Option<OsString>>,
+    env: BTreeMap<OsString, Variable>,
+    /// How often a variable was set or removed.
+    env_calls: usize,
     cwd: Option<PathBuf>,
     stdio: BTreeMap<i32, Setting>,
     /// A descriptor that was set both by its name and by its number.
@@ -70,6 +80,17 @@ pub struct Command {
     kill_on_drop: bool,
 }
 
+/// What is done with one environment variable.
+#[derive(Clone)]
+struct Variable {
+    /// `None` removes what would be inherited.
+    value: Option<OsString>,
+    /// The place of this setting among all. Windows takes `Path` and `PATH` for one variable, and there the last
+    /// setting of either counts.
+    #[cfg_attr(unix, allow(dead_code, reason = "there the names differ, or they are the same"))]
+    place: usize,
+}
+
 #[derive(Clone)]
 struct Setting {
     stdio: Stdio,
@@ -84,9 +105,14 @@ impl Command {
     /// it is relative. Any other is looked up in the child's `PATH` where this command sets one, else in
     /// the parent's.
     ///
+    /// If the parent's environment has a name twice, the child gets the one that getenv(3) finds in the parent, the
+    /// first, and gets it once.
+    ///
     /// # Platform
-    /// On Windows a program that no `PATH` of this command has is then looked for in the folder of the parent's
-    /// program and in the system's folders, before the parent's `PATH`; `.exe` is added where it is missing.
+    /// On Windows a name is looked up where std looks: in the child's `PATH` if this command sets one, then in the
+    /// folder of the parent's program, in the system's folders, and only then in the parent's `PATH`. `.exe` is added
+    /// where it is missing. So a program of the system is not hidden by one of its name in the parent's `PATH`; a `PATH`
+    /// that this command sets does hide it, whatever else it sets.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -100,6 +126,7 @@ impl Command {
             args: Vec::new(),
             env_clear: false,
             env: BTreeMap::new(),
+            env_calls: 0,
             cwd: None,
             stdio: BTreeMap::new(),
             set_twice: None,
@@ -144,7 +171,11 @@ impl Command {
         self
     }
 
-    /// Sets one environment variable of the child.
+    /// Sets one environment variable of the child. The last setting of a name counts.
+    ///
+    /// # Platform
+    /// On Windows names that differ in case alone, such as `Path` and `PATH`, are one variable. The first name that
+    /// was given for it is kept, as std does it.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -153,8 +184,7 @@ impl Command {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn env(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
-        self.env.insert(name.as_ref().to_owned(), Some(value.as_ref().to_owned()));
-        self
+        self.set_variable(name.as_ref(), Some(value.as_ref().to_owned()))
     }
 
     /// Sets several environment variables of the child.
@@ -184,8 +214,7 @@ impl Command {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn env_remove(&mut self, name: impl AsRef<OsStr>) -> &mut Self {
-        self.env.insert(name.as_ref().to_owned(), None);
-        self
+        self.set_variable(name.as_ref(), None)
     }
 
     /// Removes every environment variable, set here before or inherited.
@@ -200,6 +229,12 @@ impl Command {
     pub fn env_clear(&mut self) -> &mut Self {
         self.env_clear = true;
         self.env.clear();
+        self
+    }
+
+    fn set_variable(&mut self, name: &OsStr, value: Option<OsString>) -> &mut Self {
+        self.env_calls += 1;
+        self.env.insert(name.to_owned(), Variable { value, place: self.env_calls });
         self
     }
 
@@ -403,7 +438,7 @@ impl Command {
     /// assert_eq!(envs, [(OsStr::new("TERM"), Some(OsStr::new("dumb"))), (OsStr::new("TZ"), None)]);
     /// ```
     pub fn get_envs(&self) -> impl ExactSizeIterator<Item = (&OsStr, Option<&OsStr>)> {
-        self.env.iter().map(|(name, value)| (name.as_os_str(), value.as_deref()))
+        self.changes().into_iter()
     }
 
     /// The working directory that was set here.
@@ -439,11 +474,15 @@ impl Command {
     ///
     /// Set [`gid`](Self::gid) too, or the child keeps the parent's group. The working directory is
     /// entered first, with the parent's rights; then the supplementary groups are set, or dropped where
-    /// the parent is root and [`groups`](Self::groups) names none; then the group; the user last.
+    /// [`groups`](Self::groups) names none; then the group; the user last. With [`pty`](Self::pty) the terminal is
+    /// the user's.
     ///
     /// # Errors
     /// Where any step fails nothing runs, and the error is
-    /// [`SpawnReason::Other`](crate::SpawnReason::Other) with the system's words.
+    /// [`SpawnReason::Other`](crate::SpawnReason::Other) with the system's words. If dropping the groups is not
+    /// permitted, that is an error too, unless user and group are the parent's already: then nothing changes, and
+    /// the child has the parent's groups. So `uid(0)` works for the root of a user namespace in which setgroups(2)
+    /// is denied.
     ///
     /// # Platform
     /// Unix. Such a child is started by a fork, whose cost grows with the parent's memory.
@@ -506,7 +545,8 @@ impl Command {
     ///
     /// # Errors
     /// Where one of stdin, stdout and stderr was set too, running the command is
-    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict).
+    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict). Where the system has no terminals (no `/dev/ptmx`),
+    /// or does not let us give one to the [`uid`](Self::uid), it is [`SpawnReason::Other`](crate::SpawnReason::Other).
     ///
     /// # Platform
     /// Unix.
@@ -533,6 +573,33 @@ impl Command {
 }
 
 impl Command {
+    /// What is set and removed (`None`), by name, each variable once.
+    #[cfg(unix)]
+    fn changes(&self) -> Vec<(&OsStr, Option<&OsStr>)> {
+        self.env.iter().map(|(name, set)| (name.as_os_str(), set.value.as_deref())).collect()
+    }
+
+    /// What is set and removed (`None`), by name, each variable once: as std has it, under the first of its names and
+    /// with the last of its values.
+    ///
+    /// std's own `Command` says which names are one. It folds them by the system's table (CompareStringOrdinal), and
+    /// shows no such function.
+    #[cfg(windows)]
+    fn changes(&self) -> Vec<(&OsStr, Option<&OsStr>)> {
+        let mut calls: Vec<_> = self.env.iter().collect();
+        calls.sort_unstable_by_key(|(_, set)| set.place);
+        let mut folded = std::process::Command::new("");
+        for (place, (name, _)) in calls.iter().enumerate() {
+            folded.env(name, place.to_string());
+        }
+        let found = folded.get_envs().filter_map(|(name, place)| {
+            let (name, _) = self.env.get_key_value(name)?;
+            let (_, set) = calls.get(place?.to_str()?.parse::<usize>().ok()?)?;
+            Some((name.as_os_str(), set.value.as_deref()))
+        });
+        found.collect()
+    }
+
     /// The command as a person may see it.
     fn text(&self) -> String {
         let args = if self.hide_args { &[] } else { &self.args[..] };
@@ -576,7 +643,7 @@ impl fmt::Debug for Command {
             debug.field("env_clear", &true);
         }
         if !self.env.is_empty() {
-            debug.field("env", &self.env.keys());
+            debug.field("env", &self.changes().iter().map(|(name, _)| *name).collect::<Vec<_>>());
         }
         if let Some(cwd) = &self.cwd {
             debug.field("current_dir", cwd);

@@ -172,7 +172,7 @@ impl Pipeline {
     /// use std::time::Duration;
     /// use reaped::Command;
     /// let mut slow = Command::new("sh").args(["-c", "echo half; exec sleep 100"]).pipe(Command::new("cat"));
-    /// let error = slow.timeout(Duration::from_millis(200)).read().await.unwrap_err();
+    /// let error = slow.timeout(Duration::from_secs(1)).read().await.unwrap_err();
     /// assert!(matches!(error, reaped::Error::TimedOut(_)));
     /// assert_eq!(error.output().unwrap().stdout, b"half\n");
     /// # });
@@ -195,7 +195,7 @@ impl Pipeline {
     /// use std::time::Duration;
     /// use reaped::Command;
     /// let mut stuck = Command::new("sh").args(["-c", "echo a; exec sleep 100"]).pipe(Command::new("cat"));
-    /// let error = stuck.idle_timeout(Duration::from_millis(300)).read().await.unwrap_err();
+    /// let error = stuck.idle_timeout(Duration::from_secs(1)).read().await.unwrap_err();
     /// assert_eq!(error.output().unwrap().stdout, b"a\n");
     /// # });
     /// ```
@@ -211,7 +211,7 @@ impl Pipeline {
     /// use std::time::Duration;
     /// use reaped::Command;
     /// let mut deaf = Command::new("true").pipe(Command::new("sh").args(["-c", "trap '' TERM; while :; do sleep 0.01; done"]));
-    /// let error = deaf.timeout(Duration::from_millis(50)).grace(Duration::ZERO).run().await.unwrap_err();
+    /// let error = deaf.timeout(Duration::from_secs(1)).grace(Duration::ZERO).run().await.unwrap_err();
     /// assert!(error.to_string().ends_with("was killed by SIGKILL (signal 9)"));
     /// # });
     /// ```

@@ -2,6 +2,9 @@
 //!
 //! Rule: what the user set wins over a verb's default.
 
+#[cfg(unix)]
+use std::collections::HashSet;
+#[cfg(unix)]
 use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -105,12 +108,19 @@ impl Command {
             let text = "fail_on_stderr needs a stderr that is captured";
             return Err(Refusal::invalid(InvalidReason::Conflict, text));
         }
+        self.check_variables()?;
         let launch = Launch {
             program: &self.program,
             arg0: self.arg0.as_deref(),
             args: &self.args,
-            env: self.environment()?,
+            #[cfg(unix)]
+            env: self.environment(),
+            #[cfg(unix)]
             path: self.path(),
+            #[cfg(windows)]
+            env_clear: self.env_clear,
+            #[cfg(windows)]
+            env: self.changes(),
             cwd: self.cwd.as_deref(),
             ends: wiring.ends,
             inherit_fds: self.inherit_fds,
@@ -158,8 +168,7 @@ impl Command {
         Ok(false)
     }
 
-    /// The child's whole environment.
-    fn environment(&self) -> Result<Vec<(OsString, OsString)>, Refusal> {
+    fn check_variables(&self) -> Result<(), Refusal> {
         if let Some(name) = self.env.keys().find(|name| {
             // Windows has variables such as `=C:`.
             let start = usize::from(cfg!(windows));
@@ -173,23 +182,25 @@ impl Command {
             let text = format!("{shown:?} cannot name an environment variable");
             return Err(Refusal::invalid(InvalidReason::EnvironmentName, text));
         }
+        Ok(())
+    }
+
+    /// The child's whole environment.
+    #[cfg(unix)]
+    fn environment(&self) -> Vec<(OsString, OsString)> {
         let inherited = (!self.env_clear).then(std::env::vars_os).into_iter().flatten();
-        let kept = inherited.filter(|(name, _)| !self.env.keys().any(|set| same_variable(set, name)));
-        let set = self.env.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
-        Ok(kept.chain(set).collect())
+        // A name may be inherited twice. The first is what getenv(3) finds here, and so what the child gets.
+        let mut taken: HashSet<OsString> = self.env.keys().cloned().collect();
+        let kept = inherited.filter(|(name, _)| taken.insert(name.clone()));
+        let set = self.env.iter().filter_map(|(name, set)| Some((name.clone(), set.value.clone()?)));
+        kept.chain(set).collect()
     }
 
+    #[cfg(unix)]
     fn path(&self) -> Option<OsString> {
-        match self.env.get(OsStr::new("PATH")) {
-            Some(Some(path)) => Some(path.clone()),
-            _ => std::env::var_os("PATH"),
-        }
+        let set = self.env.get(OsStr::new("PATH")).and_then(|set| set.value.clone());
+        set.or_else(|| std::env::var_os("PATH"))
     }
-}
-
-/// Windows does not tell `Path` from `PATH`.
-fn same_variable(one: &OsStr, other: &OsStr) -> bool {
-    if cfg!(windows) { one.eq_ignore_ascii_case(other) } else { one == other }
 }
 
 /// The settings of one run, in the engine's words.

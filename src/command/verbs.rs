@@ -14,6 +14,9 @@ use crate::promise::Promise;
 impl Command {
     /// Runs to the end and expects success; stdin, stdout and stderr are the parent's.
     ///
+    /// What the program says on stderr is shown there, and an error cannot quote it.
+    /// [`Stdio::output`](crate::Stdio::output) as its stderr has it captured and quoted instead.
+    ///
     /// # Cancellation
     /// As of every verb: dropping the promise kills and reaps the child, see [`Promise`].
     ///
@@ -68,7 +71,7 @@ impl Command {
         self.promise([Unset::Null, Unset::Capture, Unset::Capture], |output| Ok(output.check()?.stdout))
     }
 
-    /// The exit code, whatever it is; stdin, stdout and stderr are the null device.
+    /// The exit code, whatever it is; stdin, stdout and stderr are the null device, so that no error quotes them.
     ///
     /// # Cancellation
     /// Dropping the promise kills and reaps the child, see [`Promise`].

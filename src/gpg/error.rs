@@ -5,12 +5,12 @@
 use std::{fmt, io};
 
 use super::status::StatusLine;
-use crate::error::Error as ProcessError;
+use crate::error::{Error as ProcessError, one_line};
 
 /// Why a message was not decrypted.
 ///
 /// None of them carries any plaintext: what gpg had written until then was wiped. Each carries gpg's
-/// status lines: see [`status`](Self::status).
+/// status lines, see [`status`](Self::status), and the end of what it wrote to stderr, see [`stderr`](Self::stderr).
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -27,7 +27,8 @@ use crate::error::Error as ProcessError;
 pub enum Error {
     /// The passphrase does not open the message, or the secret key that the message needs.
     ///
-    /// In a message that is encrypted with a passphrase alone, a change in its first bytes looks just the same.
+    /// In a message that is encrypted with a passphrase alone, a change in its first bytes looks just the same; and if it
+    /// has no MDC (OCB, for example), a change anywhere in a message of less than some kilobytes.
     #[error("cannot decrypt: {0}")]
     WrongPassphrase(Report),
     /// A passphrase is needed and [`Decrypt::passphrase`](super::Decrypt::passphrase) was not called.
@@ -38,10 +39,14 @@ pub enum Error {
     #[error("cannot decrypt: {0}")]
     InvalidPassphrase(Report),
     /// None of the secret keys that could open the message is there.
+    ///
+    /// gpg says the same if it cannot reach its gpg-agent (the path of its home is too long or read-only, `no-autostart`
+    /// is set), and if the message hides to whom it is encrypted, of a wrong passphrase. The message of this error quotes
+    /// the end of gpg's stderr, where an agent that cannot be reached is told.
     #[error("cannot decrypt: {0}")]
     NoSecretKey(Report),
-    /// The message was cut off or changed, is not protected against that, or has other content beside
-    /// the encrypted one.
+    /// The message was cut off or changed, is not protected against that, has other content beside
+    /// the encrypted one, or gpg's report does not prove that none of this is so.
     #[error("cannot decrypt: {0}")]
     Damaged(Report),
     /// The input is no encrypted message: other data, nothing at all, or a message that is only signed.
@@ -89,11 +94,22 @@ pub struct Report(Box<Inner>);
 struct Inner {
     text: String,
     status: Vec<StatusLine>,
+    /// Empty if the source has it.
+    stderr: Vec<u8>,
 }
+
+/// The most bytes of gpg's stderr that are kept.
+const MOST: usize = 4096;
 
 impl Report {
     pub(super) fn new(text: String, status: Vec<StatusLine>) -> Self {
-        Report(Box::new(Inner { text, status }))
+        Report(Box::new(Inner { text: one_line(&text), status, stderr: Vec::new() }))
+    }
+
+    /// With the end of what gpg wrote to stderr.
+    pub(super) fn with_stderr(mut self, stderr: &[u8]) -> Self {
+        self.0.stderr = stderr[stderr.len().saturating_sub(MOST)..].to_vec();
+        self
     }
 }
 
@@ -108,6 +124,30 @@ impl Error {
     /// # });
     /// ```
     pub fn status(&self) -> &[StatusLine] {
+        &self.report().0.status
+    }
+
+    /// The end of what gpg wrote to stderr: words for people, in their language, without a session key.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::gpg;
+    /// # if reaped::read("gpg", ["--version"]).await.is_err() { return }
+    /// let error = gpg::Decrypt::new("just text").decrypt().await.unwrap_err();
+    /// println!("{error}\n{}", String::from_utf8_lossy(error.stderr()));
+    /// assert!(!error.stderr().is_empty());
+    /// # });
+    /// ```
+    pub fn stderr(&self) -> &[u8] {
+        match self {
+            Error::GpgMissing { source, .. } | Error::Process { source, .. } => {
+                source.output().map_or(&[], |output| &output.stderr)
+            }
+            _ => &self.report().0.stderr,
+        }
+    }
+
+    fn report(&self) -> &Report {
         match self {
             Error::WrongPassphrase(report)
             | Error::PassphraseMissing(report)
@@ -118,7 +158,7 @@ impl Error {
             | Error::BadSignature(report)
             | Error::SignatureMissing(report)
             | Error::GpgMissing { report, .. }
-            | Error::Process { report, .. } => &report.0.status,
+            | Error::Process { report, .. } => report,
         }
     }
 
@@ -154,6 +194,8 @@ impl fmt::Display for Report {
 
 impl fmt::Debug for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Report").field("text", &self.0.text).field("status", &self.0.status).finish()
+        let stderr = String::from_utf8_lossy(&self.0.stderr);
+        let mut debug = f.debug_struct("Report");
+        debug.field("text", &self.0.text).field("status", &self.0.status).field("stderr", &stderr).finish()
     }
 }

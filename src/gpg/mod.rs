@@ -26,6 +26,7 @@
 // Rules: passphrase and plaintext travel through pipes only; a plaintext goes either into a `Decrypted` or is wiped.
 
 mod error;
+mod outline;
 mod signature;
 mod status;
 mod verdict;
@@ -33,6 +34,7 @@ mod verdict;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,7 +44,7 @@ use std::time::Duration;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::command::Command;
-use crate::error::{Details, Error as ProcessError, SpawnReason};
+use crate::error::{Details, Error as ProcessError, SpawnReason, push_tail};
 use crate::output::Output;
 use crate::promise::Promise;
 use crate::stdio::{Feed, Kind, Stdio};
@@ -51,6 +53,7 @@ pub use error::{Error, Report};
 pub use signature::{Signature, Validity};
 pub use status::StatusLine;
 
+use outline::Outline;
 use status::Status;
 use verdict::{Cause, Facts};
 
@@ -61,6 +64,9 @@ const STATUS: i32 = 4;
 /// The most bytes of gpg's report, and of its messages: some two thousand signatures. A message may have any number
 /// of them, and each is told.
 const REPORT: u64 = 1024 * 1024;
+
+/// The most bytes of a message that one poll looks at, or of a plaintext that it wipes: a millisecond or some.
+const PIECE: usize = 1024 * 1024;
 
 /// Decrypts an OpenPGP message with the `gpg` program: one that was encrypted with this passphrase, or
 /// to a secret key of the user's keyring that this passphrase opens.
@@ -107,12 +113,32 @@ pub fn decrypt(ciphertext: impl Into<Vec<u8>>, passphrase: impl Into<Vec<u8>>) -
 /// **within that time a wrong passphrase opens it as well**. For messages that are encrypted with a
 /// passphrase alone nothing is remembered. gpg is kept from asking anybody and from using the network.
 ///
+/// # What is refused although it may be sound
+/// gpg's exit code is not 0 for many reasons, and it tells only people which. It is excused if an MDC proves the plaintext
+/// (as it does for all that gpg 2.2 writes) and a status line tells what else is to blame: a signature that cannot be
+/// checked, a session key that was not got in one way before it was in another, a recipient whom the message hides. These
+/// remain refused, as [`Error::Process`] with gpg's words:
+///
+/// - armour without its blank line, with a wrong checksum, and, if its data needs no padding, without one;
+/// - bytes after a binary message (text around an armoured one does not matter);
+/// - a home that is missing, even if no key is needed. (A home that is read-only does if none is. A secret key needs an agent
+///   that can be reached; without one this is [`Error::NoSecretKey`].)
+///
+/// So is a message with a session key of a version that this gpg does not know beside one that it knows, as that or as
+/// [`Error::Damaged`].
+///
+/// A message without an MDC (AEAD, which gpg 2.4 writes as OCB for keys that ask for it) is proved by exit code 0 and by
+/// its length alone, since gpg says nothing of a wrong length and, before 2.2.45, goes on after a wrong tag. So these are
+/// refused too, as [`Error::Damaged`]: one with a signature that cannot be checked, whose key should be imported; one that is
+/// encrypted twice; and one in armour with anything around it or not by the book.
+///
 /// ```
 /// # futures::executor::block_on(async {
 /// # let home = tempfile::tempdir()?;
 /// # let home = home.path();
 /// use reaped::{Command, Stdio, gpg};
-/// # if reaped::read("gpg", ["--version"]).await.is_err() { return Ok(()) }
+/// # // Where there is no gpg, the call says so.
+/// # if let Err(gpg::Error::GpgMissing { .. }) = gpg::decrypt("", "").await { return Ok(()) }
 /// let message = Command::new("gpg")
 ///     .args(["--batch", "--pinentry-mode", "loopback", "--passphrase-fd", "3", "--symmetric", "--homedir"])
 ///     .arg(home)
@@ -278,13 +304,15 @@ impl Decrypt {
         let require_signature = self.require_signature;
         // gpg reads the first line, and a C string: it would take a part for the whole.
         let cut = |feed: &Feed| feed.as_slice().iter().any(|byte| matches!(byte, b'\n' | b'\0'));
+        let mut look = None;
         let state = if self.passphrase.as_ref().is_some_and(cut) {
             let text = "a passphrase with a line end or a NUL byte cannot be given to gpg".to_owned();
             State::Refused(Error::InvalidPassphrase(Report::new(text, Vec::new())))
         } else {
+            look = Some(Look { message: self.ciphertext.clone(), place: 0 });
             State::Running(self.command().output())
         };
-        Decryption { state, passphrase_given, require_signature }
+        Decryption { state, look, outline: Outline::default(), passphrase_given, require_signature }
     }
 
     fn command(&self) -> Command {
@@ -354,14 +382,38 @@ impl fmt::Debug for Decrypt {
 #[must_use = "dropping a decryption kills gpg; await it"]
 pub struct Decryption {
     state: State,
+    /// Until as much of the message was looked at as matters.
+    look: Option<Look>,
+    outline: Outline,
     passphrase_given: bool,
     require_signature: bool,
 }
 
 enum State {
     Running(Promise<Output>),
+    /// gpg has ended.
+    Ended(Result<Output, ProcessError>),
+    /// Why there is no plaintext is known, and what is left of it is wiped before that is told.
+    Wiping(Error, Unproved),
     Refused(Error),
     Resolved,
+}
+
+/// Where to look at the message next.
+struct Look {
+    message: Feed,
+    place: usize,
+}
+
+impl Look {
+    /// One piece, whose size bounds the time. It breaks after the last one that matters.
+    fn step(&mut self, outline: &mut Outline) -> ControlFlow<()> {
+        let rest = &self.message.as_slice()[self.place..];
+        let (piece, rest) = rest.split_at(rest.len().min(PIECE));
+        self.place += piece.len();
+        outline.push(piece)?;
+        if rest.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
 }
 
 impl Decryption {
@@ -376,33 +428,62 @@ impl Decryption {
     pub fn pid(&self) -> Option<u32> {
         match &self.state {
             State::Running(promise) => promise.pid(),
-            State::Refused(_) | State::Resolved => None,
+            State::Ended(_) | State::Wiping(..) | State::Refused(_) | State::Resolved => None,
         }
     }
 
-    fn conclude(&self, ended: Result<Output, ProcessError>) -> Result<Decrypted, Error> {
+    /// The result, and what of the plaintext is to be wiped before it is told.
+    fn conclude(&mut self, ended: Result<Output, ProcessError>) -> (Result<Decrypted, Error>, Unproved) {
         let mut output = match ended {
             Ok(output) => output,
-            Err(error) => return Err(interrupted(error)),
+            Err(mut error) => {
+                // Part of the plaintext, and nothing has vouched for it.
+                let part = error.output_mut().map(|output| std::mem::take(&mut output.stdout));
+                return (Err(interrupted(error)), Unproved::new(part.unwrap_or_default()));
+            }
         };
-        // Wiped when it is dropped, so on each way out but the one that takes it.
-        let mut plaintext = Zeroizing::new(std::mem::take(&mut output.stdout));
+        let mut plaintext = Unproved::new(std::mem::take(&mut output.stdout));
         let status = take_status(&mut output);
         let facts = Facts {
             status: &status,
             exit: output.status.code(),
-            plaintext: plaintext.len(),
+            plaintext: plaintext.0.len(),
+            is_aead: self.outline.is_aead(),
+            begins_encrypted: self.outline.begins_encrypted(),
             passphrase_given: self.passphrase_given,
             require_signature: self.require_signature,
         };
         match verdict::judge(&facts) {
             Ok(signatures) => {
                 output.stderr.zeroize();
-                let plaintext = std::mem::take(&mut *plaintext);
-                Ok(Decrypted { plaintext, status: status.lines, signatures })
+                let plaintext = std::mem::take(&mut *plaintext.0);
+                (Ok(Decrypted { plaintext, status: status.lines, signatures }), Unproved::default())
             }
-            Err(refusal) => Err(told(refusal, status, output)),
+            Err(refusal) => (Err(told(refusal, status, output)), plaintext),
         }
+    }
+}
+
+/// Plaintext that nobody gets. It is wiped in steps, and what is left of it when it is dropped.
+#[derive(Default)]
+struct Unproved(Zeroizing<Vec<u8>>);
+
+impl Unproved {
+    fn new(plaintext: Vec<u8>) -> Self {
+        Unproved(Zeroizing::new(plaintext))
+    }
+
+    /// One piece, whose size bounds the time. Whether all is wiped.
+    fn wipe(&mut self) -> bool {
+        let left = self.0.len().saturating_sub(PIECE);
+        self.0[left..].zeroize();
+        self.0.truncate(left);
+        // Wiping a vector is wiping its room, all of it. Small ones have some that was used; large ones were put together and
+        // have none.
+        if left == 0 && self.0.capacity() > 4 * PIECE {
+            drop(std::mem::take(&mut *self.0));
+        }
+        left == 0
     }
 }
 
@@ -441,8 +522,6 @@ fn hide(text: &mut [u8], key: &[u8]) {
 fn interrupted(mut error: ProcessError) -> Error {
     let mut lines = Vec::new();
     if let Some(output) = error.output_mut() {
-        // Part of the plaintext, and nothing has vouched for it.
-        output.stdout.zeroize();
         let report = take_report(output);
         for key in status::session_keys(&report) {
             error.edit(|text| hide(text, key));
@@ -459,8 +538,15 @@ fn interrupted(mut error: ProcessError) -> Error {
 }
 
 fn told(refusal: verdict::Refusal, status: Status, output: Output) -> Error {
-    let (cause, text) = (refusal.cause, refusal.text);
-    let report = Report::new(text, status.lines);
+    let (cause, mut text) = (refusal.cause, refusal.text);
+    // The status lines do not tell an agent that cannot be reached from a key that is not there.
+    if cause == Cause::NoSecretKey {
+        push_tail(&mut text, &without_names(&output.stderr));
+    }
+    let mut report = Report::new(text, status.lines);
+    if cause != Cause::Unexplained {
+        report = report.with_stderr(&output.stderr);
+    }
     match cause {
         Cause::WrongPassphrase => Error::WrongPassphrase(report),
         Cause::PassphraseMissing => Error::PassphraseMissing(report),
@@ -482,20 +568,43 @@ fn told(refusal: verdict::Refusal, status: Status, output: Output) -> Error {
     }
 }
 
+/// Without the lines that name the owner of a key, which gpg indents.
+fn without_names(stderr: &[u8]) -> Vec<u8> {
+    let lines = stderr.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.starts_with(b" "));
+    lines.collect::<Vec<_>>().concat()
+}
+
 impl Future for Decryption {
     type Output = Result<Decrypted, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let ended = match &mut self.state {
-            State::Running(promise) => Some(ready!(Pin::new(promise).poll(cx))),
-            State::Refused(_) | State::Resolved => None,
+        let this = &mut *self;
+        if this.look.as_mut().is_some_and(|look| look.step(&mut this.outline).is_break()) {
+            this.look = None;
+        }
+        if let State::Running(promise) = &mut this.state {
+            let ended = ready!(Pin::new(promise).poll(cx));
+            this.state = State::Ended(ended);
+        }
+        if let (State::Ended(Ok(_)), Some(_)) = (&this.state, &this.look) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let (error, mut unproved) = match std::mem::replace(&mut this.state, State::Resolved) {
+            State::Ended(ended) => match this.conclude(ended) {
+                (Ok(decrypted), _) => return Poll::Ready(Ok(decrypted)),
+                (Err(error), unproved) => (error, unproved),
+            },
+            State::Wiping(error, unproved) => (error, unproved),
+            State::Refused(error) => return Poll::Ready(Err(error)),
+            State::Running(_) | State::Resolved => panic!("a decryption was polled after it had resolved"),
         };
-        let state = std::mem::replace(&mut self.state, State::Resolved);
-        Poll::Ready(match (ended, state) {
-            (Some(ended), _) => self.conclude(ended),
-            (None, State::Refused(error)) => Err(error),
-            (None, _) => panic!("a decryption was polled after it had resolved"),
-        })
+        if unproved.wipe() {
+            return Poll::Ready(Err(error));
+        }
+        this.state = State::Wiping(error, unproved);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -504,6 +613,7 @@ impl fmt::Debug for Decryption {
         let mut debug = f.debug_struct("Decryption");
         match &self.state {
             State::Running(promise) => debug.field("promise", promise),
+            State::Ended(_) | State::Wiping(..) => debug.field("ended", &true),
             State::Refused(error) => debug.field("error", error),
             State::Resolved => debug.field("resolved", &true),
         };
@@ -519,13 +629,14 @@ impl fmt::Debug for Decryption {
 /// ```
 /// # futures::executor::block_on(async {
 /// use reaped::gpg;
-/// # if reaped::read("gpg", ["--version"]).await.is_err() { return Ok(()) }
 /// let message = "-----BEGIN PGP MESSAGE-----
 ///
 /// jA0ECQMCpjt6vtB5eEz/0j8Btt4Iyso/gYcbTxvMjqRqixSIubOaDZEcUtohfOaM
 /// Dxj4JSdgA7xuU0QL3OWpsdPysZapj5wQo14uknzAXNw=
 /// =chaB
 /// -----END PGP MESSAGE-----";
+/// # // Where there is no gpg, the call says so.
+/// # if let Err(gpg::Error::GpgMissing { .. }) = gpg::decrypt(message, "secret").await { return Ok(()) }
 /// let decrypted = gpg::decrypt(message, "secret").await?;
 /// assert_eq!(decrypted.plaintext, b"attack at dawn");
 /// assert!(decrypted.signatures.is_empty());

@@ -11,7 +11,6 @@ use super::status::{StatusLine, unescape};
 /// ```
 /// # futures::executor::block_on(async {
 /// use reaped::gpg::{self, Decrypted, Validity};
-/// # if reaped::read("gpg", ["--version"]).await.is_err() { return Ok(()) }
 /// fn is_from(letter: &Decrypted, fingerprint: &str) -> bool {
 ///     letter.signatures.iter().any(|signature| {
 ///         signature.validity == Validity::Good && signature.primary_fingerprint.as_deref() == Some(fingerprint)
@@ -23,6 +22,8 @@ use super::status::{StatusLine, unescape};
 /// Dxj4JSdgA7xuU0QL3OWpsdPysZapj5wQo14uknzAXNw=
 /// =chaB
 /// -----END PGP MESSAGE-----";
+/// # // Where there is no gpg, the call says so.
+/// # if let Err(gpg::Error::GpgMissing { .. }) = gpg::decrypt(message, "secret").await { return Ok(()) }
 /// let letter = gpg::decrypt(message, "secret").await?;
 /// assert!(!is_from(&letter, "0123456789ABCDEF0123456789ABCDEF01234567")); // nobody has signed it
 /// # Ok::<(), gpg::Error>(()) }).unwrap();
@@ -107,7 +108,7 @@ impl Signature {
         // Class 00 and 01 sign data (RFC 4880, 5.2.1); the others sign keys, or nothing.
         if self.validity == Validity::Unchecked
             || self.fingerprint.is_some()
-            || !fingerprint.ends_with(&self.key_id)
+            || !is_of(fingerprint, &self.key_id)
             || !matches!(class, "00" | "01")
         {
             return;
@@ -115,4 +116,10 @@ impl Signature {
         self.fingerprint = Some(fingerprint.to_owned());
         self.primary_fingerprint = Some(args.get(9).unwrap_or(&fingerprint).to_string());
     }
+}
+
+/// Whether a key ID is that of this fingerprint: its last digits, or, if it has 64 (key version 5 and 6), its first
+/// (gnupg's keyid.c; RFC 9580, 5.5.4.3).
+fn is_of(fingerprint: &str, key_id: &str) -> bool {
+    if fingerprint.len() == 64 { fingerprint.starts_with(key_id) } else { fingerprint.ends_with(key_id) }
 }

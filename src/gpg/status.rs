@@ -15,13 +15,14 @@ use std::fmt;
 /// ```
 /// # futures::executor::block_on(async {
 /// use reaped::gpg;
-/// # if reaped::read("gpg", ["--version"]).await.is_err() { return Ok(()) }
 /// let message = "-----BEGIN PGP MESSAGE-----
 ///
 /// jA0ECQMCpjt6vtB5eEz/0j8Btt4Iyso/gYcbTxvMjqRqixSIubOaDZEcUtohfOaM
 /// Dxj4JSdgA7xuU0QL3OWpsdPysZapj5wQo14uknzAXNw=
 /// =chaB
 /// -----END PGP MESSAGE-----";
+/// # // Where there is no gpg, the call says so.
+/// # if let Err(gpg::Error::GpgMissing { .. }) = gpg::decrypt(message, "secret").await { return Ok(()) }
 /// let decrypted = gpg::decrypt(message, "secret").await?;
 /// let algorithm = decrypted.status.iter().find(|line| line.keyword() == "DECRYPTION_INFO").expect("one of these");
 /// assert_eq!(algorithm.args().nth(1), Some("9")); // AES256

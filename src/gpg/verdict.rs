@@ -15,6 +15,10 @@ pub(super) struct Facts<'a> {
     /// `None` for a death by signal.
     pub(super) exit: Option<i32>,
     pub(super) plaintext: usize,
+    /// From outside the message is an AEAD one, as long as it can be.
+    pub(super) is_aead: bool,
+    /// From outside the message begins as an encrypted one does.
+    pub(super) begins_encrypted: bool,
     pub(super) passphrase_given: bool,
     pub(super) require_signature: bool,
 }
@@ -51,7 +55,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> Result<Vec<Signature>, Refusal> {
         return refuse(Cause::Unexplained, "its report is not complete");
     }
     let whole = report.proves(facts.plaintext);
-    if report.has("BADSIG") || report.has("TRUST_NEVER") || !whole || !report.excuses(facts.exit) {
+    if report.has("BADSIG") || report.has("TRUST_NEVER") || !whole || !report.excuses(facts) {
         return explain(facts, &report);
     }
     if facts.require_signature && !report.signatures.iter().any(Signature::is_proof) {
@@ -63,10 +67,19 @@ pub(super) fn judge(facts: &Facts<'_>) -> Result<Vec<Signature>, Refusal> {
 /// One encryption: from BEGIN_DECRYPTION to END_DECRYPTION. Messages can be encrypted twice.
 #[derive(Default)]
 struct Layer {
-    /// Whether DECRYPTION_INFO named an AEAD algorithm, which checks each chunk itself.
-    aead: Option<bool>,
+    /// From DECRYPTION_INFO.
+    info: Option<Info>,
     okay: bool,
     good_mdc: bool,
+}
+
+/// How one encryption is protected against changes.
+#[derive(Clone, Copy)]
+struct Info {
+    /// By an MDC: gpg itself compares the hash of all that was decrypted, and says BADMDC if it differs.
+    mdc: bool,
+    /// By an AEAD algorithm that is named here, which gpg 2.2 never does: it says 0 for OCB too.
+    aead: bool,
 }
 
 /// The status lines, read in their order.
@@ -75,6 +88,10 @@ struct Reading<'a> {
     open: Vec<Layer>,
     /// Layers that ended, each with everything that makes it sound.
     sound: usize,
+    /// Those of the sound layers whose integrity an MDC proves.
+    by_mdc: usize,
+    /// An encryption was told to have an MDC, sound or not.
+    info_of_mdc: bool,
     /// How many encryptions began outside of any other.
     outermost: usize,
     /// What one message cannot have, such as plaintext beside the encryption.
@@ -92,6 +109,8 @@ impl<'a> Reading<'a> {
             lines,
             open: Vec::new(),
             sound: 0,
+            by_mdc: 0,
+            info_of_mdc: false,
             outermost: 0,
             odd: false,
             plaintexts: 0,
@@ -119,16 +138,20 @@ impl<'a> Reading<'a> {
         };
         match keyword {
             "DECRYPTION_INFO" => {
-                // Absent from old versions, which have no AEAD.
-                let aead = line.args().nth(2).is_some_and(|algorithm| algorithm != "0");
-                self.odd |= layer.aead.replace(aead).is_some();
+                let names = |number: usize| line.args().nth(number).is_some_and(|method| method != "0");
+                // The third word is absent from old versions, which have no AEAD.
+                let info = Info { mdc: names(0), aead: names(2) };
+                self.info_of_mdc |= info.mdc;
+                self.odd |= layer.info.replace(info).is_some();
             }
             // Said twice, it is not about one encryption.
             "DECRYPTION_OKAY" => self.odd |= std::mem::replace(&mut layer.okay, true),
             "GOODMDC" => self.odd |= std::mem::replace(&mut layer.good_mdc, true),
             "END_DECRYPTION" => {
-                let sound = layer.okay && (layer.good_mdc || layer.aead == Some(true));
+                let sound = layer.okay && (layer.good_mdc || layer.info.is_some_and(|info| info.aead));
+                let mdc = layer.good_mdc && layer.info.is_some_and(|info| info.mdc && !info.aead);
                 self.sound += usize::from(sound);
+                self.by_mdc += usize::from(sound && mdc);
                 self.odd |= !sound;
                 self.open.pop();
             }
@@ -146,10 +169,10 @@ impl<'a> Reading<'a> {
         self.lines.iter().any(|line| line.keyword() == keyword)
     }
 
-    /// The first argument of the last such line, if it is a key ID.
+    /// The key ID in the last such line that names a key.
     fn key(&self, keyword: &str) -> Option<&'a str> {
-        let line = self.lines.iter().rev().find(|line| line.keyword() == keyword)?;
-        line.args().next().filter(|key| key.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        let lines = self.lines.iter().rev().filter(|line| line.keyword() == keyword);
+        lines.filter_map(|line| line.args().next()).find(|key| is_key(key))
     }
 
     /// Whether gpg says, without any gap, that these bytes are the content of one sound message.
@@ -167,19 +190,46 @@ impl<'a> Reading<'a> {
             && !(binary && self.lengths.iter().any(|length| *length != Some(plaintext)))
     }
 
-    /// Whether the exit code is 0, or is what gpg makes of a signature that it cannot check.
-    fn excuses(&self, exit: Option<i32>) -> bool {
-        let complaint = |line: &StatusLine| match line.keyword() {
-            "ERROR" | "UNEXPECTED" | "NODATA" | "BADARMOR" => true,
-            // Says only that the exit code is not 0.
-            "FAILURE" => line.args().next() != Some("gpg-exit"),
-            _ => false,
-        };
-        match exit {
-            Some(0) => true,
-            Some(1 | 2) => self.has("ERRSIG") && !self.lines.iter().any(complaint),
+    /// Whether neither the exit code nor the kind of encryption takes anything from the proof.
+    ///
+    /// An MDC is a proof by itself. With it, the code may also come from what is not the plaintext, as far as a line tells
+    /// from what.
+    ///
+    /// Of an AEAD message (packet 20) gpg before 2.2.45 says DECRYPTION_OKAY and GOODMDC after a wrong tag as well, and
+    /// tells of that by exit code 2 alone. Any gpg is silent if the length is wrong; see `outline`. From there only one
+    /// encryption can be seen.
+    fn excuses(&self, facts: &Facts<'_>) -> bool {
+        let by_mdc = self.by_mdc == self.sound;
+        match facts.exit {
+            Some(0) => by_mdc || (self.sound == 1 && facts.is_aead),
+            Some(1 | 2) if by_mdc => {
+                let remarks = || self.lines.iter().enumerate().map(|(place, line)| self.remark(place, line));
+                remarks().any(|remark| remark == Remark::Beside)
+                    && remarks().all(|remark| remark != Remark::Complaint)
+            }
             _ => false,
         }
+    }
+
+    /// What a line may have to do with an exit code that is not 0.
+    fn remark(&self, place: usize, line: &StatusLine) -> Remark {
+        let first = line.args().next();
+        match line.keyword() {
+            "ERRSIG" => Remark::Beside,
+            // gpg tries one secret key after the other. It tells only people that one did not fit, as an error.
+            "ENC_TO" if first.is_some_and(is_hidden) => Remark::Beside,
+            // A session key that was not found in one place, before the one that opened the message was found in another.
+            "ERROR" if first.is_some_and(is_attempt) && self.opens_after(place) => Remark::Beside,
+            // Says only that the exit code is not 0.
+            "FAILURE" if first == Some("gpg-exit") => Remark::Nothing,
+            "ERROR" | "FAILURE" | "UNEXPECTED" | "NODATA" | "BADARMOR" => Remark::Complaint,
+            _ => Remark::Nothing,
+        }
+    }
+
+    /// Whether an encryption begins after this line.
+    fn opens_after(&self, place: usize) -> bool {
+        self.lines[place..].iter().any(|line| line.keyword() == "BEGIN_DECRYPTION")
     }
 
     /// The error numbers of ERROR lines from decryption, without their source (libgpg-error: the low 16
@@ -190,10 +240,49 @@ impl<'a> Reading<'a> {
             let place = args.next()?;
             // "67108875" or "11_BAD_PASSPHRASE".
             let number = args.next()?.split('_').next()?.parse::<u32>().ok()?;
-            let ours = ["pkdecrypt_failed", "get_passphrase", "symkey_decrypt.maybe_error"];
-            ours.contains(&place).then_some(number & 0xffff)
+            is_attempt(place).then_some(number & 0xffff)
         })
     }
+
+    /// Whether the secret key of a recipient whom the message does not name was looked for.
+    fn is_hidden(&self) -> bool {
+        self.lines.iter().any(|line| line.keyword() == "ENC_TO" && line.args().next().is_some_and(is_hidden))
+    }
+
+    /// The one recipient whose secret key was there, if there is one such and it has a name.
+    fn tried(&self) -> Option<&'a str> {
+        let keys = |keyword| {
+            let lines = self.lines.iter().filter(move |line| line.keyword() == keyword);
+            lines.filter_map(|line| line.args().next())
+        };
+        let missing: Vec<&str> = keys("NO_SECKEY").collect();
+        let mut tried = keys("ENC_TO").filter(|key| !missing.contains(key));
+        tried.next().filter(|key| tried.next().is_none() && is_key(key))
+    }
+}
+
+/// What a status line may have to do with an exit code that is not 0.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Remark {
+    Nothing,
+    /// It explains the code by something beside the plaintext.
+    Beside,
+    Complaint,
+}
+
+/// Whether an ERROR from this place in gpg is about one of the ways to a session key.
+fn is_attempt(place: &str) -> bool {
+    ["pkdecrypt_failed", "get_passphrase", "symkey_decrypt.maybe_error"].contains(&place)
+}
+
+/// Whether this stands for a recipient whom the message does not name.
+fn is_hidden(key: &str) -> bool {
+    !key.is_empty() && key.bytes().all(|digit| digit == b'0')
+}
+
+/// Whether this is the ID of a key, to be shown to people.
+fn is_key(key: &str) -> bool {
+    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_hexdigit()) && !is_hidden(key)
 }
 
 /// Numbers of libgpg-error's `err-codes.h`, which never change.
@@ -217,7 +306,9 @@ fn explain(facts: &Facts<'_>, report: &Reading<'_>) -> Result<Vec<Signature>, Re
         return refuse(Cause::BadSignature, bad_signature(report));
     }
     let has_code = |wanted: u32| report.codes().any(|code| code == wanted);
-    if !report.has("DECRYPTION_OKAY") {
+    // Otherwise one way to the session key led there, and what became of the others is no reason.
+    let opened = ["DECRYPTION_OKAY", "DECRYPTION_KEY", "PLAINTEXT"].iter().any(|keyword| report.has(keyword));
+    if !opened {
         let no_passphrase = report.has("MISSING_PASSPHRASE") || has_code(code::NO_PASSPHRASE);
         let not_asked = has_code(code::NO_PINENTRY) || has_code(code::CANCELED);
         if !facts.passphrase_given && (no_passphrase || not_asked) {
@@ -230,16 +321,17 @@ fn explain(facts: &Facts<'_>, report: &Reading<'_>) -> Result<Vec<Signature>, Re
             return refuse(Cause::WrongPassphrase, wrong_passphrase(report));
         }
         if has_code(code::NO_SECKEY) || (report.has("NO_SECKEY") && report.codes().next().is_none()) {
-            let text = match report.key("NO_SECKEY").or_else(|| report.key("ENC_TO")) {
-                Some(key) => format!("no secret key for it; it is encrypted to key {key}"),
-                None => "no secret key for it".to_owned(),
-            };
-            return refuse(Cause::NoSecretKey, text);
+            return refuse(Cause::NoSecretKey, no_secret_key(facts, report));
         }
         // An agent that cannot be reached, for example.
         if report.codes().any(|code| !code::DAMAGE.contains(&code)) {
             return refuse(Cause::Unexplained, "an error of another kind");
         }
+    }
+    // gpg has opened no packet, and of these messages it cannot say why: only the tag of a chunk shows a wrong key.
+    let symmetric = report.has("NEED_PASSPHRASE_SYM") && !report.has("DECRYPTION_KEY");
+    if symmetric && report.has("DECRYPTION_INFO") && !report.info_of_mdc && !report.has("PLAINTEXT") {
+        return refuse(Cause::WrongPassphrase, "wrong passphrase, or the message is damaged");
     }
     if report.has("BADMDC") {
         return refuse(Cause::Damaged, "the message is damaged: its integrity check failed");
@@ -255,6 +347,10 @@ fn explain(facts: &Facts<'_>, report: &Reading<'_>) -> Result<Vec<Signature>, Re
             let text = "the message is damaged: it is not one encrypted text and nothing else";
             return refuse(Cause::Damaged, text);
         }
+        // Nothing that gpg says of it is a proof.
+        if okay && report.by_mdc < report.sound {
+            return refuse(Cause::Damaged, unproved(facts, report));
+        }
         // A sound message, and yet gpg failed: a home that is missing, a disk that is full.
         if okay {
             return refuse(Cause::Unexplained, "an error beside the message");
@@ -262,10 +358,19 @@ fn explain(facts: &Facts<'_>, report: &Reading<'_>) -> Result<Vec<Signature>, Re
         if report.sound == 0 && report.has("DECRYPTION_OKAY") {
             return refuse(Cause::Damaged, "the message has no integrity protection");
         }
+        if !report.has("BEGIN_DECRYPTION") {
+            let text =
+                "the message is damaged or cut off, or has a session key of a version that gpg does not know";
+            return refuse(Cause::Damaged, text);
+        }
         return refuse(Cause::Damaged, "the message is damaged or cut off");
     }
     if report.has("PLAINTEXT") || report.has("NEWSIG") {
         return refuse(Cause::NotEncrypted, "the input is an OpenPGP message, but not an encrypted one");
+    }
+    // Session keys of a version that gpg does not know, for example.
+    if facts.begins_encrypted {
+        return refuse(Cause::Unexplained, "it cannot be read as an encrypted message");
     }
     if report.has("NODATA") || report.has("UNEXPECTED") {
         return refuse(Cause::NotEncrypted, "the input is not an encrypted OpenPGP message");
@@ -274,11 +379,43 @@ fn explain(facts: &Facts<'_>, report: &Reading<'_>) -> Result<Vec<Signature>, Re
 }
 
 fn wrong_passphrase(report: &Reading<'_>) -> String {
-    match report.key("ENC_TO") {
+    match report.tried() {
         Some(key) if !report.has("NEED_PASSPHRASE_SYM") => {
             format!("wrong passphrase for the secret key {key}")
         }
         _ => "wrong passphrase".to_owned(),
+    }
+}
+
+fn no_secret_key(facts: &Facts<'_>, report: &Reading<'_>) -> String {
+    let mut text = "no secret key for it".to_owned();
+    if report.is_hidden() {
+        // gpg tells nobody whether a key was there and did not open.
+        text += if facts.passphrase_given {
+            ", or a wrong passphrase"
+        } else {
+            ", or one that needs a passphrase"
+        };
+        text += ": a recipient is hidden";
+    } else if let Some(key) = report.key("NO_SECKEY").or_else(|| report.key("ENC_TO")) {
+        text += &format!("; it is encrypted to key {key}");
+    }
+    text
+}
+
+/// Of an AEAD message of which gpg says that all is well.
+fn unproved(facts: &Facts<'_>, report: &Reading<'_>) -> &'static str {
+    match facts.exit {
+        Some(0) if report.sound > 1 => {
+            "gpg cannot prove that a message is whole that is encrypted twice and has no MDC"
+        }
+        Some(0) => {
+            "the message is damaged: its length is wrong, or it is not one encrypted text and nothing else"
+        }
+        _ if report.has("ERRSIG") => {
+            "the message may be damaged: without an MDC, gpg tells that no better than a signature that it cannot check"
+        }
+        _ => "the message may be damaged: without an MDC, gpg does not tell that from another error",
     }
 }
 
@@ -294,14 +431,15 @@ fn missing(signatures: &[Signature]) -> String {
     let Some(signature) = signatures.last() else { return "the message is not signed".to_owned() };
     // From the wire, so not to be trusted in a person's terminal.
     let key: String = signature.key_id.chars().filter(char::is_ascii_hexdigit).take(64).collect();
+    let by = if is_key(&key) { format!("by key {key}") } else { "by a key without a name".to_owned() };
     match signature.validity {
         Validity::Unchecked => {
-            format!("the signature by key {key} cannot be checked; is the key in the keyring?")
+            format!("the signature {by} cannot be checked; is the key in the keyring?")
         }
-        Validity::Expired => format!("the signature by key {key} has expired"),
-        Validity::KeyExpired => format!("the signature is by the expired key {key}"),
-        Validity::KeyRevoked => format!("the signature is by the revoked key {key}"),
-        Validity::Good => format!("the signature by key {key} is not one over data"),
+        Validity::Expired => format!("the signature {by} has expired"),
+        Validity::KeyExpired => format!("the signature {by} counts no more: the key has expired"),
+        Validity::KeyRevoked => format!("the signature {by} counts no more: the key was revoked"),
+        Validity::Good => format!("the signature {by} is not one over data"),
     }
 }
 

@@ -5,6 +5,9 @@
 
 use zeroize::Zeroize;
 
+use super::pieces::Pieces;
+use crate::output::most_room;
+
 /// Bytes that were read, from the front of which lines are taken.
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
@@ -13,8 +16,10 @@ pub(super) struct Splitter {
     given: usize,
     /// Up to here there is no line end.
     searched: usize,
-    /// The bytes are secret.
+    /// The bytes are secret. They are only collected, and not cut into lines.
     wipes: bool,
+    /// Those that stand before the others, of many that are secret.
+    before: Pieces,
 }
 
 /// A line, or a part of one.
@@ -34,7 +39,7 @@ impl Splitter {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.given == self.bytes.len()
+        self.given == self.bytes.len() && self.before.is_empty()
     }
 
     /// To be appended to.
@@ -46,7 +51,15 @@ impl Splitter {
             self.searched -= self.given;
             self.given = 0;
         }
+        if self.wipes {
+            self.before.set_aside(&mut self.bytes);
+        }
         &mut self.bytes
+    }
+
+    /// Puts some of the secret bytes together; whether that is done. A step is small, and has its time.
+    pub(super) fn join(&mut self) -> bool {
+        self.before.join(&mut self.bytes)
     }
 
     /// Takes so many of the last bytes away.
@@ -56,20 +69,34 @@ impl Splitter {
 
     /// Nobody wants what is there.
     pub(super) fn clear(&mut self) {
+        self.before.clear();
         self.given(self.bytes.len());
     }
 
-    /// All that was not given, without a copy where nothing was.
+    /// All that was not given, without a copy where nothing was, and with no more memory than fits it.
     pub(super) fn take(&mut self) -> Vec<u8> {
+        while !self.join() {}
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.drain(..self.given);
         (self.given, self.searched) = (0, 0);
+        if bytes.capacity() > most_room(bytes.len()) {
+            if self.wipes {
+                // The allocator may move what it shrinks, and leaves the old bytes where they were.
+                let fitting = bytes.to_vec();
+                std::mem::replace(&mut bytes, fitting).zeroize();
+            } else {
+                // A large block is cut off in place by the allocators that are common, and a small one is cheap to
+                // move.
+                bytes.shrink_to_fit();
+            }
+        }
         bytes
     }
 
     /// The next line. A line longer than `limit` comes in pieces, of which only the last may be complete;
     /// so does what has no line end yet when `at_end` says that none will come.
     pub(super) fn line(&mut self, limit: usize, at_end: bool) -> Option<Piece> {
+        debug_assert!(!self.wipes, "a line would be a copy of a secret");
         let limit = limit.max(1);
         // One more than the limit, since `\r\n` may follow it.
         let most = self.bytes.len().min(self.given.saturating_add(limit).saturating_add(2));
@@ -170,6 +197,28 @@ mod tests {
         splitter.buffer().extend_from_slice(b"o\n");
         assert_eq!(all(&mut splitter, 10, false), pieces(&[("two", true)]));
         assert!(splitter.is_empty());
+    }
+
+    /// Whatever the buffer was, and whether lines were taken from its front.
+    #[test]
+    fn what_is_taken_keeps_no_more_than_it_needs() {
+        for wipes in [false, true] {
+            for room in [0, 1, 512, 513, 4096, 65_536] {
+                for count in [0, 1, 3, 255, 256, 257, 2048, 40_000].into_iter().filter(|count| *count <= room)
+                {
+                    let mut splitter = Splitter::default();
+                    splitter.wipes = wipes;
+                    splitter.buffer().reserve_exact(room + 5);
+                    splitter.buffer().extend_from_slice(b"line\n");
+                    splitter.buffer().resize(count + 5, b'x');
+                    assert!(splitter.line(10, false).is_some());
+                    let taken = splitter.take();
+                    assert_eq!(taken, vec![b'x'; count]);
+                    assert!(taken.capacity() <= most_room(count), "{} for {count}", taken.capacity());
+                    assert!(splitter.is_empty() && splitter.bytes.capacity() == 0);
+                }
+            }
+        }
     }
 
     proptest! {

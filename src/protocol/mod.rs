@@ -21,6 +21,7 @@
 //! - Nothing is accepted after the end.
 
 mod lines;
+mod pieces;
 #[cfg(test)]
 mod tests;
 
@@ -410,6 +411,12 @@ impl Protocol {
             let at_end = channel.state == State::Closed;
             Some((channel.fd, channel.collected.line(limit, at_end)?))
         })
+    }
+
+    /// Puts together some of what is secret, once `next` said `Ended`; whether that is done. A step costs less than 1 MiB or
+    /// so, so that no poll needs more.
+    pub(crate) fn join(&mut self) -> bool {
+        self.channels.iter_mut().all(|channel| channel.collected.join())
     }
 
     /// All that is known, once `next` said `Ended`.

@@ -13,7 +13,11 @@
 
 mod child;
 #[cfg(unix)]
+mod diagnosis;
+#[cfg(unix)]
 mod fds;
+#[cfg(unix)]
+mod forked;
 #[cfg(windows)]
 mod handles;
 #[cfg(windows)]
@@ -47,6 +51,8 @@ use crate::stdio::OpenFile;
 use crate::stdio::PtySize;
 
 pub(crate) use child::{Cause, Child, ChildRef};
+#[cfg(unix)]
+pub(crate) use forked::{Hosted, is_copy};
 #[cfg(windows)]
 pub(crate) use handles::Pipe;
 pub(crate) use later::wake as wake_later;
@@ -63,10 +69,17 @@ pub(crate) struct Launch<'a> {
     pub(crate) arg0: Option<&'a OsStr>,
     pub(crate) args: &'a [OsString],
     /// The whole environment of the child.
+    #[cfg(unix)]
     pub(crate) env: Vec<(OsString, OsString)>,
     /// Where to look for a program without a slash.
-    #[cfg_attr(windows, allow(dead_code, reason = "std looks it up there"))]
+    #[cfg(unix)]
     pub(crate) path: Option<OsString>,
+    /// The child inherits no variable.
+    #[cfg(windows)]
+    pub(crate) env_clear: bool,
+    /// What is set and removed (`None`) of the environment, each variable once.
+    #[cfg(windows)]
+    pub(crate) env: Vec<(&'a OsStr, Option<&'a OsStr>)>,
     pub(crate) cwd: Option<&'a Path>,
     /// Sorted by number, each number once. What is not listed is closed, unless `inherit_fds`.
     pub(crate) ends: Vec<(i32, End<'a>)>,
@@ -169,6 +182,14 @@ enum Process {
     Windows(windows::Handle),
 }
 
+/// Whether the children are another process's, of which this one is a forked copy.
+fn in_a_copy() -> bool {
+    #[cfg(unix)]
+    return is_copy();
+    #[cfg(not(unix))]
+    false
+}
+
 impl Process {
     fn pid(&self) -> Option<u32> {
         match self {
@@ -185,6 +206,9 @@ impl Process {
 
     /// Has the waker woken when the child has exited, as far as that can be had without reaping it.
     fn watch(&mut self, waker: &Waker) {
+        if in_a_copy() {
+            return;
+        }
         match self {
             #[cfg(all(target_os = "linux", target_env = "gnu"))]
             Process::Native(child) => child.watch(waker),
@@ -198,6 +222,9 @@ impl Process {
     /// Ready once the child has exited, which leaves the exit to be taken. Else the waker is woken as after `watch`, or
     /// as after the last `poll_exit`.
     fn poll_seen(&mut self, waker: &Waker) -> Poll<()> {
+        if in_a_copy() {
+            return Poll::Ready(());
+        }
         match self {
             #[cfg(all(target_os = "linux", target_env = "gnu"))]
             Process::Native(child) => child.poll_seen(waker),
@@ -212,6 +239,9 @@ impl Process {
 
     /// Takes the exit, once. If there is none, the waker is woken once there is.
     fn poll_exit(&mut self, waker: &Waker) -> Poll<Exit> {
+        if in_a_copy() {
+            return Poll::Ready(Exit::Lost);
+        }
         match self {
             #[cfg(all(target_os = "linux", target_env = "gnu"))]
             Process::Native(child) => child.poll_exit(waker),
@@ -226,6 +256,9 @@ impl Process {
 
     /// Sends a signal to the child, or to its group; `false` if nobody is there any more.
     fn signal(&mut self, signal: Signal) -> io::Result<bool> {
+        if in_a_copy() {
+            return Ok(false);
+        }
         match self {
             #[cfg(all(target_os = "linux", target_env = "gnu"))]
             Process::Native(child) => child.signal(signal),
@@ -240,6 +273,9 @@ impl Process {
 
     /// Whether anybody may be left in the group of a child that has exited.
     fn has_members(&mut self) -> bool {
+        if in_a_copy() {
+            return false;
+        }
         match self {
             #[cfg(all(target_os = "linux", target_env = "gnu"))]
             Process::Native(child) => child.has_members(),

@@ -25,10 +25,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 
+use super::diagnosis::Tries;
 use super::fds::Action;
+use super::forked::Hosted;
 use super::raw::{self, was_sent};
 use super::unix::{Image, Wiring, abandon, retry_busy};
-use super::{AGAIN, Process, program};
+use super::{AGAIN, Process, in_a_copy};
 use crate::error::Refusal;
 use crate::output::{Exit, Usage};
 use crate::signal::Signal;
@@ -37,7 +39,7 @@ use crate::signal::Signal;
 #[derive(Debug)]
 pub(super) struct Native {
     pid: Pid,
-    pidfd: Async<OwnedFd>,
+    pidfd: Hosted<Async<OwnedFd>>,
     /// It leads a process group, which is named by the child's number. If the system can signal a group through the
     /// pidfd, the child is reaped as any other one. Else it is seen to exit but not reaped, and keeps the number, until
     /// nothing is to be sent to the group any more.
@@ -126,21 +128,15 @@ pub(super) fn spawn(image: &Image, wiring: Wiring) -> Result<Process, Refusal> {
 
 /// Tries the candidates in turn, and a busy program a few times.
 fn start(image: &Image, actions: &FileActions, attributes: &Attributes) -> Result<Pid, Refusal> {
-    let mut first_denied = None;
-    let mut errno = libc::ENOENT;
-    for (path, _) in &image.candidates {
-        errno = match retry_busy(|| posix_spawn(path, image, actions, attributes)) {
+    let mut tries = Tries::default();
+    for (place, (path, _)) in image.candidates.iter().enumerate() {
+        match retry_busy(|| posix_spawn(path, image, actions, attributes)) {
             Ok(pid) => return Ok(pid),
-            Err(errno) => errno,
-        };
-        if errno == libc::EACCES {
-            first_denied.get_or_insert(errno);
-        }
-        if !program::try_next(errno) {
-            break;
+            Err(errno) if tries.failed(place, errno) => {}
+            Err(_) => break,
         }
     }
-    Err(image.diagnose(first_denied.unwrap_or(errno)))
+    Err(image.diagnose(tries.told()))
 }
 
 fn posix_spawn(
@@ -185,7 +181,9 @@ fn watch(pid: Pid, group: bool) -> Result<Process, Refusal> {
         return Ok(Process::Lost);
     }
     match Async::new_nonblocking(pidfd) {
-        Ok(pidfd) => Ok(Process::Native(Native { pid, pidfd, group, reaped: false, again: None })),
+        Ok(pidfd) => {
+            Ok(Process::Native(Native { pid, pidfd: pidfd.into(), group, reaped: false, again: None }))
+        }
         Err(error) => {
             abandon(pid);
             Err(Refusal::os(error))
@@ -301,7 +299,7 @@ impl Native {
 /// A child that has exited and keeps its number for its group is reaped now.
 impl Drop for Native {
     fn drop(&mut self) {
-        if !self.reaped {
+        if !self.reaped && !in_a_copy() {
             // The status is known, or nobody wants it.
             let _: Result<_, Errno> = self.wait(REAP);
         }
@@ -475,8 +473,9 @@ impl Attributes {
         unsafe { libc::sigemptyset(set.as_mut_ptr()) };
         // SAFETY: initialised attributes and set.
         check(unsafe { libc::posix_spawnattr_setsigmask(&mut attributes.0, set.as_ptr()) })?;
-        // SAFETY: initialises the set.
-        unsafe { libc::sigfillset(set.as_mut_ptr()) };
+        // sigfillset(3) leaves out 32 and 33, which glibc uses itself, and what is not in the set stays ignored.
+        // SAFETY: a set is plain bits.
+        unsafe { set.as_mut_ptr().write_bytes(0xff, 1) };
         // SAFETY: initialised attributes and set. glibc shrugs at SIGKILL and SIGSTOP in it.
         check(unsafe { libc::posix_spawnattr_setsigdefault(&mut attributes.0, set.as_ptr()) })?;
         let mut flags = (libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF) as i16;

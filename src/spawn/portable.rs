@@ -25,11 +25,13 @@ use async_io::Timer;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
 
+use super::diagnosis::Tries;
 use super::fds::Action;
+use super::forked::{Hosted, Leave};
 use super::later;
 use super::raw::{send, send_to_group};
 use super::unix::{Image, Wiring, abandon, caught, pipe, retry_busy};
-use super::{AGAIN, Identity, Process, program};
+use super::{AGAIN, Identity, Process, diagnosis};
 use crate::error::{Refusal, SpawnReason};
 use crate::output::Exit;
 use crate::signal::Signal;
@@ -38,7 +40,7 @@ use crate::signal::Signal;
 pub(super) struct Portable {
     pid: u32,
     /// Emptied when the status was taken. async-process reaps a live child only when it is asked for the status.
-    running: Option<Running>,
+    running: Option<Hosted<Running>>,
     /// It leads a process group.
     group: bool,
     /// An exit that was found while looking for it.
@@ -55,6 +57,13 @@ struct Running {
     misled: bool,
     /// When to ask for the exit ourselves.
     again: Option<Timer>,
+}
+
+impl Leave for Running {
+    fn leave(self) {
+        // Its drop would have async-process wait for the child, and take what it watches off the reactor's list.
+        std::mem::forget(self);
+    }
 }
 
 /// How often to ask for an exit where it is told by SIGCHLD: the host may ignore that from now on, or handle it alone.
@@ -222,26 +231,28 @@ pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Re
         let bytes = told.get(4 * place..4 * place + 4)?;
         Some(c_int::from_ne_bytes(bytes.try_into().ok()?))
     };
+    let failure = || Some((word(1)?, word(2)?, word(3)?));
     match (spawned, word(0)) {
-        (Ok(mut child), _) => match (word(1), word(2), read) {
-            (Some(step), Some(errno), _) => {
-                // On its way out; where it is not out yet, async-process reaps it in the background.
+        (Ok(mut child), _) => match (failure(), read) {
+            (Some(failure), _) => {
+                // It has said its last word, and is on its way out.
+                wait_for_exit(child.id());
                 let _: io::Result<Option<ExitStatus>> = child.try_status();
-                Err(new_process.explain(step, errno))
+                Err(new_process.explain(failure))
             }
-            (_, _, Err(error)) => {
+            (_, Err(error)) => {
                 let _: io::Result<()> = child.kill();
                 Err(Refusal::os(error))
             }
             _ => Ok(Process::Portable(Portable {
                 pid: child.id(),
-                running: Some(Running {
+                running: Some(Hosted::from(Running {
                     status: Box::pin(child.status()),
                     _child: child,
                     asked: false,
                     misled: false,
                     again: waits_for_sigchld().then(|| Timer::after(SLOWLY)),
-                }),
+                })),
                 group: new_process.new_group,
                 taken: None,
             })),
@@ -249,14 +260,21 @@ pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Re
         // The child was made, but async-process could not watch it and has forgotten it.
         (Err(error), Some(pid)) => {
             let lost = Pid::from_raw(pid).is_some_and(abandon);
-            match (word(1), word(2)) {
-                (Some(step), Some(errno)) => Err(new_process.explain(step, errno)),
+            match failure() {
+                Some(failure) => Err(new_process.explain(failure)),
                 _ if lost => Ok(Process::Lost),
                 _ => Err(Refusal::os(error)),
             }
         }
         (Err(error), None) => Err(Refusal::os(error)),
     }
+}
+
+/// Waits until it can be reaped, or was.
+fn wait_for_exit(pid: u32) {
+    let Some(pid) = Pid::from_raw(pid as _) else { return };
+    let sees = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    while waitid(WaitId::Pid(pid), sees).err() == Some(Errno::INTR) {}
 }
 
 /// Starts the thread in which async-process waits for children. It would start it by itself, but only when a child
@@ -314,8 +332,8 @@ mod step {
     pub(super) const TERMINAL: i32 = 7;
 }
 
-/// Step and error number.
-type Failure = (c_int, c_int);
+/// Step, error number, and which candidate it is about.
+type Failure = (c_int, c_int, c_int);
 
 impl NewProcess {
     /// Runs in the new process, in place of what std would do next. Returns never: the program runs,
@@ -328,8 +346,8 @@ impl NewProcess {
         // SAFETY: no memory is involved.
         let pid = unsafe { libc::getpid() };
         tell(report, &[pid]);
-        let (step, errno) = self.become_program(&mut report);
-        tell(report, &[step, errno]);
+        let (step, errno, place) = self.become_program(&mut report);
+        tell(report, &[step, errno, place]);
         // SAFETY: ends this process at once, as a forked copy must: nothing of the parent's is run.
         unsafe { libc::_exit(127) }
     }
@@ -338,7 +356,7 @@ impl NewProcess {
     /// while there is still a right to do so, the user comes last, and the program runs with nothing.
     fn become_program(&self, report: &mut RawFd) -> Failure {
         if let Err(errno) = self.wire(report) {
-            return (step::DESCRIPTORS, errno);
+            return (step::DESCRIPTORS, errno, 0);
         }
         if self.new_group && !self.terminal {
             // Cannot fail for a process that leads no session, setpgid(2).
@@ -347,24 +365,24 @@ impl NewProcess {
         }
         if self.terminal {
             if let Err(errno) = take_terminal() {
-                return (step::TERMINAL, errno);
+                return (step::TERMINAL, errno, 0);
             }
         }
         if let Some((cwd, _)) = &self.image.cwd {
             // SAFETY: a C string.
             if let Err(errno) = check(unsafe { libc::chdir(cwd.as_ptr()) }) {
-                return (step::WORKING_DIRECTORY, errno);
+                return (step::WORKING_DIRECTORY, errno, 0);
             }
         }
         if let Some(umask) = self.identity.umask {
             // SAFETY: no memory is involved; it cannot fail.
             unsafe { libc::umask(umask as libc::mode_t) };
         }
-        if let Err(failure) = self.give_up_privileges() {
-            return failure;
+        if let Err((step, errno)) = self.give_up_privileges() {
+            return (step, errno, 0);
         }
         reset_signals();
-        (step::EXECUTE, self.execute())
+        self.execute()
     }
 
     /// Does the descriptor plan, following the report's descriptor through it.
@@ -392,18 +410,26 @@ impl NewProcess {
         set_close_on_exec(*report, true)
     }
 
-    fn give_up_privileges(&self) -> Result<(), Failure> {
+    fn give_up_privileges(&self) -> Result<(), (c_int, c_int)> {
         let Identity { uid, gid, groups, .. } = &self.identity;
         // SAFETY: no memory is involved.
-        let privileged = unsafe { libc::geteuid() } == 0;
+        let real = unsafe { libc::getuid() };
+        // SAFETY: no memory is involved.
+        let effective = unsafe { libc::geteuid() };
         if let Some(groups) = groups {
             // SAFETY: a pointer to as many groups as are told. Which integer counts them differs.
             check(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) })
                 .map_err(|e| (step::GROUPS, e))?;
-        } else if privileged && (uid.is_some() || gid.is_some()) {
-            // SAFETY: none are told, so none are read.
-            check(unsafe { libc::setgroups(0, ptr::null()) }).map_err(|e| (step::GROUPS, e))?;
         }
+        // Whether setgroups(2) is permitted, a capability and the user namespace tell, and not the user's number: so
+        // it is always asked.
+        let mut kept = None;
+        if groups.is_none() && (uid.is_some() || gid.is_some()) {
+            // SAFETY: none are told, so none are read.
+            kept = check(unsafe { libc::setgroups(0, ptr::null()) }).err();
+        }
+        // Who stays who they are, keeps what they have. Anybody else must not get the parent's groups.
+        let stays = uid.is_none_or(|uid| (uid, uid) == (real, effective)) && gid.is_none_or(is_own_group);
         if let Some(gid) = *gid {
             // SAFETY: no memory is involved.
             check(unsafe { libc::setgid(gid) }).map_err(|e| (step::GROUP, e))?;
@@ -413,40 +439,42 @@ impl NewProcess {
             check(unsafe { libc::setuid(uid) }).map_err(|e| (step::USER, e))?;
             // A process that can become root again has given up nothing.
             // SAFETY: no memory is involved.
-            if privileged && uid != 0 && unsafe { libc::setuid(0) } == 0 {
+            if effective == 0 && uid != 0 && unsafe { libc::setuid(0) } == 0 {
                 return Err((step::USER, libc::EPERM));
             }
         }
-        Ok(())
+        match kept {
+            // Asked for last: if the ids are not permitted either, that is the better thing to tell.
+            Some(errno) if !(stays && errno == libc::EPERM) => Err((step::GROUPS, errno)),
+            _ => Ok(()),
+        }
     }
 
     /// As execvp(3), but never a shell for a file that has no known format. Returns only on failure.
-    fn execute(&self) -> c_int {
-        let mut denied = false;
-        let mut last = libc::ENOENT;
-        for (path, _) in &self.image.candidates {
+    fn execute(&self) -> Failure {
+        let mut tries = Tries::default();
+        for (place, (path, _)) in self.image.candidates.iter().enumerate() {
             let tried = retry_busy::<()>(|| {
                 // SAFETY: C strings, and arrays of them that end with a null pointer.
                 unsafe { libc::execve(path.as_ptr(), self.image.argv.as_ptr(), self.image.envp.as_ptr()) };
                 Err(errno())
             });
-            last = tried.err().unwrap_or(last);
-            denied |= last == libc::EACCES;
-            if !program::try_next(last) {
-                return last;
+            if !tries.failed(place, tried.err().unwrap_or(libc::ENOENT)) {
+                break;
             }
         }
-        if denied { libc::EACCES } else { last }
+        let (place, errno) = tries.told();
+        (step::EXECUTE, errno, place as c_int)
     }
 
     /// In the parent: what a report means.
-    fn explain(&self, step: c_int, errno: c_int) -> Refusal {
+    fn explain(&self, (step, errno, place): Failure) -> Refusal {
         let error = io::Error::from_raw_os_error(errno);
         let what = match step {
-            step::EXECUTE => return self.image.diagnose(errno),
+            step::EXECUTE => return self.image.diagnose((place as usize, errno)),
             step::WORKING_DIRECTORY => {
                 let cwd = self.image.cwd.as_ref().map(|(_, path)| path.clone()).unwrap_or_default();
-                return program::working_directory(error, &cwd);
+                return diagnosis::working_directory(error, &cwd);
             }
             step::GROUPS => "cannot set the supplementary groups",
             step::GROUP => "cannot become the group",
@@ -458,7 +486,7 @@ impl NewProcess {
     }
 }
 
-/// Writes words to the report. Twelve bytes always fit into an empty pipe.
+/// Writes words to the report. Sixteen bytes always fit into an empty pipe.
 fn tell(report: RawFd, words: &[c_int]) {
     // SAFETY: the bytes of the words.
     unsafe { libc::write(report, words.as_ptr().cast(), size_of_val(words)) };
@@ -482,13 +510,41 @@ fn reset_signals() {
     // No system has numbers above these; the gaps, SIGKILL and SIGSTOP are refused, which is fine.
     for signal in 1..=128 {
         // SAFETY: the default action runs no code of ours.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        let before = unsafe { libc::signal(signal, libc::SIG_DFL) };
+        if before == libc::SIG_ERR {
+            reset_internal_signal(signal);
+        }
     }
     let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: initialises the set.
     unsafe { libc::sigemptyset(none.as_mut_ptr()) };
     // SAFETY: an initialised set; the old mask is not asked for.
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut()) };
+}
+
+/// The C library keeps some for itself, 32 and 33 in glibc, and refuses to touch them. Ignored ones stay ignored in
+/// every descendant.
+#[cfg(target_os = "linux")]
+fn reset_internal_signal(signal: c_int) {
+    // The default action, no flags and an empty mask are all zeros, in whatever order a machine has them.
+    let default = [0_u64; 16];
+    // MIPS has twice as many signals as others.
+    let size_of_set = if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 16_usize } else { 8 };
+    let before = ptr::null_mut::<u64>();
+    // SAFETY: the kernel reads no more than that, and the default action runs no code of ours.
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), before, size_of_set) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reset_internal_signal(_: c_int) {}
+
+/// Whether that is the group already, for good.
+fn is_own_group(gid: u32) -> bool {
+    // SAFETY: no memory is involved.
+    let real = unsafe { libc::getgid() };
+    // SAFETY: no memory is involved.
+    let effective = unsafe { libc::getegid() };
+    (gid, gid) == (real, effective)
 }
 
 #[cfg(target_os = "linux")]

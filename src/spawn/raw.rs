@@ -108,3 +108,9 @@ pub(super) fn was_sent(returned: c_long) -> io::Result<bool> {
         error => Err(error),
     }
 }
+
+/// Closes a descriptor whose owner is forgotten right after.
+pub(super) fn close(fd: RawFd) {
+    // SAFETY: the caller owns the number, and does not use it again.
+    unsafe { libc::close(fd) };
+}

@@ -7,8 +7,8 @@
 //! left to wait for one more process), it forgets the handle, and the child runs on.
 //!
 //! What differs from Unix:
-//! - A program without a path is looked for in the child's `PATH`, then where Windows looks first (this
-//!   program's folder, the system's folders), then in the parent's `PATH`, as std does.
+//! - A program without a path is looked for in the child's `PATH` if the command sets one, then where Windows looks
+//!   first (this program's folder, the system's folders), then in the parent's `PATH`, as std does.
 //! - A child also inherits every handle that another part of the parent has marked inheritable.
 //! - There is no zombie: a process is gone when its last handle is closed.
 
@@ -35,6 +35,9 @@ use super::{End, Launch, Ours, Process};
 use crate::error::{InvalidReason, Refusal, SpawnReason};
 use crate::output::Exit;
 use crate::signal::Signal;
+
+/// Every folder has it, see "Naming Files, Paths, and Namespaces" in Microsoft's documentation.
+const NULL_DEVICE: &str = "NUL";
 
 /// A child of this engine.
 pub(super) struct Handle {
@@ -111,7 +114,18 @@ pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Process, Ours), Refusal> {
     let job = launch.new_group.then(Job::new).transpose().map_err(os)?;
     let program = program(launch.program, launch.cwd);
     let mut command = Command::new(&program);
-    command.args(launch.args).env_clear().envs(launch.env.iter().map(|(name, value)| (name, value)));
+    command.args(launch.args);
+    // std gets the changes alone. If it got all as set, the parent's `PATH` would count as the child's own and be
+    // searched before the system's folders: whoever can write to a folder of it could plant a `hostname.exe`.
+    if launch.env_clear {
+        command.env_clear();
+    }
+    for (name, value) in &launch.env {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
     if let Some(cwd) = launch.cwd {
         command.current_dir(cwd);
     }
@@ -154,7 +168,7 @@ fn refuse_nul(launch: &Launch<'_>) -> Result<(), Refusal> {
     for (place, arg) in (1..).zip(launch.args) {
         refuse(arg, &|| format!("argument {place}"))?;
     }
-    for text in launch.env.iter().flat_map(|(name, value)| [name, value]) {
+    for text in launch.env.iter().flat_map(|(name, value)| [Some(*name), *value]).flatten() {
         // The value may be a secret; the name tells enough.
         refuse(text, &|| "an environment variable".into())?;
     }
@@ -197,8 +211,8 @@ impl Wiring {
                 End::Closed => Some(nothing()),
                 End::Inherit => None,
                 End::Null => {
-                    let null = File::options().read(true).write(true).open("NUL").map_err(os)?;
-                    Some(null.into())
+                    let null = File::options().read(true).write(true).open(NULL_DEVICE);
+                    Some(null.map_err(no_null_device)?.into())
                 }
                 End::Open(file) => Some(file.as_handle().try_clone_to_owned().map_err(os)?),
                 End::Output => {
@@ -273,6 +287,16 @@ fn os(error: io::Error) -> Refusal {
     Refusal::spawn(reason, what, error)
 }
 
+/// It is not the program that is missing or closed to us.
+fn no_null_device(error: io::Error) -> Refusal {
+    if code(&error) == ERROR_TOO_MANY_OPEN_FILES {
+        return os(error);
+    }
+    let text = format!("cannot open the null device {NULL_DEVICE}: {error}");
+    // A kind such as NotFound would be taken for the program's.
+    Refusal::spawn(SpawnReason::Other, text, io::Error::other(error))
+}
+
 fn code(error: &io::Error) -> u32 {
     error.raw_os_error().unwrap_or(0) as u32
 }
@@ -326,4 +350,27 @@ fn working_directory(error: &io::Error, cwd: &Path) -> Option<Refusal> {
         format!("the working directory {cwd:?} {what}"),
         source,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    /// A `NUL` that cannot be opened (a sandbox, a filter driver) is not taken for a missing program.
+    #[test]
+    fn a_null_device_that_cannot_be_opened_is_named() {
+        for number in [ERROR_FILE_NOT_FOUND, ERROR_ACCESS_DENIED, ERROR_PATH_NOT_FOUND] {
+            let refusal = no_null_device(io::Error::from_raw_os_error(number as i32));
+            let error = refusal.into_error("program".into());
+            assert!(error.to_string().contains("`program`: cannot open the null device NUL: "), "{error}");
+            assert!(matches!(error, Error::Spawn { reason: SpawnReason::Other, .. }), "{error:?}");
+            assert_eq!(error.kind(), io::ErrorKind::Other);
+        }
+        let error = no_null_device(io::Error::from_raw_os_error(ERROR_TOO_MANY_OPEN_FILES as i32));
+        assert!(matches!(
+            error.into_error("program".into()),
+            Error::Spawn { reason: SpawnReason::OutOfDescriptors, .. }
+        ));
+    }
 }

@@ -40,11 +40,13 @@ mod writer;
 use std::io;
 use std::mem;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::protocol::{Direction, Ending, Fault, Next, Notice, Piece, Protocol, Slot};
-use crate::spawn::ChildRef;
+#[cfg(unix)]
+use crate::spawn::is_copy;
+use crate::spawn::{ChildRef, wake_later};
 #[cfg(unix)]
 use crate::stdio::PtySize;
 
@@ -85,7 +87,13 @@ impl Drop for Transport {
 impl Transport {
     /// Moves bytes until the child has ended, and collects them.
     pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll(cx, |protocol| (protocol.next() == Next::Ended).then_some(()))
+        let ended = |protocol: &mut Protocol| (protocol.next() == Next::Ended).then(|| protocol.join());
+        if ready!(self.poll(cx, ended)) {
+            return Poll::Ready(());
+        }
+        // A long secret is put together piece by piece, with others in between.
+        wake_later(cx.waker().clone());
+        Poll::Pending
     }
 
     /// Moves bytes until there is something to tell; `None` after the end was told.
@@ -266,6 +274,9 @@ impl Transport {
     /// Sets the size of the terminal; `false` if there is none, or it is closed.
     #[cfg(unix)]
     pub(crate) fn resize(&self, size: PtySize) -> io::Result<bool> {
+        if is_copy() {
+            return Ok(false);
+        }
         let resized = self.with(|state| state.terminal.as_ref().map(|terminal| terminal.resize(size)));
         resized.unwrap_or(Ok(false))
     }

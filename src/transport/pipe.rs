@@ -17,7 +17,7 @@ use rustix::io::{Errno, ioctl_fionread, read};
 use zeroize::Zeroize;
 
 use super::waiting::Flag;
-use crate::spawn::{Pipe, write_quietly};
+use crate::spawn::{Hosted, Pipe, is_copy, write_quietly};
 
 /// From so many bytes on it is a stream.
 const STREAM: usize = 128 * 1024;
@@ -49,7 +49,7 @@ pub(super) enum Armed {
 /// An end that the child writes to.
 #[derive(Debug)]
 pub(super) struct ReadEnd {
-    pipe: Async<Pipe>,
+    pipe: Hosted<Async<Pipe>>,
     flag: Arc<Flag>,
     /// The last call did not find it empty, or it is likely to have something.
     ready: bool,
@@ -65,7 +65,7 @@ pub(super) struct ReadEnd {
 
 impl ReadEnd {
     pub(super) fn new(pipe: Pipe, flag: Arc<Flag>) -> io::Result<Self> {
-        let pipe = Async::new_nonblocking(pipe)?;
+        let pipe = Async::new_nonblocking(pipe)?.into();
         let (ready, armed, broken) = (true, false, None);
         Ok(ReadEnd { pipe, flag, ready, armed, broken, room: LEAST, traffic: 0, wipes: false })
     }
@@ -99,6 +99,10 @@ impl ReadEnd {
         &mut self,
         mut read: impl FnMut(&mut Self) -> Result<usize, Errno>,
     ) -> Poll<io::Result<usize>> {
+        // What a forked copy of the host takes, the host misses.
+        if is_copy() {
+            return Poll::Ready(Ok(0));
+        }
         if self.flag.take() {
             (self.ready, self.armed) = (true, false);
         }
@@ -148,6 +152,9 @@ impl ReadEnd {
     /// Appends what is there at this moment, and not what a descendant may go on writing. Whether it is at
     /// its end.
     pub(super) fn drain(&mut self, buffer: &mut Vec<u8>) -> bool {
+        if is_copy() {
+            return true;
+        }
         let mut left = MOST.max(self.holds());
         while left > 0 {
             match self.read(buffer) {
@@ -207,7 +214,7 @@ fn widen(_pipe: &Async<Pipe>, traffic: &mut usize, count: usize) {
 /// An end that the child reads from. Dropping it is the child's end of file.
 #[derive(Debug)]
 pub(super) struct WriteEnd {
-    pipe: Async<Pipe>,
+    pipe: Hosted<Async<Pipe>>,
     /// There is room.
     room: Arc<Flag>,
     /// Nobody reads it any more.
@@ -223,7 +230,7 @@ pub(super) struct WriteEnd {
 
 impl WriteEnd {
     pub(super) fn new(pipe: Pipe, room: Arc<Flag>, hangup: Arc<Flag>) -> io::Result<Self> {
-        let pipe = Async::new_nonblocking(pipe)?;
+        let pipe = Async::new_nonblocking(pipe)?.into();
         let (ready, armed, hangup_armed, broken) = (true, false, false, None);
         Ok(WriteEnd { pipe, room, hangup, ready, armed, hangup_armed, broken, traffic: 0 })
     }
@@ -241,6 +248,9 @@ impl WriteEnd {
     /// Writes some of the buffers, in their order; `BrokenPipe` if nobody can read it any more. `Pending` if there is no
     /// room; then it is to be armed.
     pub(super) fn try_write(&mut self, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if is_copy() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         if self.room.take() {
             (self.ready, self.armed) = (true, false);
         }
@@ -289,6 +299,9 @@ impl WriteEnd {
 
     /// Whether every reader has closed its end. If not, the other flag is set once they have.
     pub(super) fn is_closed(&mut self) -> bool {
+        if is_copy() {
+            return true;
+        }
         if self.hangup.take() {
             self.hangup_armed = false;
         }

@@ -8,10 +8,10 @@ use reaped::{Command, Error, Event, Output, Stdio};
 
 use super::helper::pattern;
 use super::support::{
-    alone, descriptors, eventually, everywhere, helper, no_children, peak, reset_peak, sh, warm_up,
+    SOON, again_as_ordinary_user, alone, descriptors, eventually, everywhere, helper, late, no_children,
+    patiently, peak, reset_peak, root_needed, sh, warm_up,
 };
 
-const SOON: Duration = Duration::from_millis(150);
 const NEVER: Duration = Duration::from_secs(600);
 
 /// What is left of an error that came after the start.
@@ -39,8 +39,7 @@ fn end(pids: &[i32]) {
 fn a_grandchild_that_holds_the_pipes() {
     everywhere(|| async {
         let script = "sleep 1000 & echo $!";
-        let error = sh(script).timeout(SOON).output().await.expect_err("held");
-        assert!(matches!(error, Error::TimedOut(_)), "{error}");
+        let error = late(|output| output.status.success(), |time| sh(script).timeout(time).output()).await;
         assert!(kept(&error).status.success(), "the child itself had exited");
         assert_eq!(kept(&error).still_open(), [1, 2]);
         let left = pids(&kept(&error).stdout);
@@ -52,7 +51,8 @@ fn a_grandchild_that_holds_the_pipes() {
         assert!(output.status.success());
         end(&pids(&output.stdout));
         // Only what is really held.
-        let output = sh("sleep 1000 2>/dev/null & echo $!; echo err >&2").drain_timeout(SOON).output().await;
+        let script = "sleep 1000 2>/dev/null & until [ /proc/$!/fd/2 -ef /dev/null ]; do :; done; echo $!; echo err >&2";
+        let output = sh(script).drain_timeout(SOON).output().await;
         let output = output.expect("no error");
         assert_eq!((output.still_open(), &output.stderr[..]), (&[1][..], &b"err\n"[..]));
         end(&pids(&output.stdout));
@@ -69,31 +69,38 @@ fn a_grandchild_that_holds_the_pipes() {
 #[test]
 fn a_child_that_does_not_obey() {
     everywhere(|| async {
+        let said = |output: &Output| !output.stdout.is_empty();
         let script = "trap '' TERM; echo a; while :; do sleep 0.01; done";
-        let error = sh(script).timeout(SOON).grace(SOON).output().await.expect_err("killed");
-        assert!(matches!(error, Error::TimedOut(_)));
+        let error = late(said, |time| sh(script).timeout(time).grace(SOON).output()).await;
         assert_eq!(
             (&kept(&error).stdout[..], kept(&error).status.signal()),
             (&b"a\n"[..], Some(libc::SIGKILL))
         );
         assert!(
-            error.to_string().contains("timed out after 150ms and was killed by SIGKILL (signal 9)"),
+            error.to_string().contains(" timed out after ")
+                && error.to_string().ends_with(" and was killed by SIGKILL (signal 9)"),
             "{error}"
         );
         assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::TimedOut);
+        let error = Command::new("sleep").arg("1000").timeout(SOON).output().await.expect_err("killed");
+        assert_eq!(
+            error.to_string(),
+            "`sleep 1000` timed out after 150ms and was killed by SIGTERM (signal 15)"
+        );
 
         // Stopped: it is continued, and takes the polite signal.
-        let error = sh("echo a; kill -STOP $$; sleep 1000").timeout(SOON).output().await.expect_err("killed");
+        let script = "echo a; kill -STOP $$; sleep 1000";
+        let error = late(said, |time| sh(script).timeout(time).output()).await;
         assert_eq!(
             (&kept(&error).stdout[..], kept(&error).status.signal()),
             (&b"a\n"[..], Some(libc::SIGTERM))
         );
         // One that obeys has its own last word.
         let script = "trap 'echo bye; exit 3' TERM; echo a; while :; do sleep 0.01; done";
-        let error = sh(script).timeout(SOON).grace(NEVER).output().await.expect_err("late");
+        let error = late(said, |time| sh(script).timeout(time).grace(NEVER).output()).await;
         assert_eq!((&kept(&error).stdout[..], kept(&error).status.code()), (&b"a\nbye\n"[..], Some(3)));
         // Without a grace there is no word.
-        let error = sh(script).timeout(SOON).grace(Duration::ZERO).output().await.expect_err("killed");
+        let error = late(said, |time| sh(script).timeout(time).grace(Duration::ZERO).output()).await;
         assert_eq!(
             (&kept(&error).stdout[..], kept(&error).status.signal()),
             (&b"a\n"[..], Some(libc::SIGKILL))
@@ -111,7 +118,12 @@ fn a_group_goes_as_a_whole() {
             let mut command = sh(script);
             command.new_group().grace(SOON);
             let told = match way {
-                0 => kept(&command.timeout(2 * SOON).output().await.expect_err("late")).stdout.clone(),
+                0 => {
+                    let all =
+                        |output: &Output| pids(&output.stdout).len() == 3 && output.stdout.ends_with(b"\n");
+                    let error = late(all, |time| command.clone().timeout(time).output()).await;
+                    kept(&error).stdout.clone()
+                }
                 1 => {
                     let mut process = command.spawn().expect("starts");
                     let told = until_three(&mut process).await;
@@ -160,8 +172,9 @@ async fn until_three(process: &mut reaped::Process) -> Vec<u8> {
 #[test]
 fn a_group_without_its_leader() {
     everywhere(|| async {
-        let error = sh("sleep 1000 & echo $!").new_group().timeout(SOON).output().await.expect_err("held");
-        assert!(matches!(error, Error::TimedOut(_)));
+        let said = |output: &Output| output.stdout.ends_with(b"\n");
+        let held = |time| sh("sleep 1000 & echo $!").new_group().timeout(time).output();
+        let error = late(said, held).await;
         let left = pids(&kept(&error).stdout);
         eventually("it is gone", || !is_running(left[0]));
 
@@ -188,14 +201,15 @@ fn a_group_without_its_leader() {
 
         // Where we end the child, nobody of its group survives the grace, pipe or no pipe, obedient or not.
         let deaf = "(trap '' TERM; exec sleep 1000) >/dev/null 2>&1 & echo $!; exec sleep 1000";
-        let error = sh(deaf).new_group().timeout(2 * SOON).grace(2 * SOON).output().await.expect_err("late");
+        let error = late(said, |time| sh(deaf).new_group().timeout(time).grace(time).output()).await;
         assert_eq!(kept(&error).status.signal(), Some(libc::SIGTERM), "the child itself obeys");
         let left = pids(&kept(&error).stdout);
         eventually("it is gone", || !is_running(left[0]));
 
         // But one that has left for a session of its own lives on.
-        let error = sh("setsid sleep 1000 & echo $!; wait").new_group().timeout(SOON).output().await;
-        let left = pids(&kept(&error.expect_err("late")).stdout);
+        let leaves = "setsid sh -c 'echo $$; exec sleep 1000' & wait";
+        let error = late(said, |time| sh(leaves).new_group().timeout(time).output()).await;
+        let left = pids(&kept(&error).stdout);
         std::thread::sleep(Duration::from_millis(20));
         assert!(is_running(left[0]), "it lives on, as is told");
         end(&left);
@@ -250,50 +264,70 @@ fn limits() {
 #[test]
 fn silence() {
     everywhere(|| async {
-        let error = sh("echo a; exec sleep 1000").idle_timeout(SOON).output().await.expect_err("silent");
-        assert!(matches!(error, Error::TimedOut(_)));
-        assert!(error.to_string().contains("was silent for 150ms and was killed by SIGTERM"), "{error}");
+        let said = |output: &Output| !output.stdout.is_empty();
+        let error = late(said, |time| sh("echo a; exec sleep 1000").idle_timeout(time).output()).await;
         assert_eq!(kept(&error).stdout, b"a\n");
+        let error = Command::new("sleep").arg("1000").idle_timeout(SOON).output().await.expect_err("silent");
+        assert_eq!(
+            error.to_string(),
+            "`sleep 1000` was silent for 150ms and was killed by SIGTERM (signal 15)"
+        );
         // Who speaks now and then may go on, on whatever descriptor, and who is fed too.
-        let talk = "for i in 1 2 3 4 5 6; do sleep 0.4; echo $i >&$((i%2*2+1)); done";
-        let output =
-            sh(talk).fd(3, Stdio::output()).idle_timeout(10 * SOON).output().await.expect("no silence");
-        assert_eq!((&output.stdout[..], output.fd(3)), (&b"2\n4\n6\n"[..], Some(&b"1\n3\n5\n"[..])));
-        let slow = "for i in 1 2 3 4 5 6; do sleep 0.4; head -c 600000 >/dev/null; done";
-        let output = sh(slow).stdin(Stdio::bytes(vec![0; 3_600_000])).idle_timeout(10 * SOON).output().await;
-        assert!(output.is_ok(), "it is fed: {output:?}");
-        // A reader that was taken out is heard.
-        let mut process = sh(talk).fd(3, Stdio::output()).idle_timeout(10 * SOON).spawn().expect("starts");
-        let (mut one, mut three) =
-            (process.reader(1).expect("an output"), process.reader(3).expect("an output"));
-        let (mut ones, mut threes) = (Vec::new(), Vec::new());
-        let (one, three, status) = futures::future::join3(
-            futures::AsyncReadExt::read_to_end(&mut one, &mut ones),
-            futures::AsyncReadExt::read_to_end(&mut three, &mut threes),
-            process.status(),
-        )
+        patiently(|longer| async move {
+            let mut talk = sh(&format!(
+                "for i in 1 2 3 4 5 6; do sleep {}; echo $i >&$((i%2*2+1)); done",
+                0.4 * f64::from(longer)
+            ));
+            talk.fd(3, Stdio::output()).idle_timeout(longer * 10 * SOON);
+            let output = talk.output().await?;
+            assert_eq!((&output.stdout[..], output.fd(3)), (&b"2\n4\n6\n"[..], Some(&b"1\n3\n5\n"[..])));
+            let mut slow = sh(&format!(
+                "for i in 1 2 3 4 5 6; do sleep {}; head -c 600000 >/dev/null; done",
+                0.4 * f64::from(longer)
+            ));
+            slow.stdin(Stdio::bytes(vec![0; 3_600_000])).idle_timeout(longer * 10 * SOON).output().await?;
+            // A reader that was taken out is heard.
+            let mut process = talk.spawn().expect("starts");
+            let (mut one, mut three) =
+                (process.reader(1).expect("an output"), process.reader(3).expect("an output"));
+            let (mut ones, mut threes) = (Vec::new(), Vec::new());
+            let (one, three, status) = futures::future::join3(
+                futures::AsyncReadExt::read_to_end(&mut one, &mut ones),
+                futures::AsyncReadExt::read_to_end(&mut three, &mut threes),
+                process.status(),
+            )
+            .await;
+            assert!(status?.success());
+            assert_eq!((one.expect("read"), three.expect("read")), (6, 6));
+            Ok::<_, Error>(())
+        })
         .await;
-        assert_eq!((one.expect("read"), three.expect("read")), (6, 6));
-        assert!(status.expect("no silence").success());
     });
 }
 
 #[test]
 fn bounds_as_events() {
     everywhere(|| async {
-        for (command, expected) in [
-            (sh("echo hi; exec sleep 1000").timeout(SOON), "TimedOut"),
-            (sh("echo hi; exec sleep 1000").idle_timeout(SOON), "TimedOut"),
-            (sh("echo hi; exec yes").limit(3), "LimitReached { fd: 1 }"),
-            (sh("echo hi; sleep 1 & exit").drain_timeout(SOON), ""),
-        ] {
-            let mut process = command.spawn().expect("starts");
+        type Bounded = fn(Duration) -> Command;
+        let cases: [(Bounded, &str); 4] = [
+            (|time| sh("echo hi; exec sleep 1000").timeout(time).clone(), "TimedOut"),
+            (|time| sh("echo hi; exec sleep 1000").idle_timeout(time).clone(), "TimedOut"),
+            (|_| sh("echo hi; exec yes").limit(3).clone(), "LimitReached { fd: 1 }"),
+            (|_| sh("echo hi; sleep 1 & exit").drain_timeout(SOON).clone(), ""),
+        ];
+        for (command, expected) in cases {
             let (mut events, mut data) = (Vec::new(), Vec::new());
-            while let Some(event) = process.next().await {
-                match event {
-                    Event::Data { fd: 1, data: more } => data.extend(more),
-                    other => events.push(format!("{other:?}")),
+            let mut time = SOON;
+            while data.is_empty() && time < Duration::from_secs(20) {
+                events.clear();
+                let mut process = command(time).spawn().expect("starts");
+                while let Some(event) = process.next().await {
+                    match event {
+                        Event::Data { fd: 1, data: more } => data.extend(more),
+                        other => events.push(format!("{other:?}")),
+                    }
                 }
+                time *= 4;
             }
             assert!(data.len() <= 3 && data.starts_with(b"hi\n"), "{data:?}");
             assert!(events.last().is_some_and(|event| event.starts_with("Ended")), "{events:?}");
@@ -327,88 +361,89 @@ fn every_pair() {
     alone("bounds::every_pair", || {
         warm_up();
         let before = descriptors();
-        for (place, first) in all.iter().enumerate() {
-            for second in &all[place + 1..] {
-                let pair = [*first, *second];
-                let has = |bound| pair.contains(&bound);
-                // Nothing would end it, or the kernel would when the promise is dropped: no pair to look at.
-                let script = match (has(Held), has(Limit)) {
-                    // As much as it may, so that it is the drop that ends it, however late the first poll comes.
-                    _ if pair == [Limit, Drop] => "head -c 100000 /dev/zero; exec sleep 5",
-                    (true, true) => "sleep 5 & exec yes",
-                    (true, false) => "sleep 5 & echo hi",
-                    (false, true) => "exec yes",
-                    (false, false) if has(Drain) && !has(Timeout) && !has(Terminate) && !has(Drop) => {
-                        "echo hi"
-                    }
-                    (false, false) => "echo hi; exec sleep 5",
+        let pairs =
+            (0..all.len()).flat_map(|place| all[place + 1..].iter().map(move |second| [all[place], *second]));
+        let mut pairs: Vec<_> = pairs.map(|pair| (pair, SOON)).collect();
+        while let Some((pair, time)) = pairs.pop() {
+            let has = |bound| pair.contains(&bound);
+            // Nothing would end it, or the kernel would when the promise is dropped: no pair to look at.
+            let script = match (has(Held), has(Limit)) {
+                // As much as it may, so that it is the drop that ends it, however late the first poll comes.
+                _ if pair == [Limit, Drop] => "head -c 100000 /dev/zero; exec sleep 60",
+                _ if pair == [Fed, Held] => "sleep 2 & echo hi",
+                (true, true) => "sleep 60 & exec yes",
+                (true, false) => "sleep 60 & echo hi",
+                (false, true) => "exec yes",
+                (false, false) if has(Drain) && !has(Timeout) && !has(Terminate) && !has(Drop) => "echo hi",
+                (false, false) => "echo hi; exec sleep 60",
+            };
+            let mut command = sh(script);
+            command.grace(SOON);
+            if has(Timeout) {
+                command.timeout(if has(Terminate) || has(Drop) { SOON } else { time });
+            }
+            if has(Limit) {
+                command.limit(100_000);
+            }
+            if has(Drain) {
+                command.drain_timeout(Duration::from_millis(20));
+            }
+            if has(Fed) {
+                command.stdin(Stdio::bytes(vec![0; 1 << 20]));
+            }
+            let start = Instant::now();
+            let promise = command.output();
+            if has(Drop) {
+                let mut promise = promise;
+                let early = block_on(futures::future::poll_fn(|cx| {
+                    std::task::Poll::Ready(std::pin::Pin::new(&mut promise).poll(cx).is_ready())
+                }));
+                assert!(!early, "{pair:?}");
+                drop(promise);
+                continue;
+            }
+            if has(Terminate) {
+                std::thread::sleep(Duration::from_millis(50));
+                let sent = promise.control().terminate();
+                assert!(sent.is_ok(), "{pair:?}: {sent:?}, not reaped while nobody polls");
+            }
+            let result = block_on(promise);
+            // Only so that a hang is told: the sleeps are a minute.
+            assert!(start.elapsed() < Duration::from_secs(20), "{pair:?} waited");
+            let error = match (&result, pair) {
+                // The user's own signal came first, and is no error; the limit may be met by what was written
+                // until then.
+                (Ok(output), [Terminate, _] | [_, Terminate]) => {
+                    let gone = output.status.signal() == Some(libc::SIGTERM) || has(Held);
+                    assert!(gone, "{pair:?}: {output:?}");
+                    None
+                }
+                (Ok(output), [Drain, _]) => {
+                    assert!(output.status.success(), "{pair:?}: {output:?}");
+                    assert_eq!(output.still_open().is_empty(), !has(Held), "{pair:?}");
+                    None
+                }
+                (Ok(output), [Fed, Held]) => {
+                    assert!(output.status.success() && output.still_open().is_empty(), "{output:?}");
+                    None
+                }
+                (Ok(output), _) => panic!("{pair:?}: {output:?}"),
+                (Err(error), _) => Some(error),
+            };
+            if let Some(error) = error {
+                let fits = match error {
+                    Error::TimedOut(_) => has(Timeout),
+                    Error::OutputLimit(_) => has(Limit),
+                    _ => false,
                 };
-                let mut command = sh(script);
-                command.grace(SOON);
-                if has(Timeout) {
-                    command.timeout(SOON);
-                }
-                if has(Limit) {
-                    command.limit(100_000);
-                }
-                if has(Drain) {
-                    command.drain_timeout(Duration::from_millis(20));
-                }
-                if has(Fed) {
-                    command.stdin(Stdio::bytes(vec![0; 1 << 20]));
-                }
-                let start = Instant::now();
-                let promise = command.output();
-                if has(Drop) {
-                    let mut promise = promise;
-                    let early = block_on(futures::future::poll_fn(|cx| {
-                        std::task::Poll::Ready(std::pin::Pin::new(&mut promise).poll(cx).is_ready())
-                    }));
-                    assert!(!early, "{pair:?}");
-                    drop(promise);
+                assert!(fits, "{pair:?}: {error}");
+                let output = kept(error);
+                if output.stdout.is_empty() && time < Duration::from_secs(5) {
+                    // A busy machine: once more, with more time.
+                    pairs.push((pair, time * 4));
                     continue;
                 }
-                if has(Terminate) {
-                    std::thread::sleep(Duration::from_millis(50));
-                    let sent = promise.control().terminate();
-                    assert!(sent.is_ok(), "{pair:?}: {sent:?}, not reaped while nobody polls");
-                }
-                let result = block_on(promise);
-                // Only so that a hang is told: the sleeps are 5 seconds.
-                assert!(start.elapsed() < Duration::from_secs(4) || pair == [Fed, Held], "{pair:?} waited");
-                let error = match (&result, pair) {
-                    // The user's own signal came first, and is no error; the limit may be met by what was written
-                    // until then.
-                    (Ok(output), [Terminate, _] | [_, Terminate]) => {
-                        let gone = output.status.signal() == Some(libc::SIGTERM) || has(Held);
-                        assert!(gone, "{pair:?}: {output:?}");
-                        None
-                    }
-                    (Ok(output), [Drain, _]) => {
-                        assert!(output.status.success(), "{pair:?}: {output:?}");
-                        assert_eq!(output.still_open().is_empty(), !has(Held), "{pair:?}");
-                        None
-                    }
-                    (Ok(output), [Fed, Held]) => {
-                        assert!(output.status.success() && output.still_open().is_empty(), "{output:?}");
-                        None
-                    }
-                    (Ok(output), _) => panic!("{pair:?}: {output:?}"),
-                    (Err(error), _) => Some(error),
-                };
-                if let Some(error) = error {
-                    let fits = match error {
-                        Error::TimedOut(_) => has(Timeout),
-                        Error::OutputLimit(_) => has(Limit),
-                        _ => false,
-                    };
-                    assert!(fits, "{pair:?}: {error}");
-                    let output = kept(error);
-                    assert!(
-                        !output.stdout.is_empty() && output.stdout.len() <= 100_000,
-                        "{pair:?}: {output:?}"
-                    );
-                }
+                assert!(!output.stdout.is_empty() && output.stdout.len() <= 100_000, "{pair:?}: {output:?}");
             }
         }
         no_children();
@@ -439,10 +474,16 @@ fn detached_children_run_on_and_are_reaped() {
 /// A child that became another user cannot be signalled by an ordinary one: the call ends all the same.
 #[test]
 fn a_child_out_of_reach() {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: not root");
+    const SLEEP: &str = "REAPED_TEST_SETUID";
+    if let Some(sleep) = std::env::var_os(SLEEP) {
+        let result = block_on(Command::new(sleep).arg("60").timeout(SOON).grace(SOON).output());
+        let error = result.expect_err("late");
+        // Where the folder's file system takes no notice of setuid, it was reached after all.
+        assert!(matches!(error, Error::TimedOut(_)), "{error}");
+        assert!(kept(&error).elapsed() < Duration::from_secs(20), "it did not wait for it");
         return;
     }
+    root_needed();
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .expect("for all");
@@ -450,22 +491,7 @@ fn a_child_out_of_reach() {
     let setuid = dir.path().join("sleep");
     std::fs::copy("/bin/sleep", &setuid).expect("a copy");
     std::fs::set_permissions(&setuid, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).expect("ours");
-    let copy = dir.path().join("it");
-    std::fs::copy(std::env::current_exe().expect("this binary"), &copy).expect("a copy that others may run");
-    let mut again = Command::new(&copy);
-    again.args(["bounds::as_an_ordinary_user", "--exact", "--nocapture"]).env("REAPED_TEST_SETUID", &setuid);
-    let said = block_on(again.uid(65534).gid(65534).current_dir("/").output()).expect("runs");
-    assert!(said.status.success() && String::from_utf8_lossy(&said.stdout).contains("1 passed"), "{said:?}");
-}
-
-#[test]
-fn as_an_ordinary_user() {
-    let Some(setuid) = std::env::var_os("REAPED_TEST_SETUID") else { return };
-    let result = block_on(Command::new(setuid).arg("5").timeout(SOON).grace(SOON).output());
-    let error = result.expect_err("late");
-    // Where the folder's file system takes no notice of setuid, it was reached after all.
-    assert!(matches!(error, Error::TimedOut(_)), "{error}");
-    assert!(kept(&error).elapsed() < Duration::from_secs(4), "it did not wait for it");
+    again_as_ordinary_user("bounds::a_child_out_of_reach", SLEEP, &setuid);
 }
 
 /// One that has always something to give, and never to the end.
@@ -545,11 +571,9 @@ fn a_leader_that_leaves_its_group() {
     alone("bounds::a_leader_that_leaves_its_group", || {
         warm_up();
         // Into the group of this process, which is not to be hit.
-        let own = unsafe { libc::getpgrp() };
-        let leaves = format!("POSIX::setpgid(0, {own}) or die; $| = 1; print qq(gone\\n); sleep 1000");
         let start = || {
-            let mut command = Command::new("perl");
-            command.args(["-MPOSIX", "-e", &leaves]).new_group().grace(SOON);
+            let mut command = helper(&["group:join", "say:1:gone", "sleep:600000"]);
+            command.new_group().grace(SOON);
             command
         };
         let error = block_on(start().timeout(Duration::from_secs(2)).output()).expect_err("too long");

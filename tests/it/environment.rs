@@ -5,7 +5,7 @@ use std::path::Path;
 
 use reaped::{Command, Error, SpawnReason};
 
-use super::support::sh;
+use super::support::{again_as_ordinary_user, root_needed, sh};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
@@ -116,10 +116,7 @@ fn umask_is_the_childs_alone() {
 
 #[test]
 fn identity_is_given_up_in_the_right_order() {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: not root");
-        return;
-    }
+    root_needed();
     // A folder that only root may enter: the working directory is entered first.
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o700)).expect("ours alone");
@@ -146,10 +143,7 @@ fn identity_is_given_up_in_the_right_order() {
 
 #[test]
 fn a_failed_step_runs_nothing() {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: not root");
-        return;
-    }
+    root_needed();
     let dir = tempfile::tempdir().expect("a folder");
     let mark = dir.path().join("mark");
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).expect("for all");
@@ -167,20 +161,14 @@ fn a_failed_step_runs_nothing() {
         assert!(error.to_string().contains("cannot become the"), "{error}");
         assert!(!mark.exists());
     }
-    // As an ordinary user, in a process of its own: nothing can be taken.
-    let exe = std::env::current_exe().expect("this binary");
-    let copy = dir.path().join("it");
-    std::fs::copy(exe, &copy).expect("a copy that others may run");
-    let mut again = Command::new(&copy);
-    again.args(["environment::without_privileges", "--exact", "--nocapture"]).env("REAPED_TEST_USER", "1");
-    let said = block_on(again.uid(65534).gid(65534).current_dir("/").output()).expect("runs");
-    assert!(said.status.success() && String::from_utf8_lossy(&said.stdout).contains("1 passed"), "{said:?}");
 }
 
+/// An ordinary user can take nothing.
 #[test]
 fn without_privileges() {
-    if std::env::var_os("REAPED_TEST_USER").is_none() {
-        return;
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    if user.is_root() {
+        return again_as_ordinary_user("environment::without_privileges", "REAPED_TEST_USER", "1");
     }
     for set in
         [(|c: &mut Command| c.uid(0)) as fn(&mut Command) -> &mut Command, |c| c.gid(0), |c| c.groups(&[0])]
@@ -190,5 +178,6 @@ fn without_privileges() {
         let error = block_on(command.run()).expect_err("not permitted");
         assert!(matches!(error, Error::Spawn { reason: SpawnReason::Other, .. }), "{error}");
     }
-    block_on(Command::new("true").uid(65534).gid(65534).run()).expect("to be who one is, is permitted");
+    let run = Command::new("true").uid(user.as_raw()).gid(group.as_raw()).run();
+    block_on(run).expect("to be who one is, is permitted");
 }

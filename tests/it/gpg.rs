@@ -1,5 +1,7 @@
 //! Decryption with the real gpg, in homes of its own. Here is what must work.
 
+mod aead;
+mod attempts;
 mod processes;
 mod refusals;
 
@@ -10,6 +12,7 @@ use std::sync::OnceLock;
 use reaped::gpg::{self, Decrypt, Decrypted, Error};
 use reaped::{Command, Stdio};
 
+use super::harness::skip;
 use super::support::everywhere;
 
 const PASSPHRASE: &str = "pässword ünd more";
@@ -24,16 +27,16 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
 }
 
-pub fn available() -> bool {
+/// Skips the test where there is no gpg.
+pub fn needed() {
     static FOUND: OnceLock<bool> = OnceLock::new();
-    *FOUND.get_or_init(|| {
-        let found = block_on(reaped::read("gpg", ["--version"])).is_ok();
-        assert!(found || std::env::var_os("REAPED_REQUIRE_GPG").is_none(), "REAPED_REQUIRE_GPG, and no gpg");
-        if !found {
-            println!("skipped: no gpg");
-        }
-        found
-    })
+    if !FOUND.get_or_init(|| block_on(reaped::read("gpg", ["--version"])).is_ok()) {
+        assert!(
+            std::env::var_os("REAPED_REQUIRE_GPG").is_none(),
+            "REAPED_REQUIRE_GPG is set, and gpg is missing"
+        );
+        skip("gpg is missing");
+    }
 }
 
 /// A folder for gpg, of whose agent nothing is left when it is dropped.
@@ -52,12 +55,10 @@ impl Home {
 
     /// With the secret keys of alice (opened by `PASSPHRASE`) and bob (by none), and the public key of
     /// victor, which has expired.
-    fn with_keys() -> Option<Home> {
+    fn with_keys() -> Home {
         // The keys are made once, and kept as files: a home in a static would never be dropped.
         static KEYS: OnceLock<Vec<(PathBuf, Vec<u8>)>> = OnceLock::new();
-        if !available() {
-            return None;
-        }
+        needed();
         let keys = KEYS.get_or_init(|| {
             let home = Home::empty();
             home.make_key("alice@x", PASSPHRASE, &[]);
@@ -86,7 +87,7 @@ impl Home {
             std::fs::set_permissions(folder, PermissionsExt::from_mode(0o700)).expect("closed");
             std::fs::write(path, bytes).expect("written");
         }
-        Some(home)
+        home
     }
 
     pub fn path(&self) -> &Path {
@@ -151,7 +152,7 @@ impl Drop for Home {
 
 #[test]
 fn both_kinds_under_every_executor() {
-    let Some(home) = Home::with_keys() else { return };
+    let home = Home::with_keys();
     let symmetric = home.symmetric(&["--armor"], "with a passphrase");
     let public = home.public(&["-u", "alice@x", "--passphrase", PASSPHRASE, "--sign"], "to a key");
     let path = home.path().to_owned();
@@ -175,9 +176,7 @@ fn both_kinds_under_every_executor() {
 /// The one line, with the user's own home.
 #[test]
 fn one_line() {
-    if !available() {
-        return;
-    }
+    needed();
     super::support::alone("gpg::one_line", || {
         let home = Home::empty();
         // SAFETY: this process runs only this test, and no other thread of it reads the environment.
@@ -190,7 +189,7 @@ fn one_line() {
 
 #[test]
 fn sizes() {
-    let Some(home) = Home::with_keys() else { return };
+    let home = Home::with_keys();
     for size in [0, 1, 2, 65_535, 65_536, 1_000_003] {
         let text: Vec<u8> = (0..size).map(|n: u32| (n ^ (n >> 8)) as u8).collect();
         for args in [&["--armor"][..], &["-z", "0"], &[]] {
@@ -204,7 +203,7 @@ fn sizes() {
 
 #[test]
 fn large() {
-    let Some(home) = Home::with_keys() else { return };
+    let home = Home::with_keys();
     let text: Vec<u8> = (0..64 << 20_u32).map(|n: u32| (n ^ (n >> 8) ^ (n >> 16)) as u8).collect();
     let message = home.symmetric(&["--compress-algo", "none", "-z", "0"], text.clone());
     let open = home.open(message, SECRET).expect("decrypted");
@@ -214,14 +213,14 @@ fn large() {
 /// Text that looks like a report goes to stdout, where nobody looks for one.
 #[test]
 fn a_plaintext_that_lies() {
-    let Some(home) = Home::with_keys() else { return };
+    let home = Home::with_keys();
     let text = "[GNUPG:] BADMDC\n[GNUPG:] DECRYPTION_FAILED\n[GNUPG:] BADSIG FA T\n";
     assert_eq!(home.open(home.symmetric(&[], text), SECRET).expect("decrypted").plaintext, text.as_bytes());
 }
 
 #[test]
 fn a_builder_runs_again() {
-    let Some(home) = Home::with_keys() else { return };
+    let home = Home::with_keys();
     let mut decrypt = home.decrypt(home.symmetric(&[], "again"));
     let runs: Vec<_> = (0..4).map(|_| decrypt.passphrase(SECRET).decrypt()).collect();
     for run in runs {
@@ -236,7 +235,7 @@ fn a_builder_runs_again() {
 
 #[test]
 fn passphrases_of_any_bytes() {
-    let Some(home) = Home::with_keys() else { return };
+    let home = Home::with_keys();
     let long = "x".repeat(300);
     for passphrase in ["\r", " ", "a\tb ", "пароль 密码 🔑", "\u{1b}[2J", "'\"$(id)%s\\", &long] {
         let message = home.gpg(&["--passphrase", passphrase, "--symmetric"], "x");
@@ -260,7 +259,7 @@ fn passphrases_of_any_bytes() {
 
 #[test]
 fn a_key_without_a_passphrase() {
-    let Some(home) = Home::with_keys() else { return };
+    let home = Home::with_keys();
     let message = home.gpg(&["-r", "bob@x", "--encrypt"], "for bob");
     assert_eq!(block_on(home.decrypt(message.clone()).decrypt()).expect("open").plaintext, b"for bob");
     assert!(home.open(message.clone(), "").is_ok());
@@ -279,7 +278,7 @@ fn a_key_without_a_passphrase() {
 /// An agent that remembers must not open a message which has no key, whatever it is sent.
 #[test]
 fn no_passphrase_is_remembered_for_a_message() {
-    let Some(home) = Home::with_keys() else { return };
+    let home = Home::with_keys();
     std::fs::remove_file(home.path().join("gpg-agent.conf")).expect("there");
     let message = home.symmetric(&[], "x");
     assert!(home.open(message.clone(), SECRET).is_ok());

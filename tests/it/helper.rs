@@ -15,6 +15,9 @@
 //! | `seize:PID` | traces that process, as a debugger does (Linux) |
 //! | `attach:PID` | the same, and stops it (Linux) |
 //! | `signals` | tells its blocked and ignored signals, as the kernel shows them |
+//! | `chroot:DIR`, `namespace` | changes its root; becomes root of a namespace that denies setgroups(2); exits with 77 where that is not permitted (Linux) |
+//! | `capable` | of root: keeps the groups 0 and 27 and the capabilities to change ids, and is nobody (Linux) |
+//! | `start:HOW`, `start:HOW:ID` | starts a child of its own with `null`, `pty`, `uid` or `gid`, and tells its groups, or the error and its kind (Linux) |
 //! | `sleep:MS` | sleeps |
 //! | `raise:N` | sends itself a signal |
 //! | `exit:N` | exits |
@@ -31,6 +34,14 @@ fn become_helper() {
     if args.next().as_deref() == Some("--helper") {
         args.for_each(|step| take(&step));
         std::process::exit(0);
+    }
+}
+
+/// What a container or a user may not be permitted; whoever has started this tells that it was skipped.
+#[cfg(target_os = "linux")]
+fn or_skip(done: i32) {
+    if done != 0 {
+        std::process::exit(77);
     }
 }
 
@@ -97,6 +108,66 @@ fn take(step: &str) {
             for line in status.lines().filter(|l| l.starts_with("SigBlk") || l.starts_with("SigIgn")) {
                 write_all(1, format!("{line}\n").as_bytes());
             }
+        }
+        #[cfg(target_os = "linux")]
+        "chroot" => {
+            // Who is not root is it in a namespace of its own.
+            if !rustix::process::geteuid().is_root() {
+                or_skip(unsafe { libc::unshare(libc::CLONE_NEWUSER) });
+            }
+            or_skip(std::os::unix::fs::chroot(first).map_or(-1, |()| 0));
+            std::env::set_current_dir("/").expect("it is there");
+        }
+        #[cfg(target_os = "linux")]
+        "namespace" => {
+            let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+            or_skip(unsafe { libc::unshare(libc::CLONE_NEWUSER) });
+            for (file, text) in [
+                ("setgroups", "deny".to_owned()),
+                ("uid_map", format!("0 {uid} 1")),
+                ("gid_map", format!("0 {gid} 1")),
+            ] {
+                std::fs::write(format!("/proc/self/{file}"), text).expect("the namespace is ours");
+            }
+        }
+        #[cfg(target_os = "linux")]
+        "capable" => {
+            let groups = [0, 27];
+            assert_eq!(unsafe { libc::setgroups(2, groups.as_ptr()) }, 0);
+            assert_eq!(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) }, 0);
+            assert_eq!(unsafe { libc::setresgid(65534, 65534, 65534) }, 0);
+            assert_eq!(unsafe { libc::setresuid(65534, 65534, 65534) }, 0);
+            // capset(2), version 3: CAP_SETGID and CAP_SETUID, effective and permitted.
+            let header = [0x2008_0522_u32, 0];
+            let data = [0xc0_u32, 0xc0, 0, 0, 0, 0];
+            assert_eq!(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) }, 0);
+        }
+        #[cfg(target_os = "linux")]
+        "start" => {
+            use reaped::{Command, PtySize, Stdio};
+            let mut command = Command::new("/bin/cat");
+            command.arg("/proc/self/status");
+            match first {
+                "null" => _ = command.stdin(Stdio::null()),
+                "pty" => _ = command.pty(PtySize::default()),
+                _ => {}
+            }
+            if let ("uid", Ok(uid)) = (first, second.parse()) {
+                command.uid(uid);
+            }
+            if let ("gid", Ok(gid)) = (first, second.parse()) {
+                command.gid(gid);
+            }
+            let told = match futures::executor::block_on(command.read()) {
+                Ok(status) => {
+                    status.lines().find(|line| line.starts_with("Groups")).expect("a line").to_owned()
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    format!("{text}\n{:?}", std::io::Error::from(error).kind())
+                }
+            };
+            write_all(1, told.as_bytes());
         }
         "sleep" => std::thread::sleep(std::time::Duration::from_millis(number(first) as u64)),
         #[cfg(unix)]

@@ -78,3 +78,71 @@ fn unsafe_code_stays_in_spawn() {
         assert!(allowed || !text.contains("allow(unsafe_code)"), "{inside:?}");
     }
 }
+
+/// Every Unix has what these run: a fresh machine has no git.
+#[test]
+fn no_example_and_no_test_runs_git() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = vec![root.join("README.md")];
+    for folder in ["src", "tests", "examples"] {
+        sources(&root.join(folder), &mut files);
+    }
+    files.extend(root.join("docs").read_dir().expect("a folder").flatten().map(|entry| entry.path()));
+    let called = ["(", "\"git"].concat();
+    for file in &files {
+        let text = std::fs::read_to_string(file).expect("readable");
+        // What a table names is not run.
+        let found = text.lines().find(|line| line.contains(&called) && !line.starts_with('|'));
+        assert_eq!(found, None, "{}", file.display());
+    }
+    assert!(files.len() > 60, "the scan saw only {files:?}");
+}
+
+/// A test whose program is missing is neither passed nor failed; and it fails if the program is required.
+#[cfg(unix)]
+#[test]
+fn a_test_without_its_program_is_shown_as_ignored() {
+    let empty = tempfile::tempdir().expect("a folder");
+    let run = |name: &str, required: bool| {
+        let mut command = std::process::Command::new(std::env::current_exe().expect("this binary"));
+        command.args([name, "--exact"]).env("PATH", empty.path()).env_remove("REAPED_REQUIRE_GPG");
+        if required {
+            command.env("REAPED_REQUIRE_GPG", "1");
+        }
+        let output = command.output().expect("it starts");
+        (output.status.code(), String::from_utf8(output.stdout).expect("text"))
+    };
+    // One in this process, and one that has a process of its own.
+    for name in ["gpg::sizes", "gpg::one_line"] {
+        let (code, said) = run(name, false);
+        assert_eq!(code, Some(0), "{said}");
+        let shown =
+            said.lines().any(|line| line.contains(name) && line.ends_with(" ignored (gpg is missing)"));
+        assert!(shown && said.contains(" 0 passed; 0 failed; 1 ignored;"), "{said}");
+        let (code, said) = run(name, true);
+        assert!(code == Some(101) && said.contains(" 0 passed; 1 failed; 0 ignored;"), "{said}");
+    }
+}
+
+/// What filters, lists and runners of tests ask of the binary: as libtest has it.
+#[test]
+fn the_harness_speaks_as_libtest_does() {
+    const OWN: &str = "house::the_harness_speaks_as_libtest_does";
+    let run = |args: &[&str]| {
+        let output = std::process::Command::new(std::env::current_exe().expect("this binary"))
+            .args(args)
+            .env("RUST_TEST_THREADS", "1")
+            .output()
+            .expect("it starts");
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let all = run(&["--list", "--format", "terse"]);
+    assert!(all.lines().all(|line| line.ends_with(": test")) && all.lines().count() > 30, "{all}");
+    assert!(all.lines().any(|line| line.strip_suffix(": test") == Some(OWN)), "{all}");
+    assert_eq!(run(&["--list", "--format", "terse", "--ignored"]), "");
+    let some = run(&["house::", "--skip", "harness", "--skip", "ignored"]);
+    assert!(some.contains("running 3 tests") && some.contains(" 3 passed; 0 failed; 0 ignored;"), "{some}");
+    let one = run(&["house::floors_only_look_down", "--exact", "--nocapture", "--test-threads=1"]);
+    assert!(one.contains("running 1 test") && one.contains(" 1 passed; 0 failed; 0 ignored;"), "{one}");
+}

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::io::{AsyncRead, AsyncWriteExt};
 use reaped::{Command, Event, Stdio};
 
-use super::support::{Never, alone, children, eventually, everywhere, helper, pipe, sh};
+use super::support::{Never, alone, children, eventually, everywhere, helper, patiently, pipe, sh};
 
 /// A timeout is kept whether or not anybody polls: this is as long as the children may take to end by themselves.
 const BOUND: Duration = Duration::from_secs(3);
@@ -73,28 +73,33 @@ fn unread_is_not_silent() {
 }
 
 async fn unread() {
-    const SILENCE: Duration = Duration::from_secs(1);
-    let dir = tempfile::tempdir().expect("a folder");
-    let said = ["alone", "joined"].map(|name| dir.path().join(name));
-    let script = "echo a; : >$said; read -r word; echo $word";
-    let mut process = sh(script).env("said", &said[0]).idle_timeout(SILENCE).spawn().expect("starts");
-    let mut writer = process.writer(0).expect("a pipe");
-    let (asks, answers) = pipe();
-    // Only the last member says something that is read here.
-    let mut joined = sh(script).env("said", &said[1]).stdin(asks).pipe(Command::new("cat"));
-    let joined = joined.idle_timeout(SILENCE).read();
-    eventually("both have talked", || said.iter().all(|path| path.exists()));
-    sleep(SILENCE);
+    patiently(|longer| async move {
+        let silence = longer * Duration::from_secs(1);
+        let dir = tempfile::tempdir().expect("a folder");
+        let said = ["alone", "joined"].map(|name| dir.path().join(name));
+        let script = "echo a; : >$said; read -r word; echo $word";
+        let mut process = sh(script).env("said", &said[0]).idle_timeout(silence).spawn().expect("starts");
+        let mut writer = process.writer(0).expect("a pipe");
+        let (asks, answers) = pipe();
+        // Only the last member says something that is read here.
+        let mut joined = sh(script).env("said", &said[1]).stdin(asks).pipe(Command::new("cat"));
+        let joined = joined.idle_timeout(silence).read();
+        eventually("both have talked", || said.iter().all(|path| path.exists()));
+        sleep(silence);
 
-    let (text, lines) = futures::join!(joined, async {
-        std::fs::File::from(answers).write_all(b"b\n").expect("a reader");
-        let first = process.next_line().await.expect("a line").text;
-        writer.write_all(b"b\n").await.expect("a reader");
-        [first, process.next_line().await.expect("a line").text]
-    });
-    assert_eq!(text.expect("not silent"), "a\nb");
-    assert_eq!(lines, ["a", "b"]);
-    assert!(process.status().await.expect("not silent").success());
+        let (text, lines) = futures::join!(joined, async {
+            std::fs::File::from(answers).write_all(b"b\n").expect("a reader");
+            let first = process.next_line().await.expect("a line").text;
+            // Who is late here was silent too long.
+            let _ = writer.write_all(b"b\n").await;
+            [Some(first), process.next_line().await.map(|line| line.text)]
+        });
+        let status = process.status().await?;
+        assert_eq!((text?, status.success()), ("a\nb".into(), true));
+        assert_eq!(lines.each_ref().map(Option::as_deref), [Some("a"), Some("b")]);
+        Ok::<_, reaped::Error>(())
+    })
+    .await;
 }
 
 /// One look finds an end that is there, as std's `try_wait` does.

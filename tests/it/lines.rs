@@ -10,7 +10,7 @@ use futures::io::AsyncWrite;
 use reaped::{Command, Error, Event, InvalidReason, Line, Process, Stdio};
 
 use super::helper::pattern;
-use super::support::{alone, everywhere, helper, peak, reset_peak, sh, warm_up};
+use super::support::{alone, eventually, everywhere, helper, peak, reset_peak, sh, warm_up};
 
 async fn all(process: &mut Process, limit: usize) -> Vec<Line> {
     let mut lines = process.lines().limit(limit);
@@ -242,7 +242,9 @@ fn a_stuck_tee_holds_the_child_back() {
         let timer = smol::Timer::after(Duration::from_millis(100));
         let first = futures::future::select(&mut promise, timer).await;
         assert!(matches!(first, futures::future::Either::Right(_)));
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs");
-        assert!(stat.rsplit_once(") ").expect("a state").1.starts_with('S'), "{stat}");
+        eventually("the child sleeps", || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs");
+            stat.rsplit_once(") ").expect("a state").1.starts_with('S')
+        });
     });
 }

@@ -5,8 +5,13 @@
 // Hosts with odd signals and odd descriptors are made with raw system calls, in processes of their own.
 #![allow(unsafe_code, clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 
+// Its `#[test]` is meant, in every module.
+#[macro_use]
+extern crate reaped_test;
+
 #[cfg(unix)]
 mod calls;
+mod harness;
 mod helper;
 mod house;
 mod support;
@@ -45,6 +50,8 @@ mod secrets;
 mod signals;
 #[cfg(target_os = "linux")]
 mod soak;
+#[cfg(target_os = "linux")]
+mod starting;
 #[cfg(unix)]
 mod stdio;
 #[cfg(target_os = "linux")]
@@ -54,8 +61,14 @@ mod talk;
 #[cfg(target_os = "linux")]
 mod terminal;
 #[cfg(unix)]
+mod told;
+#[cfg(unix)]
 mod tracing;
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
 mod windows_ends;
+
+fn main() -> std::process::ExitCode {
+    harness::main()
+}

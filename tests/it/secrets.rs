@@ -19,7 +19,7 @@ use reaped::{Command, Stdio};
 use zeroize::Zeroize;
 
 use super::gpg::Home;
-use super::support::{alone, eventually, sh};
+use super::support::{SOON, alone, eventually, sh};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
@@ -233,9 +233,7 @@ fn gpg(home: &Path, args: &[&str], passphrase: &Hidden, input: Stdio) -> Vec<u8>
 /// The passphrase in any case, and the plaintext where it is not handed out.
 #[test]
 fn decryption_leaves_nothing() {
-    if !super::gpg::available() {
-        return;
-    }
+    super::gpg::needed();
     alone("secrets::decryption_leaves_nothing", || {
         let home = Home::empty();
         let (passphrase, wrong) = (Hidden::new(64), Hidden::new(64));
@@ -324,13 +322,13 @@ fn a_session_key_is_not_kept() {
     alone("secrets::a_session_key_is_not_kept", || {
         let folder = tempfile::tempdir().expect("a folder");
         let key = Hidden::new(64);
-        let run = |end: &str| {
+        let run = |end: &str, time: Duration| {
             let mut decrypt = Decrypt::new("x");
             decrypt.program(talkative(folder.path(), end)).passphrase(key.plain());
-            block_on(decrypt.timeout(Duration::from_millis(500)).decrypt()).expect_err("no proof")
+            block_on(decrypt.timeout(time).decrypt()).expect_err("no proof")
         };
         for end in ["exit 2", "exit 0", "printf '[GNUPG:] NODATA 1\\n' >&4; exit 2"] {
-            let error = run(end);
+            let error = run(end, Duration::from_secs(60));
             key.is_nowhere();
             assert!(!format!("{error:?}").contains("SESSION_KEY"), "{error:?}");
             if let Error::Process { source, .. } = &error {
@@ -342,10 +340,69 @@ fn a_session_key_is_not_kept() {
         }
         // Stopped, and quoted from within the key.
         for more in ["", "printf '%0220d' 0 >&2;", "printf '%0250d' 0 >&2;", "printf '%0280d' 0 >&2;"] {
-            let error = run(&format!("{more} exec sleep 1000"));
-            assert!(matches!(error, Error::Process { source: reaped::Error::TimedOut(_), .. }), "{error:?}");
-            let shown = format!("{error} {error:?}");
-            assert!(shown.contains("**") && !key.is_in(shown.as_bytes()), "not shown, for it is secret");
+            let mut time = SOON;
+            loop {
+                let error = run(&format!("{more} exec sleep 1000"), time);
+                assert!(
+                    matches!(error, Error::Process { source: reaped::Error::TimedOut(_), .. }),
+                    "{error:?}"
+                );
+                let shown = format!("{error} {error:?}");
+                assert!(!key.is_in(shown.as_bytes()), "not shown, for it is secret");
+                if shown.contains("**") {
+                    break;
+                }
+                // It had not come so far.
+                assert!(time < Duration::from_secs(20), "it told nothing");
+                time *= 4;
+            }
+        }
+    });
+}
+
+/// So much that it is collected in pieces, and more than once: nothing is left of any, whatever the end.
+#[test]
+fn a_long_plaintext_leaves_nothing() {
+    alone("secrets::a_long_plaintext_leaves_nothing", || {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = Hidden::new(5_000_000);
+        let fine = "for line in BEGIN_DECRYPTION 'DECRYPTION_INFO 2 9 0' 'PLAINTEXT 62 0' DECRYPTION_OKAY GOODMDC \
+                    END_DECRYPTION; do echo \"[GNUPG:] $line\" >&4; done";
+        for end in ["exit 0", "exit 2", "exec sleep 1000"] {
+            let path = folder.path().join("false-gpg");
+            std::fs::write(&path, format!("#!/bin/sh\ncat <&3\n{fine}\n{end}\n")).expect("written");
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("executable");
+            for dropped in [false, true] {
+                let mut decrypt = Decrypt::new("x");
+                decrypt.program(&path).passphrase(text.plain());
+                let most = Duration::from_secs(if end.contains("sleep") { 2 } else { 600 });
+                let mut run = decrypt.timeout(most).decrypt();
+                drop(decrypt);
+                if dropped {
+                    // In the middle of it, or at any step of what comes after.
+                    for _ in 0..40 {
+                        match Pin::new(&mut run).poll(&mut Context::from_waker(&noop_waker())) {
+                            Poll::Pending => {}
+                            Poll::Ready(result) => {
+                                let _ = result.map(|mut open| open.plaintext.zeroize());
+                                break;
+                            }
+                        }
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                    drop(run);
+                } else {
+                    match block_on(run) {
+                        Ok(mut open) => {
+                            assert!(end == "exit 0" && text.is(&open.plaintext));
+                            text.is_there();
+                            open.plaintext.zeroize();
+                        }
+                        Err(error) => assert!(end != "exit 0", "{error:?}"),
+                    }
+                }
+                text.is_nowhere();
+            }
         }
     });
 }

@@ -7,7 +7,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures::io::AsyncRead;
-use reaped::Command;
+use reaped::{Command, Error, Output};
+
+use super::harness::skip;
 
 /// Runs the test under each executor that the crate promises to work with.
 pub fn everywhere<F: Future<Output = ()> + Send + 'static>(test: impl Fn() -> F) {
@@ -55,13 +57,81 @@ pub fn alone(name: &str, body: impl FnOnce()) {
         .env(VARIABLE, "1")
         .output()
         .expect("the test starts");
+    check_again(name, &output);
+}
+
+/// What the test came to in a process of its own.
+fn check_again(name: &str, output: &std::process::Output) {
     let said = String::from_utf8_lossy(&output.stdout);
+    if output.status.success() && said.contains(" 0 passed; 0 failed; 1 ignored;") {
+        let why = said.lines().find_map(|line| line.split_once("ignored (")).expect("a reason").1;
+        skip(why.trim_end_matches(')'));
+    }
     assert!(
         output.status.success() && said.contains("1 passed"),
-        "{name} alone: {}\n{said}\n{}",
+        "{name} again: {}\n{said}\n{}",
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// Skips the test where it is not root's.
+#[cfg(unix)]
+pub fn root_needed() {
+    if !rustix::process::geteuid().is_root() {
+        skip("only root can do this");
+    }
+}
+
+/// Runs the test once more, as a user who is not root, and with this variable. Only root can do this.
+#[cfg(unix)]
+pub fn again_as_ordinary_user(name: &str, variable: &str, value: impl AsRef<std::ffi::OsStr>) {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).expect("for all");
+    let copy = dir.path().join("it");
+    std::fs::copy(std::env::current_exe().expect("this binary"), &copy).expect("a copy that others may run");
+    let mut again = Command::new(&copy);
+    again.args([name, "--exact", "--nocapture"]).env(variable, value);
+    let output = again.uid(65534).gid(65534).current_dir("/").output();
+    let output = futures::executor::block_on(output).expect("runs");
+    let (status, stdout, stderr) = (output.status, output.stdout.clone(), output.stderr.clone());
+    check_again(name, &std::process::Output { status, stdout, stderr });
+}
+
+/// A bound that a child exceeds, and meets what it is to do before: if the machine is not busy.
+pub const SOON: Duration = Duration::from_millis(150);
+
+/// The error of a call whose time is over, where the child had come so far by then. On a busy machine it may not have:
+/// then the call is made again, with more time.
+pub async fn late<F>(so_far: impl Fn(&Output) -> bool, call: impl Fn(Duration) -> F) -> Error
+where
+    F: Future<Output = Result<Output, Error>>,
+{
+    let mut time = SOON;
+    loop {
+        let error = call(time).await.expect_err("it is late");
+        assert!(matches!(error, Error::TimedOut(_)), "{error}");
+        // In the end the test says what is missing.
+        if so_far(error.output().expect("it ran")) || time > Duration::from_secs(20) {
+            return error;
+        }
+        time *= 4;
+    }
+}
+
+/// Tries what depends on who is quicker: once as it should be, and on a busy machine again, with all times longer by
+/// this factor.
+pub async fn patiently<T, E: std::fmt::Debug, F>(attempt: impl Fn(u32) -> F) -> T
+where
+    F: Future<Output = Result<T, E>>,
+{
+    for longer in [1, 4] {
+        if let Ok(value) = attempt(longer).await {
+            return value;
+        }
+    }
+    attempt(16).await.expect("there was time enough")
 }
 
 /// Waits until it is so. The limit is only there so that a failure ends.

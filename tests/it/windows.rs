@@ -279,6 +279,139 @@ fn which_program() {
     assert_eq!(block_on(command.read()).expect("text"), "here");
 }
 
+/// Whoever can write to a folder of the parent's `PATH` can plant a program there. It must not run instead of the
+/// system's of that name, unless the command itself sets a `PATH`: std chooses in the same way.
+#[test]
+fn a_planted_program_does_not_hide_the_systems() {
+    alone("windows::a_planted_program_does_not_hide_the_systems", || {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["hostname.exe", "reaped-planted.exe"] {
+            std::fs::copy(std::env::current_exe().expect("this binary"), folder.path().join(name))
+                .expect("a copy");
+        }
+        let path = std::env::var_os("PATH").expect("a path");
+        let folders = [folder.path().to_owned()].into_iter().chain(std::env::split_paths(&path));
+        let path = std::env::join_paths(folders).expect("no quotes");
+        // No other test runs in this process.
+        unsafe { std::env::set_var("PATH", &path) };
+        type Set<'a> = Box<dyn Fn(&mut Command, &mut std::process::Command) + 'a>;
+        let cases: [(&str, bool, Set<'_>); 7] = [
+            ("nothing", false, Box::new(|_, _| {})),
+            (
+                "another variable",
+                false,
+                Box::new(|ours, std| {
+                    ours.env("REAPED_TEST", "1");
+                    std.env("REAPED_TEST", "1");
+                }),
+            ),
+            (
+                "another removed",
+                false,
+                Box::new(|ours, std| {
+                    ours.env_remove("REAPED_TEST");
+                    std.env_remove("REAPED_TEST");
+                }),
+            ),
+            (
+                "PATH removed",
+                false,
+                Box::new(|ours, std| {
+                    ours.env_remove("Path");
+                    std.env_remove("Path");
+                }),
+            ),
+            (
+                "PATH set and removed",
+                false,
+                Box::new(|ours, std| {
+                    ours.env("PATH", &path).env_remove("path");
+                    std.env("PATH", &path).env_remove("path");
+                }),
+            ),
+            (
+                "a clear one",
+                false,
+                Box::new(|ours, std| {
+                    let root = std::env::var_os("SystemRoot").expect("set");
+                    ours.env_clear().env("SystemRoot", &root);
+                    std.env_clear().env("SystemRoot", &root);
+                }),
+            ),
+            (
+                "PATH",
+                true,
+                Box::new(|ours, std| {
+                    ours.env("pAtH", &path);
+                    std.env("pAtH", &path);
+                }),
+            ),
+        ];
+        for (case, planted, set) in cases {
+            let mut ours = Command::new("hostname");
+            let mut std = std::process::Command::new("hostname");
+            set(ours.args(["--helper", "say:1:planted"]), std.args(["--helper", "say:1:planted"]));
+            let was_planted = |said: &[u8]| said == b"planted\n";
+            let std = std.output().unwrap_or_else(|error| panic!("{case}: {error}"));
+            assert_eq!(was_planted(&std.stdout), planted, "std, {case}");
+            let ours = block_on(ours.output()).unwrap_or_else(|error| panic!("{case}: {error}"));
+            assert_eq!(was_planted(&ours.stdout), planted, "{case}");
+        }
+        // What only the parent's PATH has is found there, and a file that is there could have been run.
+        let said = block_on(reaped::read("reaped-planted", ["--helper", "say:1:planted"]));
+        assert_eq!(said.expect("text"), "planted");
+    });
+}
+
+/// Windows takes names for one that differ in case alone, and by its own table: the last setting of any wins.
+#[test]
+fn the_last_setting_of_a_variable_wins() {
+    let told = |command: &mut Command| {
+        let text = block_on(command.arg("lines").read()).expect("text");
+        let lines = text.lines().map(str::to_lowercase);
+        lines.filter(|line| line.starts_with("reaped_") || line.starts_with("ärger")).collect::<Vec<_>>()
+    };
+    for (one, other) in [("reaped_foo", "REAPED_FOO"), ("REAPED_FOO", "Reaped_Foo"), ("ärger", "ÄRGER")] {
+        let name = one.to_lowercase();
+        let is = |value: &str| vec![format!("{name}={value}")];
+        assert_eq!(told(helper(&[]).env(one, "a").env(other, "b")), is("b"));
+        assert_eq!(told(helper(&[]).env(other, "a").env(one, "b")), is("b"));
+        assert_eq!(told(helper(&[]).env(one, "a").env(other, "b").env(one, "c")), is("c"));
+        assert_eq!(told(helper(&[]).env(one, "a").env_remove(other)), Vec::<String>::new());
+        assert_eq!(told(helper(&[]).env_remove(other).env(one, "a")), is("a"));
+        assert_eq!(told(helper(&[]).env(one, "a").env_remove(other).env(other, "b")), is("b"));
+        let path = std::env::var_os("PATH").expect("a path");
+        let mut cleared = helper(&[]);
+        cleared.env(one, "a").env_clear().env("PATH", path);
+        assert_eq!(told(&mut cleared.clone()), Vec::<String>::new());
+        assert_eq!(told(cleared.env(other, "b").env(one, "c")), is("c"));
+        // As std shows it: the first name, with the last value.
+        let mut command = Command::new("program");
+        command.env(one, "a").env(other, "b").env_remove("reaped_other").env(one, "c").env(other, "d");
+        let mut std = std::process::Command::new("program");
+        std.env(one, "a").env(other, "b").env_remove("reaped_other").env(one, "c").env(other, "d");
+        assert!(command.get_envs().eq(std.get_envs()), "{command:?}, {std:?}");
+        assert!(command.get_envs().any(|set| set == (one.as_ref(), Some("d".as_ref()))), "{command:?}");
+    }
+}
+
+/// The parent's own variable goes, whatever the case of the name.
+#[test]
+fn an_inherited_variable_is_removed_in_any_case() {
+    alone("windows::an_inherited_variable_is_removed_in_any_case", || {
+        // No other test runs in this process.
+        unsafe { std::env::set_var("Reaped_Ä", "inherited") };
+        let told = |command: &mut Command| {
+            let text = block_on(command.read()).expect("text").to_lowercase();
+            text.lines().find_map(|line| line.strip_prefix("reaped_ä=").map(str::to_owned))
+        };
+        assert_eq!(told(&mut helper(&["lines"])), Some("inherited".into()));
+        assert_eq!(told(helper(&["lines"]).env_remove("rEAPED_ä")), None);
+        assert_eq!(told(helper(&["lines"]).env("REAPED_ä", "b")), Some("b".into()));
+        assert_eq!(told(helper(&["lines"]).env("REAPED_ä", "b").env_remove("reaped_Ä")), None);
+    });
+}
+
 #[test]
 fn each_reason_is_told() {
     let is = |command: &mut Command, reason, words: &str| {

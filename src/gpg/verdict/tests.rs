@@ -31,7 +31,15 @@ const UNKNOWN: &str = "ERRSIG A7ACE7AA08849361 22 8 00 1 9 -\nNO_PUBKEY A7ACE7AA
 fn full(lines: &str, exit: Option<i32>, given: bool, require: bool) -> Result<Vec<Signature>, Refusal> {
     let text: String = lines.lines().map(|line| format!("[GNUPG:] {line}\n")).collect();
     let status = parse(text.as_bytes());
-    judge(&Facts { status: &status, exit, plaintext: 6, passphrase_given: given, require_signature: require })
+    judge(&Facts {
+        status: &status,
+        exit,
+        plaintext: 6,
+        is_aead: true,
+        begins_encrypted: false,
+        passphrase_given: given,
+        require_signature: require,
+    })
 }
 
 fn verdict(lines: &str, exit: i32) -> Result<Vec<Signature>, Cause> {
@@ -289,7 +297,143 @@ proptest! {
     #[test]
     fn any_bytes_are_judged(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let status = parse(&bytes);
-        let facts = Facts { status: &status, exit: Some(0), plaintext: 0, passphrase_given: true, require_signature: false };
+        let facts = Facts { status: &status, exit: Some(0), plaintext: 0, is_aead: true, begins_encrypted: true, passphrase_given: true, require_signature: false };
         prop_assert!(judge(&facts).is_err());
+    }
+}
+
+/// What stands before BEGIN_DECRYPTION.
+fn after(lines: &str) -> String {
+    format!("{lines}\n{SYMMETRIC}")
+}
+
+fn outside(lines: &str, exit: i32, is_aead: bool, begins_encrypted: bool) -> Result<(), Refusal> {
+    let text: String = lines.lines().map(|line| format!("[GNUPG:] {line}\n")).collect();
+    let status = parse(text.as_bytes());
+    let facts = Facts {
+        status: &status,
+        exit: Some(exit),
+        plaintext: 6,
+        is_aead,
+        begins_encrypted,
+        passphrase_given: true,
+        require_signature: false,
+    };
+    judge(&facts).map(drop)
+}
+
+/// What gpg 2.2 says of OCB, whether it was tampered with or not; and what gpg 2.4 says.
+#[test]
+fn without_an_mdc_the_exit_code_and_the_length_are_part_of_the_proof() {
+    for info in ["INFO 0 9 0", "INFO 0 9 2", "INFO 2 9 2"] {
+        for lines in [SYMMETRIC.to_owned(), signed(UNKNOWN), signed(&good())] {
+            let lines = lines.replace("INFO 2 9 0", info);
+            assert!(outside(&lines, 0, true, true).is_ok(), "{lines}");
+            for (exit, is_aead) in [(0, false), (1, true), (2, true), (2, false)] {
+                let refusal = outside(&lines, exit, is_aead, true).expect_err("no proof");
+                assert_eq!(refusal.cause, Cause::Damaged, "{lines}");
+            }
+        }
+        // From outside only one encryption is seen.
+        let outer = format!(
+            "BEGIN_DECRYPTION\nDECRYPTION_{info}\n{SYMMETRIC}\nDECRYPTION_OKAY\nGOODMDC\nEND_DECRYPTION"
+        );
+        assert_eq!(outside(&outer, 0, true, true).expect_err("no proof").cause, Cause::Damaged);
+    }
+    // Without a word on how it is encrypted there is no MDC.
+    let silent = signed(UNKNOWN).replace("DECRYPTION_INFO 2 9 0\n", "");
+    assert!(outside(&silent, 2, true, true).is_err());
+    // With an MDC it does not matter what it looks like from outside.
+    assert!(outside(&signed(UNKNOWN), 2, false, false).is_ok());
+}
+
+#[test]
+fn a_way_that_led_nowhere_is_excused_and_nothing_else() {
+    for way in [
+        "ENC_TO AA 18 0\nERROR pkdecrypt_failed 67108875",
+        "ERROR symkey_decrypt.maybe_error 11_BAD_PASSPHRASE",
+        "ERROR get_passphrase 67108949",
+        "ENC_TO 0000000000000000 18 0",
+    ] {
+        for exit in [0, 1, 2] {
+            assert_eq!(verdict(&after(way), exit), Ok(vec![]), "{way}");
+            assert!(verdict(&format!("{way}\n{}", signed(UNKNOWN)), exit).is_ok(), "{way}");
+        }
+        assert!(verdict(&after(way), 3).is_err(), "{way}");
+        assert!(verdict(&after(way).replace("INFO 2", "INFO 0"), 2).is_err(), "{way}");
+        for complaint in
+            ["ERROR add_keyblock_resource 1", "ERROR keydb_search 1", "NODATA 3", "UNEXPECTED 0", "BADARMOR"]
+        {
+            assert!(verdict(&format!("{}\n{complaint}", after(way)), 2).is_err(), "{way}, {complaint}");
+        }
+    }
+    // After the last encryption began it is not about the way there.
+    for late in ["ERROR pkdecrypt_failed 67108875", "ERROR symkey_decrypt.maybe_error 11_BAD_PASSPHRASE"] {
+        assert!(verdict(&format!("{SYMMETRIC}\n{late}"), 2).is_err(), "{late}");
+    }
+    // A recipient with a name, whose key was not there or did the work, is no reason for an exit code.
+    assert!(verdict(&after("ENC_TO AA 18 0\nNO_SECKEY AA"), 2).is_err());
+}
+
+#[test]
+fn a_reason_says_no_more_than_is_known() {
+    let text = |lines: &str, given: bool| full(lines, Some(2), given, false).expect_err("failed").text;
+    let failed = "BEGIN_DECRYPTION\nDECRYPTION_FAILED\nEND_DECRYPTION";
+    let hidden = format!("ENC_TO 0000000000000000 18 0\nNO_SECKEY 0000000000000000\n{failed}");
+    assert_eq!(text(&hidden, true), "no secret key for it, or a wrong passphrase: a recipient is hidden");
+    assert_eq!(
+        text(&hidden, false),
+        "no secret key for it, or one that needs a passphrase: a recipient is hidden"
+    );
+    let of = |lines: &str| text(&format!("{lines}\n{failed}"), true);
+    assert_eq!(of("ENC_TO AA 1 0\nNO_SECKEY AA"), "no secret key for it; it is encrypted to key AA");
+    // A passphrase is wrong for the key that was there.
+    let wrong = "ERROR pkdecrypt_failed 67108875";
+    assert_eq!(
+        of(&format!("ENC_TO AA 1 0\nENC_TO BB 1 0\nNO_SECKEY BB\n{wrong}")),
+        "wrong passphrase for the secret key AA"
+    );
+    for several in [
+        "ENC_TO AA 1 0\nENC_TO BB 1 0",
+        "ENC_TO 0000000000000000 1 0",
+        "ENC_TO AA 1 0\nNEED_PASSPHRASE_SYM 9 3 2",
+    ] {
+        assert_eq!(of(&format!("{several}\n{wrong}")), "wrong passphrase");
+    }
+    // One way led to the session key.
+    let changed = format!(
+        "{wrong}\nDECRYPTION_KEY A B u\n{}",
+        SYMMETRIC.replace("DECRYPTION_OKAY\nGOODMDC", "BADMDC\nDECRYPTION_FAILED")
+    );
+    assert_eq!(verdict(&changed, 2), Err(Cause::Damaged));
+    // Without an MDC, gpg 2.2 and 2.4 on a passphrase that may be wrong, on one that is not, and on a key.
+    let ocb = "NEED_PASSPHRASE_SYM 9 0 8\nBEGIN_DECRYPTION\nDECRYPTION_INFO 0 9 0\n";
+    for end in [
+        "NODATA 3\nDECRYPTION_OKAY\nGOODMDC\nEND_DECRYPTION",
+        "ERROR aead_checktag 33554442\nBADMDC\nDECRYPTION_FAILED\nEND_DECRYPTION",
+    ] {
+        assert_eq!(verdict(&format!("{ocb}{end}"), 2), Err(Cause::WrongPassphrase));
+        assert_eq!(verdict(&format!("{ocb}PLAINTEXT 62 0\n{end}"), 2), Err(Cause::Damaged));
+        assert_eq!(verdict(&format!("DECRYPTION_KEY A B u\n{ocb}{end}"), 2), Err(Cause::Damaged));
+    }
+    let zeros = signed("GOODSIG 0000000000000000 T");
+    let unnamed = full(&zeros, Some(0), true, true).expect_err("no VALIDSIG").text;
+    assert_eq!(unnamed, "the signature by a key without a name is not one over data");
+    let unreadable = |begins| outside("NODATA 3", 2, false, begins).expect_err("nothing").cause;
+    assert_eq!((unreadable(true), unreadable(false)), (Cause::Unexplained, Cause::NotEncrypted));
+}
+
+/// Of 64 digits the first are the key's ID, of 40 the last.
+#[test]
+fn signatures_by_keys_of_version_5() {
+    let long = "19347BC9872464025F99DF3EC2E0000ED9884892E1F7B3EA4C94009159569B54";
+    let by = |id: &str, fingerprint: &str| {
+        signed(&format!("GOODSIG {id} T\nVALIDSIG {fingerprint} 2026-11-21 1 0 5 0 1 10 00 {fingerprint}"))
+    };
+    let found = required(&by("19347BC987246402", long), 0).expect("valid");
+    assert_eq!(found[0].primary_fingerprint.as_deref(), Some(long));
+    assert!(required(&by(long, long), 0).is_ok() && required(&by(KEY, KEY), 0).is_ok());
+    for (id, fingerprint) in [("4C94009159569B54", long), ("A66678F9E8429D8A", KEY)] {
+        assert_eq!(required(&by(id, fingerprint), 0), Err(Cause::SignatureMissing), "{id}");
     }
 }

@@ -283,6 +283,7 @@ fn each_call_refused_to_this_thread() {
                             let expected = match errno {
                                 libc::EMFILE | libc::ENFILE => SpawnReason::OutOfDescriptors,
                                 libc::EAGAIN => SpawnReason::OutOfProcesses,
+                                libc::ETXTBSY => SpawnReason::Busy,
                                 // Only the folder or the program can be what is not permitted.
                                 libc::EACCES if *reason == SpawnReason::NotExecutable => *reason,
                                 libc::EACCES => SpawnReason::WorkingDirectory,

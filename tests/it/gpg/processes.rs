@@ -23,7 +23,7 @@ const FINE: &str = "printf '[GNUPG:] %s\\n' BEGIN_DECRYPTION 'DECRYPTION_INFO 2 
 
 #[test]
 fn a_gpg_conf_changes_nothing() {
-    let Some(home) = Home::with_keys() else { return };
+    let home = Home::with_keys();
     let file = home.path().join("plain.txt");
     let message = home.symmetric(&[], "x");
     let unprotected = home.symmetric(&["--rfc2440", "--cipher-algo", "3DES"], "x");
@@ -128,7 +128,7 @@ fn the_passphrase_is_shown_nowhere() {
 
 #[test]
 fn real_errors_show_no_secret() {
-    let Some(home) = Home::with_keys() else { return };
+    let home = Home::with_keys();
     let mut bad = home.symmetric(&["-z", "0"], "a plain text");
     let place = bad.len() - 2;
     bad[place] ^= 4;
@@ -144,7 +144,7 @@ fn real_errors_show_no_secret() {
 
 #[test]
 fn dropping_the_future_kills_gpg() {
-    let Some(home) = Home::with_keys() else { return };
+    let home = Home::with_keys();
     // More than all pipes hold and one poll takes, so that gpg is still at it.
     let message = home.symmetric(&["-z", "0"], vec![b'x'; 32 << 20]);
     let mut decrypt = home.decrypt(message);
@@ -175,7 +175,7 @@ fn futures_and_errors_travel() {
 
 #[test]
 fn time_and_size_are_bounded() {
-    let Some(home) = Home::with_keys() else { return };
+    let home = Home::with_keys();
     let message = home.symmetric(&[], "x".repeat(100_000));
     let mut decrypt = home.decrypt(message);
     decrypt.passphrase(SECRET);
@@ -221,7 +221,7 @@ fn report_and_messages_are_bounded() {
 /// The real gpg, with more signatures than the bound has room for.
 #[test]
 fn very_many_signatures() {
-    let Some(home) = Home::with_keys() else { return };
+    let home = Home::with_keys();
     let signed = home.signed("bob@x", "x");
     // A packet that announces the signature, the text, and the signature: each is a tag, a length of one byte, and so
     // many bytes (RFC 4880, 4.2).
@@ -238,4 +238,31 @@ fn very_many_signatures() {
     assert_eq!(home.open(message(100), SECRET).expect("decrypted").signatures.len(), 100);
     let error = home.refusal(message(3000), SECRET);
     assert!(matches!(error, Error::Process { source: reaped::Error::OutputLimit(_), .. }), "{error}");
+}
+
+/// However much of it there is: growing, joining and wiping it costs each poll no more than some piece of it.
+#[test]
+fn a_large_plaintext_is_joined_and_wiped_in_pieces() {
+    const MIB: usize = 48;
+    let dir = tempfile::tempdir().expect("a folder");
+    // Armoured as well, without an end, so that all of it has to be looked at.
+    let line = format!("{}\n", "wwQECQAI".repeat(8));
+    let message = format!("-----BEGIN PGP MESSAGE-----\n\n{}", line.repeat((4 << 20) / line.len()));
+    for (end, proved) in [("exit 0", true), ("exit 2", false)] {
+        let script = format!("cat >/dev/null; head -c {MIB}M /dev/zero | tr '\\0' x; {FINE}; {end}");
+        let path = program(dir.path(), &script);
+        let mut decryption = Decrypt::new(message.clone()).program(path).decrypt();
+        let mut polls = 0;
+        let ended = block_on(std::future::poll_fn(|cx| {
+            // Once gpg was reaped all of its output was collected.
+            polls += usize::from(decryption.pid().is_none());
+            std::pin::Pin::new(&mut decryption).poll(cx)
+        }));
+        match ended {
+            Ok(open) => assert!(proved && open.plaintext == vec![b'x'; MIB << 20]),
+            Err(error) => assert!(!proved && matches!(error, Error::Process { .. }), "{error:?}"),
+        }
+        let steps = if proved { MIB - 1 } else { 2 * MIB - 2 };
+        assert!(polls >= steps, "{polls} polls for {MIB} MiB");
+    }
 }

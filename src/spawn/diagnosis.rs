@@ -1,0 +1,282 @@
+//! Why a program could not be started. Looks at files; opens nothing that is no plain file, and starts nothing.
+//!
+//! The kernel folds much into one number: a missing program, working directory and interpreter are all ENOENT, and
+//! what may not be executed or entered is EACCES. So this looks at what the kernel has looked at, in its order.
+//!
+//! Rule: a fault is told of a file only where this file was looked at and has it. Where nothing is found, the
+//! system's own words are told.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, open};
+
+use super::program::seen_from;
+use crate::error::{Refusal, SpawnReason};
+
+/// How many interpreters deep the kernel goes: exec_binprm in its fs/exec.c.
+const DEEPEST: usize = 5;
+
+/// How much of a file's first line the kernel reads: BINPRM_BUF_SIZE.
+const HEAD: usize = 256;
+
+/// What `error`, which the kernel gave for `program`, means.
+pub(super) fn diagnose(error: io::Error, program: &Path, cwd: Option<&Path>) -> Refusal {
+    match error.raw_os_error() {
+        Some(libc::ETXTBSY) => {
+            return Refusal::spawn(SpawnReason::Busy, "its file is open for writing", error);
+        }
+        Some(
+            libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::ELOOP | libc::ENAMETOOLONG | libc::ENOEXEC,
+        ) => {}
+        _ => return Refusal::os(error),
+    }
+    if let Some(cwd) = cwd {
+        let entered = if cwd.as_os_str().is_empty() {
+            Err(io::Error::from_raw_os_error(libc::ENOENT))
+        } else {
+            accessat(CWD, cwd.join("."), Access::EXEC_OK, AtFlags::EACCESS).map_err(io::Error::from)
+        };
+        if let Err(error) = entered {
+            return working_directory(error, cwd);
+        }
+    }
+    let mut file = seen_from(cwd, program);
+    if let Some(fault) = fault(&file) {
+        let (reason, text) = match fault {
+            Fault::Missing(why) => (SpawnReason::ProgramNotFound, format!("program not found{why}")),
+            Fault::Unusable(text) => (SpawnReason::NotExecutable, text),
+        };
+        return Refusal::spawn(reason, text, error);
+    }
+    // What leads to the file that is looked at.
+    let mut whose = "its".to_owned();
+    for _ in 0..=DEEPEST {
+        let needed = match Needed::of(&file) {
+            Ok(needed) => needed,
+            // It may be executed and not be read: nothing more is known of it.
+            Err(_) => break,
+        };
+        let (kind, name) = match needed {
+            Needed::Interpreter(name) => ("interpreter", name),
+            Needed::Loader(name) => ("loader", name),
+            Needed::Unnamed => {
+                let text = match whose.as_str() {
+                    "its" => "its first line names no interpreter".to_owned(),
+                    _ => format!("{file:?} names no interpreter"),
+                };
+                return Refusal::spawn(SpawnReason::NotExecutable, text, error);
+            }
+            Needed::Nothing => break,
+        };
+        let path = seen_from(cwd, Path::new(&name));
+        if let Some(fault) = fault(&path) {
+            // A file from elsewhere, whose lines end in two characters.
+            let hint = if name.as_bytes().ends_with(b"\r") {
+                ": the line that names it ends in a carriage return"
+            } else {
+                ""
+            };
+            let (reason, what) = match fault {
+                Fault::Missing(why) => (SpawnReason::InterpreterMissing, format!("is missing{why}")),
+                Fault::Unusable(text) => (SpawnReason::NotExecutable, format!("cannot be executed: {text}")),
+            };
+            return Refusal::spawn(reason, format!("{whose} {kind} {name:?} {what}{hint}"), error);
+        }
+        whose = format!("{whose} {kind} {name:?} is there, but its");
+        file = path;
+    }
+    match error.raw_os_error() {
+        Some(libc::ENOEXEC) => {
+            let text = match whose.as_str() {
+                "its" => "not in a format that this system runs".to_owned(),
+                _ => format!("its interpreter {file:?} is not in a format that this system runs"),
+            };
+            Refusal::spawn(SpawnReason::NotExecutable, text, error)
+        }
+        Some(libc::EACCES) => {
+            let text = "the system does not let it be executed";
+            Refusal::spawn(SpawnReason::NotExecutable, text, error)
+        }
+        // The program is there, and the kernel misses something: execve(2) knows nothing else that it could be.
+        Some(libc::ENOENT) => {
+            let text = "it is there, and the system finds no interpreter or loader for it";
+            Refusal::spawn(SpawnReason::InterpreterMissing, text, error)
+        }
+        _ => Refusal::os(error),
+    }
+}
+
+/// The working directory cannot be entered.
+pub(super) fn working_directory(error: io::Error, cwd: &Path) -> Refusal {
+    let what = match error.raw_os_error() {
+        Some(libc::ENOENT) => "does not exist",
+        Some(libc::ENOTDIR) => "is not a directory",
+        _ => "cannot be entered",
+    };
+    Refusal::spawn(SpawnReason::WorkingDirectory, format!("the working directory {cwd:?} {what}"), error)
+}
+
+/// Why a file cannot be executed, as far as its own inode tells.
+enum Fault {
+    /// With the system's words, if there is more to say.
+    Missing(String),
+    Unusable(String),
+}
+
+fn fault(file: &Path) -> Option<Fault> {
+    let unusable = |text: &str| Some(Fault::Unusable(text.to_owned()));
+    match fs::metadata(file) {
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) => Some(Fault::Missing(String::new())),
+            Some(libc::EACCES) => unusable("no permission to reach it"),
+            // As a link that leads to itself: the name leads nowhere.
+            _ => Some(Fault::Missing(format!(": {error}"))),
+        },
+        Ok(metadata) if metadata.is_dir() => unusable("it is a directory"),
+        Ok(metadata) if !metadata.is_file() => unusable("it is not a plain file"),
+        Ok(_) if accessat(CWD, file, Access::EXEC_OK, AtFlags::EACCESS).is_err() => {
+            unusable("no permission to execute it")
+        }
+        Ok(_) => None,
+    }
+}
+
+/// What a file needs to be run.
+enum Needed {
+    /// Of a script.
+    Interpreter(OsString),
+    /// Of an ELF program, ld.so(8).
+    Loader(OsString),
+    /// A script that names none.
+    Unnamed,
+    /// Nothing that it says.
+    Nothing,
+}
+
+impl Needed {
+    /// To be asked of a plain file only; should it have become something else, this does not wait for it.
+    fn of(file: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = File::from(open(file, flags, Mode::empty())?);
+        if !file.metadata()?.is_file() {
+            return Ok(Needed::Nothing);
+        }
+        let mut head = [0; HEAD];
+        let length = file.read_at(&mut head, 0)?;
+        let head = &head[..length];
+        if let Some(line) = head.strip_prefix(b"#!") {
+            return Ok(interpreter(line).map_or(Needed::Unnamed, Needed::Interpreter));
+        }
+        Ok(loader(&file, head).map_or(Needed::Nothing, Needed::Loader))
+    }
+}
+
+/// What the `#!` line of a script names; as the kernel reads it, for which a carriage return is part of the name.
+fn interpreter(line: &[u8]) -> Option<OsString> {
+    let line = line.split(|byte| *byte == b'\n').next()?;
+    let mut words = line.split(|byte| matches!(byte, b' ' | b'\t' | 0));
+    let name = words.find(|word| !word.is_empty())?;
+    Some(OsStr::from_bytes(name).to_owned())
+}
+
+/// What an ELF program names as its loader, elf(5). `None` for anything that is not as it should be.
+fn loader(file: &File, head: &[u8]) -> Option<OsString> {
+    const PT_INTERP: u64 = 3;
+    let wide = match head.get(..6)? {
+        [0x7f, b'E', b'L', b'F', class @ (1 | 2), order] => {
+            // One that is in the other order is no program of this system.
+            let native = if cfg!(target_endian = "little") { 1 } else { 2 };
+            if *order != native {
+                return None;
+            }
+            *class == 2
+        }
+        _ => return None,
+    };
+    let number = |bytes: &[u8], place: usize, size: usize| -> Option<u64> {
+        let bytes = bytes.get(place..place + size)?;
+        let fold = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
+        Some(if cfg!(target_endian = "little") {
+            bytes.iter().rev().fold(0, fold)
+        } else {
+            bytes.iter().fold(0, fold)
+        })
+    };
+    let word = if wide { 8 } else { 4 };
+    let [table, size, count] = if wide { [0x20, 0x36, 0x38] } else { [0x1c, 0x2a, 0x2c] };
+    let (table, size, count) = (number(head, table, word)?, number(head, size, 2)?, number(head, count, 2)?);
+    for place in 0..count {
+        let mut entry = [0; 56];
+        let read = file.read_at(&mut entry, table.checked_add(place * size)?).ok()?;
+        let entry = &entry[..read];
+        if number(entry, 0, 4)? == PT_INTERP {
+            let [offset, length] = if wide { [0x08, 0x20] } else { [0x04, 0x10] };
+            let (offset, length) = (number(entry, offset, word)?, number(entry, length, word)?);
+            // The kernel takes no name that is longer than a path.
+            let mut name = vec![0; usize::try_from(length).ok().filter(|length| *length <= 4096)?];
+            file.read_exact_at(&mut name, offset).ok()?;
+            name.truncate(name.iter().position(|byte| *byte == 0)?);
+            return Some(OsString::from_vec(name));
+        }
+    }
+    None
+}
+
+/// Which of several failed tries is the one to tell of: the first that was not permitted, as execvp(3) tells, else
+/// the one that ended the search, else the first.
+#[derive(Debug, Default)]
+pub(super) struct Tries {
+    told: Option<(usize, i32)>,
+}
+
+impl Tries {
+    /// Of the candidate at `place`; whether to try the next one.
+    pub(super) fn failed(&mut self, place: usize, errno: i32) -> bool {
+        let goes_on = super::program::try_next(errno);
+        let denied = matches!(self.told, Some((_, libc::EACCES)));
+        if !goes_on || self.told.is_none() || errno == libc::EACCES && !denied {
+            self.told = Some((place, errno));
+        }
+        goes_on
+    }
+
+    pub(super) fn told(&self) -> (usize, i32) {
+        self.told.unwrap_or((0, libc::ENOENT))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_is_read_as_the_kernel_reads_it() {
+        let of = |line: &str| interpreter(line.as_bytes()).map(|name| name.to_string_lossy().into_owned());
+        assert_eq!(of("/bin/sh\nx").as_deref(), Some("/bin/sh"));
+        assert_eq!(of(" \t/bin/sh -e x").as_deref(), Some("/bin/sh"));
+        assert_eq!(of("/bin/sh\r\nx").as_deref(), Some("/bin/sh\r"));
+        assert_eq!(of("/bin/sh\r -e\r\n").as_deref(), Some("/bin/sh\r"));
+        assert_eq!((of(""), of(" \t\n/bin/sh")), (None, None));
+    }
+
+    #[test]
+    fn the_try_that_is_told() {
+        let of = |tries: &[i32]| {
+            let mut told = Tries::default();
+            for (place, errno) in tries.iter().enumerate() {
+                if !told.failed(place, *errno) {
+                    break;
+                }
+            }
+            told.told()
+        };
+        assert_eq!(of(&[libc::ENOENT, libc::ENOENT]), (0, libc::ENOENT));
+        assert_eq!(of(&[libc::ENOENT, libc::EACCES, libc::EACCES, libc::ENOENT]), (1, libc::EACCES));
+        assert_eq!(of(&[libc::ENOENT, libc::ENOEXEC, libc::EACCES]), (1, libc::ENOEXEC));
+    }
+}
