@@ -305,6 +305,9 @@ impl Life {
             }
         } else if self.exited_at.is_none() {
             news = process.poll_seen(waker).is_ready();
+        } else {
+            // It waits to be taken.
+            news = self.exit.is_none();
         }
         if news && self.exited_at.is_none() {
             self.exited_at = Some(Instant::now());

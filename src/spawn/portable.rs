@@ -95,7 +95,7 @@ impl Portable {
     /// Ready once the child has exited. Asking for the status would reap it, so that is done only if it was done before.
     pub(super) fn poll_seen(&mut self, waker: &Waker) -> Poll<()> {
         let Some(child) = &self.running else { return Poll::Ready(()) };
-        if self.has_exited() != Ok(false) {
+        if has_exited(self.pid) != Ok(false) {
             return Poll::Ready(());
         }
         if child.asked {
@@ -122,6 +122,10 @@ impl Portable {
             false => child.status.as_mut().poll(cx).map_ok(Some),
             true => Poll::Pending,
         };
+        // It has exited, whatever async-process and the clock say.
+        if told.is_pending() && has_exited(self.pid) == Ok(true) {
+            told = Poll::Ready(ask(self.pid));
+        }
         let exit = loop {
             match told {
                 // waitpid(2) tells of the stops of a process that we trace, whatever it was asked for; std
@@ -146,15 +150,6 @@ impl Portable {
         Poll::Ready(exit)
     }
 
-    /// Whether the child has exited and waits to be reaped; ECHILD if a stranger has reaped it.
-    fn has_exited(&self) -> Result<bool, Errno> {
-        let sees = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let pid = Pid::from_raw(self.pid as _).ok_or(Errno::CHILD)?;
-        let seen = waitid(WaitId::Pid(pid), sees)?;
-        // waitid(2) tells of the stops of a process that we trace, whatever it was asked for.
-        Ok(seen.is_some_and(|status| status.exited() || status.killed() || status.dumped()))
-    }
-
     /// Sends a signal to the child, or to all of its group; `false` if nobody is there any more.
     pub(super) fn signal(&mut self, signal: Signal) -> io::Result<bool> {
         if self.running.is_none() {
@@ -165,7 +160,7 @@ impl Portable {
             };
         }
         // If a stranger has reaped the child, the number may be another's.
-        if self.has_exited() == Err(Errno::CHILD) {
+        if has_exited(self.pid) == Err(Errno::CHILD) {
             return Ok(false);
         }
         if self.group && signal != Signal::KILL && send_to_group(self.pid as _, signal.as_raw())? {
@@ -188,6 +183,15 @@ impl Portable {
         let number_is_used = || !matches!(send(self.pid as _, 0), Ok(false));
         self.group && (self.running.is_some() || !number_is_used() && !is_empty())
     }
+}
+
+/// Whether the child has exited and waits to be reaped; ECHILD if a stranger has reaped it.
+fn has_exited(pid: u32) -> Result<bool, Errno> {
+    let sees = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let pid = Pid::from_raw(pid as _).ok_or(Errno::CHILD)?;
+    let seen = waitid(WaitId::Pid(pid), sees)?;
+    // waitid(2) tells of the stops of a process that we trace, whatever it was asked for.
+    Ok(seen.is_some_and(|status| status.exited() || status.killed() || status.dumped()))
 }
 
 /// Reaps the child if it has exited.
