@@ -99,6 +99,7 @@ impl Transport {
             ended_at: None,
             outlived: false,
             is_due: false,
+            failing: None,
             garbage: Vec::new(),
         };
         let connection = Connection { waiting, child: spawned.child, state: Mutex::new(Some(state)) };

@@ -46,6 +46,8 @@ pub(super) struct State {
     pub(super) outlived: bool,
     /// It is time for something, once what is there was read.
     pub(super) is_due: bool,
+    /// A pipe that failed, which is closed once the child was killed for it.
+    pub(super) failing: Option<PipeState>,
     /// What is closed, and may hold code of the user's: to be dropped with nothing held.
     pub(super) garbage: Vec<PipeState>,
 }
@@ -102,6 +104,7 @@ impl State {
             }
             Next::Kill => {
                 let sent = child.kill();
+                self.garbage.extend(self.failing.take());
                 self.close_inputs(|_| true);
                 self.protocol.killed();
                 return self.lost_if_refused(sent.is_err());
@@ -245,6 +248,10 @@ impl State {
     fn fail(&mut self, slot: Slot, error: std::io::Error) -> Step {
         self.discard(slot);
         self.protocol.failed(slot, error);
+        if self.protocol.next() == Next::Kill {
+            // The child is killed before its pipe is closed: it is not to take half of the input for the whole.
+            self.failing = self.garbage.pop();
+        }
         self.closed();
         Step::Happened
     }

@@ -11,7 +11,7 @@ use reaped::{Command, Event, ExitStatus, Process, Stdio};
 
 use super::helper::pattern;
 use super::support::{
-    alone, descriptors, eventually, everywhere, helper, no_children, peak, reset_peak, sh, warm_up,
+    alone, descriptors, eventually, everywhere, helper, no_children, peak, pipe, reset_peak, sh, warm_up,
 };
 
 /// Events in short: what a test compares.
@@ -25,7 +25,12 @@ enum Seen {
 
 /// Collects all events, and holds what is promised of any of them: data before the close of its
 /// descriptor, each close once, one exit, and one end, last.
-async fn events(mut process: Process) -> (Vec<Seen>, ExitStatus) {
+async fn events(process: Process) -> (Vec<Seen>, ExitStatus) {
+    events_and(process, || ()).await
+}
+
+/// The same, with something to do when the exit is told.
+async fn events_and(mut process: Process, mut at_exit: impl FnMut()) -> (Vec<Seen>, ExitStatus) {
     let mut seen: Vec<Seen> = Vec::new();
     let mut statuses = Vec::new();
     while let Some(event) = process.next().await {
@@ -49,6 +54,7 @@ async fn events(mut process: Process) -> (Vec<Seen>, ExitStatus) {
                 assert_eq!(process.pid(), None, "reaped");
                 seen.push(Seen::Exited);
                 statuses.push(status);
+                at_exit();
             }
             Event::Ended(status) => {
                 assert!(seen.contains(&Seen::Exited), "ended before it exited");
@@ -84,8 +90,12 @@ fn all_that_was_written_before_death_comes_before_the_end() {
 #[test]
 fn the_exit_may_come_before_the_pipes_close() {
     everywhere(|| async {
-        let script = "(sleep 0.3; echo late) <&- 2>&- & echo early >&2";
-        let (seen, _) = events(sh(script).spawn().expect("starts")).await;
+        // What it leaves behind speaks when the exit was seen.
+        let (asks, answers) = pipe();
+        let mut answers = Some(answers);
+        let script = "exec 3<&0; (read -r end; echo late) <&3 2>&- & echo early >&2";
+        let process = sh(script).stdin(asks).spawn().expect("starts");
+        let (seen, _) = events_and(process, || drop(answers.take())).await;
         let place = |wanted: &Seen| seen.iter().position(|s| s == wanted).expect("seen");
         assert!(place(&data(2, "early\n")) < place(&Seen::Exited), "what it wrote itself: {seen:?}");
         assert!(place(&Seen::Exited) < place(&data(1, "late\n")), "{seen:?}");

@@ -104,7 +104,10 @@ fn a_thread_forks() {
                     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("ours");
                     eventually("it is not busy", || match block_on(reaped::Command::new(&path).run()) {
                         Err(Error::Spawn { reason: SpawnReason::Busy, .. }) => false,
-                        ended => ended.is_ok(),
+                        ended => {
+                            ended.expect("nothing else is wrong with it");
+                            true
+                        }
                     });
                 }
             });
