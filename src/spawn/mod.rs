@@ -205,6 +205,10 @@ impl Process {
     }
 
     /// Has the waker woken when the child has exited, as far as that can be had without reaping it.
+    #[cfg_attr(
+        not(any(windows, all(target_os = "linux", target_env = "gnu"))),
+        expect(unused_variables, reason = "there asking would reap it")
+    )]
     fn watch(&mut self, waker: &Waker) {
         if in_a_copy() {
             return;

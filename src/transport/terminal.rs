@@ -10,7 +10,9 @@
 //!   `/dev/tty` again. So where that is known to work, the parent holds the child's side open as well, and closes it when
 //!   the child was reaped; then the end of file comes.
 
-use std::io::{self, IoSlice};
+#[cfg(unix)]
+use std::io;
+use std::io::IoSlice;
 #[cfg(unix)]
 use std::os::fd::AsFd;
 use std::task::Poll;
