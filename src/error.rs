@@ -382,6 +382,7 @@ impl Refusal {
     }
 
     /// A file of the system's that we needed could not be opened: it is not the program that was missing.
+    #[cfg(unix)]
     pub(crate) fn of_file(file: &str, error: io::Error) -> Self {
         let mut refusal = Refusal::os(error);
         if let Reason::Spawn(SpawnReason::Other, _) = refusal.reason {

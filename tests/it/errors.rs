@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use reaped::{Command, Error, InvalidReason, SpawnReason, Stdio};
 
 #[cfg(target_os = "linux")]
-use super::support::{alone, children, descriptors, eventually, no_children, warm_up};
-use super::support::{helper, sh};
+use super::support::{alone, children, descriptors, no_children, warm_up};
+use super::support::{eventually, helper, sh};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)

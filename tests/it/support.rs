@@ -7,7 +7,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures::io::AsyncRead;
-use reaped::{Command, Error, Output};
+use reaped::Command;
+#[cfg(target_os = "linux")]
+use reaped::{Error, Output};
 
 use super::harness::skip;
 
@@ -100,10 +102,12 @@ pub fn again_as_ordinary_user(name: &str, variable: &str, value: impl AsRef<std:
 }
 
 /// A bound that a child exceeds, and meets what it is to do before: if the machine is not busy.
+#[cfg(target_os = "linux")]
 pub const SOON: Duration = Duration::from_millis(150);
 
 /// The error of a call whose time is over, where the child had come so far by then. On a busy machine it may not have:
 /// then the call is made again, with more time.
+#[cfg(target_os = "linux")]
 pub async fn late<F>(so_far: impl Fn(&Output) -> bool, call: impl Fn(Duration) -> F) -> Error
 where
     F: Future<Output = Result<Output, Error>>,
@@ -122,6 +126,7 @@ where
 
 /// Tries what depends on who is quicker: once as it should be, and on a busy machine again, with all times longer by
 /// this factor.
+#[cfg(target_os = "linux")]
 pub async fn patiently<T, E: std::fmt::Debug, F>(attempt: impl Fn(u32) -> F) -> T
 where
     F: Future<Output = Result<T, E>>,
