@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use crate::error::{Details, Error, InvalidReason};
 use crate::signal::Signal;
-use crate::spawn::Remote;
-use crate::transport;
+use crate::spawn::ChildRef;
 
 /// Signals a child, from any thread, before, during and after its end.
 ///
@@ -36,26 +35,26 @@ use crate::transport;
 /// ```
 #[derive(Clone)]
 pub struct Control {
-    child: Remote,
+    child: ChildRef,
     /// The other members of a pipeline.
-    others: Vec<(Remote, Duration)>,
+    others: Vec<(ChildRef, Duration)>,
     command: Arc<str>,
     grace: Duration,
 }
 
 impl Control {
-    pub(crate) fn new(child: Remote, command: &str, grace: Duration) -> Self {
+    pub(crate) fn new(child: ChildRef, command: &str, grace: Duration) -> Self {
         Control { child, others: Vec::new(), command: command.into(), grace }
     }
 
-    pub(crate) fn with_others(mut self, others: impl Iterator<Item = (Remote, Duration)>) -> Self {
+    pub(crate) fn with_others(mut self, others: impl Iterator<Item = (ChildRef, Duration)>) -> Self {
         self.others.extend(others);
         self
     }
 
     /// Of a child that was never started.
     pub(crate) fn nobody(command: &str) -> Self {
-        Control::new(Remote::nobody(), command, Duration::ZERO)
+        Control::new(ChildRef::never_started(), command, Duration::ZERO)
     }
 
     /// Sends a signal; Twisted's `signalProcess`.
@@ -75,7 +74,7 @@ impl Control {
     /// ```
     #[doc(alias = "signalProcess")]
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
-        let send = |child: &Remote, _| child.signal(signal);
+        let send = |child: &ChildRef, _| child.signal(signal);
         self.told(if signal == Signal::KILL { self.end(send) } else { self.each(send) }, signal)
     }
 
@@ -100,7 +99,7 @@ impl Control {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn terminate(&self) -> Result<(), Error> {
-        self.told(self.end(transport::terminate), Signal::TERM)
+        self.told(self.end(ChildRef::terminate), Signal::TERM)
     }
 
     /// Ends the child with SIGKILL.
@@ -123,16 +122,16 @@ impl Control {
     }
 
     /// Where any member was reached, those that are gone are waited for no more.
-    fn end(&self, send: impl Fn(&Remote, Duration) -> io::Result<bool>) -> io::Result<bool> {
+    fn end(&self, send: impl Fn(&ChildRef, Duration) -> io::Result<bool>) -> io::Result<bool> {
         let sent = self.each(send);
         if let (Ok(true), false) = (&sent, self.others.is_empty()) {
-            self.others.iter().map(|(child, _)| child).chain([&self.child]).for_each(Remote::leave);
+            self.others.iter().map(|(child, _)| child).chain([&self.child]).for_each(ChildRef::mark_stopped);
         }
         sent
     }
 
     /// Whether any was reached; all are tried.
-    fn each(&self, send: impl Fn(&Remote, Duration) -> io::Result<bool>) -> io::Result<bool> {
+    fn each(&self, send: impl Fn(&ChildRef, Duration) -> io::Result<bool>) -> io::Result<bool> {
         let first = send(&self.child, self.grace);
         self.others.iter().map(|(child, grace)| send(child, *grace)).fold(first, |sent, one| Ok(sent? | one?))
     }

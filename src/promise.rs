@@ -117,8 +117,8 @@ impl<T> Promise<T> {
     /// ```
     pub fn detach(self) -> Result<(), Error> {
         match self.state {
-            State::Running(mut call) => call.transport.let_run(),
-            State::Several(mut members) => members.let_run(),
+            State::Running(call) => call.transport.keep_running_on_drop(),
+            State::Several(members) => members.keep_running_on_drop(),
             State::Refused(error) => return Err(error),
             State::Resolved => {}
         }

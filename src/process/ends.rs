@@ -4,12 +4,11 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use crate::transport::{Inlet, Taken};
+use crate::transport::{TakenReader, TakenWriter};
 
 /// The writing end of a pipe into a child; see [`Process::writer`](crate::Process::writer).
 ///
@@ -31,7 +30,7 @@ use crate::transport::{Inlet, Taken};
 /// # Ok::<(), std::io::Error>(()) }).unwrap();
 /// ```
 pub struct Writer {
-    pub(super) inlet: Arc<Inlet>,
+    pub(super) pipe: TakenWriter,
 }
 
 impl Writer {
@@ -49,21 +48,21 @@ impl Writer {
     /// Unix. Of a terminal (`Command::pty`) it resolves once the process has seen its end. On Windows only our own
     /// closing is seen.
     pub fn closed(&mut self) -> impl Future<Output = ()> + Send + '_ {
-        poll_fn(|cx| self.inlet.poll_watch(cx))
+        poll_fn(|cx| self.pipe.poll_closed(cx))
     }
 }
 
 impl AsyncWrite for Writer {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.inlet.poll_write(cx, &[IoSlice::new(bytes)])
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.pipe.poll_write(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.inlet.poll_write(cx, buffers)
+        self.pipe.poll_write(cx, buffers)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -72,14 +71,8 @@ impl AsyncWrite for Writer {
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inlet.close();
+        self.pipe.close();
         Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.inlet.close();
     }
 }
 
@@ -110,7 +103,7 @@ pub struct Reader {
     /// Read before, or where it cannot be read into the user's buffer; given up to `given`.
     pub(super) read: Vec<u8>,
     pub(super) given: usize,
-    pub(super) outlet: Taken,
+    pub(super) pipe: TakenReader,
 }
 
 impl AsyncRead for Reader {
@@ -122,12 +115,12 @@ impl AsyncRead for Reader {
         let this = &mut *self;
         if this.given == this.read.len() {
             #[cfg(unix)]
-            if this.outlet.reads_directly() {
-                return this.outlet.poll_read_into(cx, buffer);
+            if this.pipe.reads_directly() {
+                return this.pipe.poll_read_into(cx, buffer);
             }
             this.read.clear();
             this.given = 0;
-            ready!(this.outlet.poll_read(cx, &mut this.read))?;
+            ready!(this.pipe.poll_read(cx, &mut this.read))?;
         }
         let rest = &this.read[this.given..];
         let count = rest.len().min(buffer.len());

@@ -182,7 +182,7 @@ impl Process {
     /// ```
     #[doc(alias = "writeToChild")]
     pub fn writer(&mut self, fd: i32) -> Option<Writer> {
-        self.call.transport.writer(fd).map(|inlet| Writer { inlet })
+        self.call.transport.writer(fd).map(|pipe| Writer { pipe })
     }
 
     /// The reading end of a pipe out of the child, which takes that descriptor out of the events: neither
@@ -204,8 +204,8 @@ impl Process {
     /// # Ok::<(), std::io::Error>(()) }).unwrap();
     /// ```
     pub fn reader(&mut self, fd: i32) -> Option<Reader> {
-        let (read, outlet) = self.call.transport.reader(fd)?;
-        Some(Reader { read, given: 0, outlet })
+        let (read, pipe) = self.call.transport.reader(fd)?;
+        Some(Reader { read, given: 0, pipe })
     }
 
     /// The lines of all descriptors, each as a whole. A `\r` alone ends none.
@@ -432,8 +432,8 @@ impl Process {
         self.promise(Ok)
     }
 
-    fn promise<T>(mut self, conclude: fn(Output) -> Result<T, Error>) -> Promise<T> {
-        self.call.transport.leave_alone();
+    fn promise<T>(self, conclude: fn(Output) -> Result<T, Error>) -> Promise<T> {
+        self.call.transport.close_untaken_inputs();
         Promise::new(*self.call, conclude)
     }
 }

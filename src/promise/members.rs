@@ -14,7 +14,6 @@ use super::Call;
 use crate::control::Control;
 use crate::error::Error;
 use crate::output::{Output, Usage};
-use crate::protocol::Fault;
 
 #[derive(Debug)]
 pub(crate) struct Members {
@@ -71,8 +70,8 @@ impl Members {
             .with_others(calls.map(|call| (call.transport.remote(), call.bounds.grace)))
     }
 
-    pub(super) fn let_run(&mut self) {
-        self.members.iter_mut().filter_map(|m| m.call.as_mut()).for_each(|call| call.transport.let_run());
+    pub(super) fn keep_running_on_drop(&self) {
+        self.calls().for_each(|call| call.transport.keep_running_on_drop());
     }
 
     /// Moves the bytes of all members until each of them has ended.
@@ -80,7 +79,7 @@ impl Members {
         // What any of them said is a sign of life of all.
         for member in self.members.iter_mut().filter_map(|member| member.call.as_mut()) {
             if member.bounds.idle_of_whole.is_some() {
-                member.transport.catch_up(cx);
+                member.transport.catch_up();
             }
         }
         loop {
@@ -100,9 +99,8 @@ impl Members {
         // It stays in its place meanwhile: a reader of the user's may panic.
         let Some(call) = &mut self.members[place].call else { return };
         let ended = call.transport.poll_end(cx).is_ready();
-        if let (None, Some(fault)) = (self.first, call.transport.fault()) {
+        if let (None, Some(at_once)) = (self.first, call.transport.has_failed()) {
             self.first = Some(place);
-            let at_once = !matches!(fault, Fault::TimedOut | Fault::Idle);
             let others = self.members.iter_mut().enumerate().filter(|(other, _)| *other != place);
             for other in others.filter_map(|(_, member)| member.call.as_mut()) {
                 other.transport.stop(at_once);

@@ -45,6 +45,8 @@ pub(crate) struct Protocol {
     ended_by_us: bool,
     /// `Next::Kill` was done.
     killed: bool,
+    /// The members of the child's group were asked to end, and still have time for it.
+    grace_runs: bool,
     /// The end has waited long enough for descendants.
     waited: bool,
     told: Told,
@@ -169,6 +171,7 @@ impl Protocol {
             fault: None,
             ended_by_us: false,
             killed: false,
+            grace_runs: false,
             waited: false,
             told: Told::default(),
         }
@@ -188,6 +191,11 @@ impl Protocol {
     /// The channel of a descriptor that leads this way.
     pub(crate) fn slot(&self, fd: i32, direction: Direction) -> Option<Slot> {
         self.channels.iter().position(|channel| channel.fd == fd && channel.direction == direction)
+    }
+
+    /// The child's number of a channel.
+    pub(crate) fn fd(&self, slot: Slot) -> i32 {
+        self.channels[slot].fd
     }
 
     /// Where the bytes of a channel are collected; the transport reads into its spare capacity.
@@ -314,6 +322,11 @@ impl Protocol {
         (self.ended_by_us, self.killed) = (true, true);
     }
 
+    /// Whether the members of the child's group still have time to end; and whether they had before.
+    pub(crate) fn set_grace(&mut self, runs: bool) -> bool {
+        std::mem::replace(&mut self.grace_runs, runs)
+    }
+
     /// `Next::Drain` was done. These pipes were not at their end; they count as closed, whoever holds them.
     pub(crate) fn drained(&mut self, open: &[Slot]) {
         for slot in open {
@@ -349,7 +362,7 @@ impl Protocol {
         if self.has_exited() {
             return match self.all_closed() {
                 true => Next::Ended,
-                false if self.was_stopped() || self.waited => Next::Drain,
+                false if self.was_stopped() && !self.grace_runs || self.waited => Next::Drain,
                 false => Next::Wait,
             };
         }

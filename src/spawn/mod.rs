@@ -11,6 +11,7 @@
 //! Rule: every descriptor that is needed is open before a child exists; what fails after that kills
 //! and reaps the child before the error is told.
 
+mod child;
 #[cfg(unix)]
 mod diagnosis;
 #[cfg(unix)]
@@ -19,13 +20,11 @@ mod fds;
 mod forked;
 #[cfg(windows)]
 mod handles;
-#[cfg(unix)]
-mod hop;
 #[cfg(windows)]
 mod job;
+mod later;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod native;
-mod orphan;
 #[cfg(unix)]
 mod portable;
 #[cfg(unix)]
@@ -40,13 +39,9 @@ mod windows;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Poll, Waker};
 #[cfg(unix)]
 use std::time::Duration;
-
-use atomic_waker::AtomicWaker;
 
 use crate::error::{InvalidReason, Refusal};
 use crate::output::Exit;
@@ -55,10 +50,12 @@ use crate::stdio::OpenFile;
 #[cfg(unix)]
 use crate::stdio::PtySize;
 
+pub(crate) use child::{Cause, Child, ChildRef};
 #[cfg(unix)]
 pub(crate) use forked::{Hosted, is_copy};
 #[cfg(windows)]
 pub(crate) use handles::Pipe;
+pub(crate) use later::wake as wake_later;
 #[cfg(unix)]
 pub(crate) use raw::write_quietly;
 #[cfg(unix)]
@@ -143,6 +140,8 @@ pub(crate) struct Ours {
     pub(crate) pipes: Vec<(i32, Pipe)>,
     /// The terminal once more, which hangs up when nobody here has it open.
     pub(crate) terminal: Option<Pipe>,
+    /// The child's side of it, to be held open until the child was reaped, on systems where that is known to do no harm.
+    pub(crate) child_end: Option<Pipe>,
 }
 
 /// A pipe from one child to another, reading end first; both ends are ours and no child inherits them.
@@ -159,60 +158,19 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Started, Refusal> {
         return Err(Refusal::invalid(InvalidReason::EmptyProgram, "the program has no name"));
     }
     #[cfg(unix)]
-    let (engine, ours) = unix::spawn(launch)?;
+    let (process, ours) = unix::spawn(launch)?;
     #[cfg(windows)]
-    let (engine, ours) = windows::spawn(launch)?;
-    let shared = Arc::new(Shared {
-        engine,
-        ended_by_us: AtomicBool::new(false),
-        reached: AtomicBool::new(false),
-        watcher: AtomicWaker::new(),
-    });
-    let child = Child { shared, exited: false, released: false, look: Look::No, kill_on_drop: true };
-    Ok(Started { child, ours })
+    let (process, ours) = windows::spawn(launch)?;
+    Ok(Started { child: Child::new(process), ours })
 }
 
 /// How often to ask for the exit of a child that is traced, where nothing else tells of it.
 #[cfg(unix)]
 const AGAIN: Duration = Duration::from_millis(10);
 
-/// One started child. Dropping it kills the child, unless told otherwise, and has it reaped in the
-/// background in any case.
+/// What an engine hands up: a process that was started. It is used under the lock of the child's state only.
 #[derive(Debug)]
-pub(crate) struct Child {
-    shared: Arc<Shared>,
-    exited: bool,
-    /// Nothing is to be sent to it any more.
-    released: bool,
-    look: Look,
-    kill_on_drop: bool,
-}
-
-/// Whether to ask for the exit before waiting to be told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Look {
-    #[default]
-    No,
-    /// It is likely to have happened.
-    Likely,
-    /// It was told.
-    Told,
-}
-
-/// What names of a child share with it.
-#[derive(Debug)]
-struct Shared {
-    engine: Engine,
-    /// One of us has told the child to end.
-    ended_by_us: AtomicBool,
-    /// That has reached the child, or what is left of its group.
-    reached: AtomicBool,
-    /// Whoever is to know that, once the child has exited and no exit will tell.
-    watcher: AtomicWaker,
-}
-
-#[derive(Debug)]
-enum Engine {
+enum Process {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     Native(native::Native),
     #[cfg(unix)]
@@ -224,79 +182,7 @@ enum Engine {
     Windows(windows::Handle),
 }
 
-impl Child {
-    /// The process id; `None` once the child was reaped, since the system may use the number again.
-    pub(crate) fn pid(&self) -> Option<u32> {
-        match &self.shared.engine {
-            _ if self.exited => None,
-            #[cfg(all(target_os = "linux", target_env = "gnu"))]
-            Engine::Native(child) => Some(child.pid()),
-            #[cfg(unix)]
-            Engine::Portable(child) => Some(child.pid()),
-            #[cfg(unix)]
-            Engine::Lost => None,
-            #[cfg(windows)]
-            Engine::Windows(child) => Some(child.pid()),
-        }
-    }
-
-    /// The exit is likely to have happened.
-    pub(crate) fn look(&mut self) {
-        if self.look == Look::No {
-            self.look = Look::Likely;
-        }
-    }
-
-    /// What `poll_exit` was waiting for has happened.
-    pub(crate) fn told(&mut self) {
-        self.look = Look::Told;
-    }
-
-    /// Reaps the child once it has exited. Not to be called again after `Ready`.
-    pub(crate) fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Exit> {
-        let exit = self.shared.engine.poll_exit(&mut self.look, cx);
-        self.exited |= exit.is_ready();
-        exit
-    }
-
-    /// Kills the child; nothing happens to one that was reaped.
-    ///
-    /// The only error is "not permitted": the child has become another user.
-    pub(crate) fn kill(&self) -> io::Result<()> {
-        // Nobody is told: whoever calls this knows.
-        self.shared.ended_by_us.store(true, Ordering::Relaxed);
-        self.shared.engine.signal(Signal::KILL).map(drop)
-    }
-
-    pub(crate) fn remote(&self) -> Remote {
-        Remote(Arc::downgrade(&self.shared))
-    }
-
-    /// Whether one of us has told the child to end.
-    pub(crate) fn was_ended(&self) -> bool {
-        self.shared.ended_by_us.load(Ordering::Relaxed)
-    }
-
-    /// Whether that has reached the child or its group; wakes once it has.
-    pub(crate) fn was_reached(&self, cx: &Context<'_>) -> bool {
-        self.shared.watcher.register(cx.waker());
-        self.shared.reached.load(Ordering::Acquire)
-    }
-
-    /// The child has ended: its group is left alone from now on.
-    pub(crate) fn release(&mut self) {
-        if self.exited && !std::mem::replace(&mut self.released, true) {
-            self.shared.engine.release();
-        }
-    }
-
-    /// Lets it run on when it is dropped.
-    pub(crate) fn let_run(&mut self) {
-        self.kill_on_drop = false;
-    }
-}
-
-/// Whether the child is another process's, of which this one is a forked copy.
+/// Whether the children are another process's, of which this one is a forked copy.
 fn in_a_copy() -> bool {
     #[cfg(unix)]
     return is_copy();
@@ -304,121 +190,106 @@ fn in_a_copy() -> bool {
     false
 }
 
-impl Engine {
-    fn poll_exit(&self, _look: &mut Look, cx: &mut Context<'_>) -> Poll<Exit> {
+impl Process {
+    fn pid(&self) -> Option<u32> {
+        match self {
+            #[cfg(all(target_os = "linux", target_env = "gnu"))]
+            Process::Native(child) => Some(child.pid()),
+            #[cfg(unix)]
+            Process::Portable(child) => Some(child.pid()),
+            #[cfg(unix)]
+            Process::Lost => None,
+            #[cfg(windows)]
+            Process::Windows(child) => Some(child.pid()),
+        }
+    }
+
+    /// Has the waker woken when the child has exited, as far as that can be had without reaping it.
+    #[cfg_attr(
+        not(any(windows, all(target_os = "linux", target_env = "gnu"))),
+        expect(unused_variables, reason = "there asking would reap it")
+    )]
+    fn watch(&mut self, waker: &Waker) {
+        if in_a_copy() {
+            return;
+        }
+        match self {
+            #[cfg(all(target_os = "linux", target_env = "gnu"))]
+            Process::Native(child) => child.watch(waker),
+            #[cfg(unix)]
+            Process::Portable(_) | Process::Lost => {}
+            #[cfg(windows)]
+            Process::Windows(child) => drop(child.poll_seen(waker)),
+        }
+    }
+
+    /// Ready once the child has exited, which leaves the exit to be taken. Else the waker is woken as after `watch`, or
+    /// as after the last `poll_exit`.
+    fn poll_seen(&mut self, waker: &Waker) -> Poll<()> {
+        if in_a_copy() {
+            return Poll::Ready(());
+        }
+        match self {
+            #[cfg(all(target_os = "linux", target_env = "gnu"))]
+            Process::Native(child) => child.poll_seen(waker),
+            #[cfg(unix)]
+            Process::Portable(child) => child.poll_seen(waker),
+            #[cfg(unix)]
+            Process::Lost => Poll::Ready(()),
+            #[cfg(windows)]
+            Process::Windows(child) => child.poll_seen(waker),
+        }
+    }
+
+    /// Takes the exit, once. If there is none, the waker is woken once there is.
+    fn poll_exit(&mut self, waker: &Waker) -> Poll<Exit> {
         if in_a_copy() {
             return Poll::Ready(Exit::Lost);
         }
         match self {
             #[cfg(all(target_os = "linux", target_env = "gnu"))]
-            Engine::Native(child) => child.poll_exit(_look, cx),
+            Process::Native(child) => child.poll_exit(waker),
             #[cfg(unix)]
-            Engine::Portable(child) => child.poll_exit(cx),
+            Process::Portable(child) => child.poll_exit(waker),
             #[cfg(unix)]
-            Engine::Lost => Poll::Ready(Exit::Lost),
+            Process::Lost => Poll::Ready(Exit::Lost),
             #[cfg(windows)]
-            Engine::Windows(child) => child.poll_exit(cx),
+            Process::Windows(child) => child.poll_exit(waker),
         }
     }
 
-    /// Sends a signal; `false` where the child was reaped already.
-    fn signal(&self, signal: Signal) -> io::Result<bool> {
+    /// Sends a signal to the child, or to its group; `false` if nobody is there any more.
+    fn signal(&mut self, signal: Signal) -> io::Result<bool> {
         if in_a_copy() {
             return Ok(false);
         }
         match self {
             #[cfg(all(target_os = "linux", target_env = "gnu"))]
-            Engine::Native(child) => child.signal(signal),
+            Process::Native(child) => child.signal(signal),
             #[cfg(unix)]
-            Engine::Portable(child) => child.signal(signal),
+            Process::Portable(child) => child.signal(signal),
             #[cfg(unix)]
-            Engine::Lost => Ok(false),
+            Process::Lost => Ok(false),
             #[cfg(windows)]
-            Engine::Windows(child) => child.signal(signal),
+            Process::Windows(child) => child.signal(signal),
         }
     }
 
-    /// Nothing is to be sent to the group of a child that has exited.
-    fn release(&self) {
+    /// Whether anybody may be left in the group of a child that has exited.
+    fn has_members(&mut self) -> bool {
         if in_a_copy() {
-            return;
+            return false;
         }
         match self {
             #[cfg(all(target_os = "linux", target_env = "gnu"))]
-            Engine::Native(child) => child.release(),
+            Process::Native(child) => child.has_members(),
             #[cfg(unix)]
-            Engine::Portable(child) => child.release(),
+            Process::Portable(child) => child.has_members(),
             #[cfg(unix)]
-            Engine::Lost => {}
+            Process::Lost => false,
+            // There a job is ended at once.
             #[cfg(windows)]
-            Engine::Windows(child) => child.release(),
+            Process::Windows(_) => false,
         }
-    }
-}
-
-/// Names a child from anywhere, and keeps nothing of it alive.
-#[derive(Clone, Debug)]
-pub(crate) struct Remote(Weak<Shared>);
-
-impl Remote {
-    /// Of a child that was never started.
-    pub(crate) fn nobody() -> Self {
-        Remote(Weak::new())
-    }
-
-    /// Sends a signal; `false` where the child was reaped already.
-    pub(crate) fn signal(&self, signal: Signal) -> io::Result<bool> {
-        match signal {
-            Signal::KILL => self.end(signal),
-            _ => self.0.upgrade().map_or(Ok(false), |shared| shared.engine.signal(signal)),
-        }
-    }
-
-    /// Sends a signal that is to end the child: nobody is to wait for what its descendants do.
-    pub(crate) fn end(&self, signal: Signal) -> io::Result<bool> {
-        let Some(shared) = self.0.upgrade() else { return Ok(false) };
-        // Before the signal, so that whoever sees the exit sees this.
-        let before = shared.ended_by_us.swap(true, Ordering::Relaxed);
-        let sent = shared.engine.signal(signal);
-        if let Ok(true) = sent {
-            shared.leave();
-        } else {
-            // It goes on, and its descendants as well. Where somebody else has reached it meanwhile, `reached` tells.
-            shared.ended_by_us.store(before, Ordering::Relaxed);
-        }
-        sent
-    }
-
-    /// Others of the same whole were told to end: nobody is to wait for what the descendants of this one do.
-    pub(crate) fn leave(&self) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.leave();
-        }
-    }
-}
-
-impl Shared {
-    fn leave(&self) {
-        self.ended_by_us.store(true, Ordering::Relaxed);
-        if !self.reached.swap(true, Ordering::Release) {
-            self.watcher.wake();
-        }
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        if self.released || in_a_copy() {
-            return;
-        }
-        if self.kill_on_drop {
-            // Where it is not permitted, nothing can be done.
-            let _: io::Result<()> = self.kill();
-        }
-        if self.exited {
-            self.release();
-            return;
-        }
-        orphan::adopt(self.shared.clone());
     }
 }

@@ -4,11 +4,10 @@
 //! glibc's `posix_spawn` is `clone(CLONE_VM | CLONE_VFORK)`: the child borrows the parent's memory
 //! until the program runs, so a parent of many gigabytes starts a child as fast as a small one.
 //!
-//! Rules: a pid is used only while the child is known not to be reaped; the status is taken under the
-//! same lock that signals are sent under.
+//! Rule: a pid is used only while the child is known not to be reaped.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::future::Future;
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -17,46 +16,37 @@ use std::os::unix::process::ExitStatusExt;
 use std::pin::Pin;
 use std::process::ExitStatus;
 use std::ptr;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::OnceLock;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use async_io::{Async, Timer};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 
 use super::diagnosis::Tries;
 use super::fds::Action;
 use super::forked::Hosted;
-use super::raw::{self, send_to_group, was_sent};
+use super::raw::{self, was_sent};
 use super::unix::{Image, Wiring, abandon, retry_busy};
-use super::{AGAIN, Engine, Look};
+use super::{AGAIN, Process, in_a_copy};
 use crate::error::Refusal;
 use crate::output::{Exit, Usage};
 use crate::signal::Signal;
 
-/// A child of this engine.
+/// A child of this engine. Dropping it reaps a child that has exited.
 #[derive(Debug)]
 pub(super) struct Native {
     pid: Pid,
     pidfd: Hosted<Async<OwnedFd>>,
-    /// It leads a process group. The group is named by the child's number, so the child is seen to exit
-    /// but not reaped, and keeps the number, until nothing is to be sent to the group any more.
+    /// It leads a process group, which is named by the child's number. If the system can signal a group through the
+    /// pidfd, the child is reaped as any other one. Else it is seen to exit but not reaped, and keeps the number, until
+    /// nothing is to be sent to the group any more.
     group: bool,
-    /// Held while the status is taken and while a signal is sent, so that neither sees the other half
-    /// done.
-    life: Mutex<Life>,
+    reaped: bool,
     /// When to ask again for an exit that was told and cannot be taken: a debugger still has it.
-    again: Mutex<Option<Box<Timer>>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    /// As far as we know.
-    Running,
-    /// It leads a group, and is kept unreaped for its number.
-    Exited,
-    Reaped,
+    again: Option<Box<Timer>>,
 }
 
 /// Whether this kernel, sandbox and C library have all that is needed. Asked once.
@@ -77,7 +67,7 @@ fn pidfd_works() -> Option<bool> {
     match pidfd_open(getpid(), PidfdFlags::empty()) {
         // Nobody is their own child: ECHILD says that the call is understood, EINVAL that it is not.
         Ok(pidfd) => Some(
-            matches!(wait(By::Pidfd(&pidfd), SEE), Err(Errno::CHILD)) && send(By::Pidfd(&pidfd), 0).is_ok(),
+            matches!(wait(By::Pidfd(&pidfd), PEEK), Err(Errno::CHILD)) && send(By::Pidfd(&pidfd), 0).is_ok(),
         ),
         Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => None,
         Err(_) => Some(false),
@@ -118,7 +108,7 @@ fn symbol(name: &CStr) -> Option<ptr::NonNull<c_void>> {
 }
 
 /// Starts a child and watches it.
-pub(super) fn spawn(image: &Image, wiring: Wiring) -> Result<Engine, Refusal> {
+pub(super) fn spawn(image: &Image, wiring: Wiring) -> Result<Process, Refusal> {
     let terminal = wiring.terminal.as_deref();
     let actions = FileActions::new(image, &wiring.actions(), terminal).map_err(Refusal::os)?;
     let attributes = Attributes::new(terminal.is_some(), wiring.new_group).map_err(Refusal::os)?;
@@ -176,28 +166,24 @@ fn posix_spawn(
 }
 
 /// From here on the child exists: a failure kills and reaps it before it is told.
-fn watch(pid: Pid, group: bool) -> Result<Engine, Refusal> {
+fn watch(pid: Pid, group: bool) -> Result<Process, Refusal> {
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
         // Somebody else reaped it before we looked, or SIGCHLD is ignored.
-        Err(Errno::SRCH) => return Ok(Engine::Lost),
+        Err(Errno::SRCH) => return Ok(Process::Lost),
         Err(errno) => {
             abandon(pid);
             return Err(Refusal::os(errno.into()));
         }
     };
     // Were it reaped and its number given away in between, the pidfd would be a stranger's.
-    if wait(By::Pidfd(&pidfd), SEE) == Err(Errno::CHILD) {
-        return Ok(Engine::Lost);
+    if wait(By::Pidfd(&pidfd), PEEK) == Err(Errno::CHILD) {
+        return Ok(Process::Lost);
     }
     match Async::new_nonblocking(pidfd) {
-        Ok(pidfd) => Ok(Engine::Native(Native {
-            pid,
-            pidfd: pidfd.into(),
-            group,
-            life: Mutex::new(Life::Running),
-            again: Mutex::default(),
-        })),
+        Ok(pidfd) => {
+            Ok(Process::Native(Native { pid, pidfd: pidfd.into(), group, reaped: false, again: None }))
+        }
         Err(error) => {
             abandon(pid);
             Err(Refusal::os(error))
@@ -210,79 +196,84 @@ impl Native {
         self.pid.as_raw_pid().unsigned_abs()
     }
 
-    /// Reaps the child once it has exited. `look` says whether to ask before waiting.
-    pub(super) fn poll_exit(&self, look: &mut Look, cx: &mut Context<'_>) -> Poll<Exit> {
-        let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Has the waker woken once the child has exited.
+    pub(super) fn watch(&mut self, waker: &Waker) {
+        // An error here means that the reactor is out of order; then whoever polls finds the exit.
+        let _: Poll<io::Result<()>> = self.pidfd.poll_readable(&mut Context::from_waker(waker));
+    }
+
+    /// Ready once the child has exited.
+    pub(super) fn poll_seen(&mut self, waker: &Waker) -> Poll<()> {
+        self.poll_wait(PEEK, waker).map(drop)
+    }
+
+    /// Takes the exit once there is one, and reaps the child.
+    pub(super) fn poll_exit(&mut self, waker: &Waker) -> Poll<Exit> {
+        let keeps_number = self.group && !signals_groups();
+        let exit = ready!(self.poll_wait(if keeps_number { PEEK } else { REAP }, waker));
+        self.reaped = !keeps_number || exit == Exit::Lost;
+        Poll::Ready(exit)
+    }
+
+    fn poll_wait(&mut self, options: c_int, waker: &Waker) -> Poll<Exit> {
+        let cx = &mut Context::from_waker(waker);
         loop {
-            if let Some(timer) = &mut *again {
-                ready!(Pin::new(&mut **timer).poll(cx));
-                (*again, *look) = (None, Look::Likely);
+            match self.wait(options) {
+                Ok(Some((status, usage))) => return Poll::Ready(Exit::Reaped(status, usage)),
+                Err(_) => return Poll::Ready(Exit::Lost),
+                Ok(None) => {}
             }
-            match mem::take(look) {
-                Look::No => {}
-                looked => match self.reap() {
-                    Some(exit) => return Poll::Ready(exit),
-                    None if looked == Look::Told => {
-                        // ptrace(2): the exit of a traced process is its debugger's first, and the descriptor is
-                        // readable all the while.
-                        *again = Some(Box::new(Timer::after(AGAIN)));
-                        continue;
-                    }
-                    None => {}
-                },
+            if let Some(timer) = &mut self.again {
+                ready!(Pin::new(&mut **timer).poll(cx));
+                self.again = None;
+                continue;
             }
             // An error here means that the reactor is out of order. The pidfd itself still works, and so does
-            // the clock: ask now and then.
-            let _: io::Result<()> = ready!(self.pidfd.poll_readable(cx));
-            *look = Look::Told;
+            // the clock: ask now and then. So it is if the descriptor is readable and there is nothing to take:
+            // ptrace(2): the exit of a traced process is its debugger's first.
+            let told = ready!(self.pidfd.poll_readable(cx));
+            if told.is_err() || self.is_readable() {
+                self.again = Some(Box::new(Timer::after(AGAIN)));
+            }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Life> {
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether the kernel says at this moment that the child has exited; what the reactor says may be old.
+    fn is_readable(&self) -> bool {
+        const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut asked = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
+        poll(&mut asked, Some(&NOW)) == Ok(1)
     }
 
-    /// Takes the status if there is one.
-    fn reap(&self) -> Option<Exit> {
-        let mut life = self.lock();
-        let exit = match self.wait(if self.group { SEE } else { TAKE }) {
-            Ok(None) => return None,
-            Ok(Some((status, usage))) => Exit::Reaped(status, usage),
-            Err(_) => Exit::Lost,
-        };
-        *life = if self.group && exit != Exit::Lost { Life::Exited } else { Life::Reaped };
-        Some(exit)
-    }
-
-    /// Reaps a child that was seen to exit.
-    pub(super) fn release(&self) {
-        let mut life = self.lock();
-        if *life != Life::Reaped {
-            // The status is known; where a stranger has taken it by now, that is no loss.
-            let _: Result<_, Errno> = self.wait(TAKE);
-            *life = Life::Reaped;
-        }
-    }
-
-    /// Sends a signal; `false` where the child was reaped already.
-    pub(super) fn signal(&self, signal: Signal) -> io::Result<bool> {
-        let life = self.lock();
-        if *life == Life::Reaped {
-            return Ok(false);
-        }
+    /// Sends a signal to the child, or to all of its group; `false` if nobody is there any more.
+    pub(super) fn signal(&mut self, signal: Signal) -> io::Result<bool> {
         if !self.group {
-            return self.send(signal.as_raw());
+            return if self.reaped { Ok(false) } else { self.send(signal.as_raw()) };
         }
-        // Where a stranger has reaped the child, the number may be another group's.
-        if !self.send(0).unwrap_or(true) {
-            return Ok(false);
-        }
-        let sent = send_to_group(self.pid.as_raw_pid(), signal);
+        let sent = self.send_to_group(signal.as_raw());
         // A child may have left its group, and is not to get away with it.
         match sent {
             Ok(true) if signal != Signal::KILL => sent,
-            _ if *life == Life::Exited => sent,
+            _ if self.reaped => sent,
             _ => Ok(self.send(signal.as_raw())? | sent.unwrap_or(false)),
+        }
+    }
+
+    /// Whether anybody is left in the group. A dead leader that is not reaped counts as well.
+    pub(super) fn has_members(&mut self) -> bool {
+        self.group && self.send_to_group(0).unwrap_or(true)
+    }
+
+    fn send_to_group(&self, signal: c_int) -> io::Result<bool> {
+        let sent = match signals_groups() {
+            true => was_sent(pidfd_send_signal(self.pidfd.get_ref(), signal, PROCESS_GROUP)),
+            false => Err(io::ErrorKind::Unsupported.into()),
+        };
+        // The group's number is its leader's, for as long as nobody, a stranger either, has reaped it.
+        match sent {
+            Err(_) if self.reaped || !self.send(0).unwrap_or(true) => Ok(false),
+            Err(_) => raw::send_to_group(self.pid.as_raw_pid(), signal),
+            sent => sent,
         }
     }
 
@@ -299,8 +290,18 @@ impl Native {
     /// `false` where a stranger has reaped it.
     fn send(&self, signal: c_int) -> io::Result<bool> {
         match send(By::Pidfd(self.pidfd.get_ref()), signal) {
-            Err(_) if self.wait(SEE) != Err(Errno::CHILD) => send(By::Number(self.pid), signal),
+            Err(_) if self.wait(PEEK) != Err(Errno::CHILD) => send(By::Number(self.pid), signal),
             sent => sent,
+        }
+    }
+}
+
+/// A child that has exited and keeps its number for its group is reaped now.
+impl Drop for Native {
+    fn drop(&mut self) {
+        if !self.reaped && !in_a_copy() {
+            // The status is known, or nobody wants it.
+            let _: Result<_, Errno> = self.wait(REAP);
         }
     }
 }
@@ -311,23 +312,37 @@ enum By<'a> {
     Number(Pid),
 }
 
+/// The signal goes to the group that the process leads or led, pidfd_send_signal(2): Linux 6.9.
+const PROCESS_GROUP: libc::c_uint = 1 << 2;
+
+/// Whether this kernel can signal a group through the pidfd of its leader, also once the leader was reaped. Asked once.
+fn signals_groups() -> bool {
+    static CAN: OnceLock<bool> = OnceLock::new();
+    *CAN.get_or_init(|| {
+        // EINVAL is what a kernel says that does not know the flag. This process need not lead its group, and then
+        // there is nobody to be asked for: ESRCH.
+        let own = pidfd_open(getpid(), PidfdFlags::empty());
+        own.is_ok_and(|own| was_sent(pidfd_send_signal(&own, 0, PROCESS_GROUP)).is_ok())
+    })
+}
+
+fn pidfd_send_signal(pidfd: &OwnedFd, signal: c_int, flags: libc::c_uint) -> c_long {
+    let info = ptr::null::<libc::siginfo_t>();
+    // SAFETY: a live descriptor; without siginfo the kernel makes up that of kill(2).
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, flags) }
+}
+
 /// pidfd_send_signal(2), or kill(2); `false` where a stranger has reaped it.
 fn send(child: By<'_>, signal: c_int) -> io::Result<bool> {
     match child {
-        By::Pidfd(pidfd) => {
-            let info = ptr::null::<libc::siginfo_t>();
-            // SAFETY: a live descriptor; without siginfo the kernel makes up that of kill(2).
-            was_sent(unsafe {
-                libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0)
-            })
-        }
+        By::Pidfd(pidfd) => was_sent(pidfd_send_signal(pidfd, signal, 0)),
         By::Number(pid) => raw::send(pid.as_raw_pid(), signal),
     }
 }
 
 /// To see an exit, and to take it; at once in any case.
-const SEE: c_int = TAKE | libc::WNOWAIT;
-const TAKE: c_int = libc::WEXITED | libc::WNOHANG;
+const PEEK: c_int = REAP | libc::WNOWAIT;
+const REAP: c_int = libc::WEXITED | libc::WNOHANG;
 
 /// Elsewhere than on 64 bits the kernel's rusage may not be the C library's, so none is asked for.
 const HAS_USAGE: bool = cfg!(target_pointer_width = "64");

@@ -16,7 +16,6 @@ use std::os::fd::RawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::pin::Pin;
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -29,10 +28,10 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
 use super::diagnosis::Tries;
 use super::fds::Action;
 use super::forked::{Hosted, Leave};
-use super::hop::Hop;
+use super::later;
 use super::raw::{send, send_to_group};
 use super::unix::{Image, Wiring, abandon, caught, pipe, retry_busy};
-use super::{AGAIN, Engine, Identity, diagnosis};
+use super::{AGAIN, Identity, Process, diagnosis};
 use crate::error::{Refusal, SpawnReason};
 use crate::output::Exit;
 use crate::signal::Signal;
@@ -40,18 +39,20 @@ use crate::signal::Signal;
 /// A child of this engine.
 pub(super) struct Portable {
     pid: u32,
-    /// Emptied when the status was taken. Held while it is taken and while a signal is sent:
-    /// async-process reaps a live child only when it is asked for the status.
-    running: Mutex<Option<Hosted<Running>>>,
-    /// It leads a process group, to which something may still be sent.
-    group: AtomicBool,
-    hop: Arc<Hop>,
+    /// Emptied when the status was taken. async-process reaps a live child only when it is asked for the status.
+    running: Option<Hosted<Running>>,
+    /// It leads a process group.
+    group: bool,
+    /// An exit that was found while looking for it.
+    taken: Option<Exit>,
 }
 
 struct Running {
     status: Pin<Box<dyn Future<Output = io::Result<ExitStatus>> + Send>>,
     /// Dropped after `status`; then async-process reaps it in the background.
     _child: async_process::Child,
+    /// `status` was asked, and wakes.
+    asked: bool,
     /// `status` has told something else than the exit, and tells nothing any more.
     misled: bool,
     /// When to ask for the exit ourselves.
@@ -91,15 +92,40 @@ impl Portable {
         self.pid
     }
 
-    pub(super) fn poll_exit(&self, cx: &mut Context<'_>) -> Poll<Exit> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(child) = &mut *running else { return Poll::Ready(Exit::Lost) };
-        let hop = self.hop.before(cx.waker());
-        let cx = &mut Context::from_waker(&hop);
+    /// Ready once the child has exited. Asking for the status would reap it, so that is done only if it was done before.
+    pub(super) fn poll_seen(&mut self, waker: &Waker) -> Poll<()> {
+        let Some(child) = &self.running else { return Poll::Ready(()) };
+        if has_exited(self.pid) != Ok(false) {
+            return Poll::Ready(());
+        }
+        if child.asked {
+            // It has not exited, so this only has it wake again. If it has just now, the exit waits to be taken.
+            if let Poll::Ready(exit) = self.poll_exit(waker) {
+                self.taken = Some(exit);
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Takes the exit once there is one, and reaps the child.
+    pub(super) fn poll_exit(&mut self, waker: &Waker) -> Poll<Exit> {
+        if let Some(exit) = self.taken.take() {
+            return Poll::Ready(exit);
+        }
+        let Some(child) = &mut self.running else { return Poll::Ready(Exit::Lost) };
+        // async-process may wake under a lock that asking takes as well.
+        let deferred = later::deferred(waker.clone());
+        let cx = &mut Context::from_waker(&deferred);
+        child.asked = true;
         let mut told = match child.misled {
             false => child.status.as_mut().poll(cx).map_ok(Some),
             true => Poll::Pending,
         };
+        // It has exited, whatever async-process and the clock say.
+        if told.is_pending() && has_exited(self.pid) == Ok(true) {
+            told = Poll::Ready(ask(self.pid));
+        }
         let exit = loop {
             match told {
                 // waitpid(2) tells of the stops of a process that we trace, whatever it was asked for; std
@@ -118,55 +144,65 @@ impl Portable {
             }
             let Some(timer) = &mut child.again else { return Poll::Pending };
             ready!(Pin::new(timer).poll(cx));
-            told = Poll::Ready(self.ask());
+            told = Poll::Ready(ask(self.pid));
         };
-        *running = None;
+        self.running = None;
         Poll::Ready(exit)
     }
 
-    /// Reaps the child if it has exited. To be called under the lock.
-    fn ask(&self) -> io::Result<Option<ExitStatus>> {
-        let pid = Pid::from_raw(self.pid as _).ok_or(Errno::CHILD)?;
-        let told = waitpid(Some(pid), WaitOptions::NOHANG)?;
-        Ok(told.map(|(_, status)| ExitStatus::from_raw(status.as_raw())))
-    }
-
-    /// Sends a signal; `false` where the child was reaped already.
-    pub(super) fn signal(&self, signal: Signal) -> io::Result<bool> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let group = self.group.load(Ordering::Relaxed);
-        if running.is_none() {
-            // async-process reaps at once, and then the number of the group may become another's, though not
-            // while the group has members. A new group of that number would have its leader.
-            let number_is_used = || !matches!(send(self.pid as _, 0), Ok(false));
-            return if group && !number_is_used() { send_to_group(self.pid as _, signal) } else { Ok(false) };
+    /// Sends a signal to the child, or to all of its group; `false` if nobody is there any more.
+    pub(super) fn signal(&mut self, signal: Signal) -> io::Result<bool> {
+        if self.running.is_none() {
+            return if self.has_members() {
+                send_to_group(self.pid as _, signal.as_raw())
+            } else {
+                Ok(false)
+            };
         }
-        // Where a stranger has reaped the child, the number may be another's.
-        let sees = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        if Pid::from_raw(self.pid as _)
-            .is_some_and(|pid| waitid(WaitId::Pid(pid), sees).err() == Some(Errno::CHILD))
-        {
+        // If a stranger has reaped the child, the number may be another's.
+        if has_exited(self.pid) == Err(Errno::CHILD) {
             return Ok(false);
         }
-        if group && signal != Signal::KILL && send_to_group(self.pid as _, signal)? {
+        if self.group && signal != Signal::KILL && send_to_group(self.pid as _, signal.as_raw())? {
             return Ok(true);
         }
-        if group {
+        if self.group {
             // Nobody there, if it has left its group; it is not to get away with it.
-            let _: io::Result<bool> = send_to_group(self.pid as _, signal);
+            let _: io::Result<bool> = send_to_group(self.pid as _, signal.as_raw());
         }
-        // The pid is the child's, since we have not reaped it; `false` where a stranger has.
+        // The pid is the child's, since we have not reaped it; `false` if a stranger has.
         send(self.pid as _, signal.as_raw())
     }
 
-    /// Nothing is to be sent to the group any more.
-    pub(super) fn release(&self) {
-        self.group.store(false, Ordering::Relaxed);
+    /// Whether anybody is left in the group.
+    ///
+    /// async-process reaps at once, and then the number of the group may become another's, though not while the group
+    /// has members. A new group of that number would have its leader.
+    pub(super) fn has_members(&mut self) -> bool {
+        let is_empty = || matches!(send_to_group(self.pid as _, 0), Ok(false));
+        let number_is_used = || !matches!(send(self.pid as _, 0), Ok(false));
+        self.group && (self.running.is_some() || !number_is_used() && !is_empty())
     }
 }
 
+/// Whether the child has exited and waits to be reaped; ECHILD if a stranger has reaped it.
+fn has_exited(pid: u32) -> Result<bool, Errno> {
+    let sees = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let pid = Pid::from_raw(pid as _).ok_or(Errno::CHILD)?;
+    let seen = waitid(WaitId::Pid(pid), sees)?;
+    // waitid(2) tells of the stops of a process that we trace, whatever it was asked for.
+    Ok(seen.is_some_and(|status| status.exited() || status.killed() || status.dumped()))
+}
+
+/// Reaps the child if it has exited.
+fn ask(pid: u32) -> io::Result<Option<ExitStatus>> {
+    let pid = Pid::from_raw(pid as _).ok_or(Errno::CHILD)?;
+    let told = waitpid(Some(pid), WaitOptions::NOHANG)?;
+    Ok(told.map(|(_, status)| ExitStatus::from_raw(status.as_raw())))
+}
+
 /// Starts a child.
-pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Result<Engine, Refusal> {
+pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Result<Process, Refusal> {
     drive()?;
     let (report, childs_report) = pipe()?;
     let target = wiring.add(childs_report)?;
@@ -212,16 +248,17 @@ pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Re
                 let _: io::Result<()> = child.kill();
                 Err(Refusal::os(error))
             }
-            _ => Ok(Engine::Portable(Portable {
+            _ => Ok(Process::Portable(Portable {
                 pid: child.id(),
-                running: Mutex::new(Some(Hosted::from(Running {
+                running: Some(Hosted::from(Running {
                     status: Box::pin(child.status()),
                     _child: child,
+                    asked: false,
                     misled: false,
                     again: waits_for_sigchld().then(|| Timer::after(SLOWLY)),
-                }))),
-                group: AtomicBool::new(new_process.new_group),
-                hop: Arc::default(),
+                })),
+                group: new_process.new_group,
+                taken: None,
             })),
         },
         // The child was made, but async-process could not watch it and has forgotten it.
@@ -229,7 +266,7 @@ pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Re
             let lost = Pid::from_raw(pid).is_some_and(abandon);
             match failure() {
                 Some(failure) => Err(new_process.explain(failure)),
-                _ if lost => Ok(Engine::Lost),
+                _ if lost => Ok(Process::Lost),
                 _ => Err(Refusal::os(error)),
             }
         }

@@ -9,8 +9,6 @@ use std::ptr;
 
 use rustix::io::Errno;
 
-use crate::signal::Signal;
-
 /// A number of the caller's choice, to ask about it or to copy it.
 pub(super) fn borrow(number: RawFd) -> BorrowedFd<'static> {
     assert!(number >= 0, "negative numbers are refused before");
@@ -92,8 +90,8 @@ pub(super) fn send(pid: libc::pid_t, signal: c_int) -> io::Result<bool> {
 }
 
 /// kill(2) of a whole process group; `false` where it is empty.
-pub(super) fn send_to_group(leader: libc::pid_t, signal: Signal) -> io::Result<bool> {
-    match send(-leader, signal.as_raw()) {
+pub(super) fn send_to_group(leader: libc::pid_t, signal: c_int) -> io::Result<bool> {
+    match send(-leader, signal) {
         // What macOS says of a group in which all are dead; whether it is that, the leader tells.
         Err(error) if cfg!(target_vendor = "apple") && error.raw_os_error() == Some(libc::EPERM) => Ok(false),
         sent => sent,

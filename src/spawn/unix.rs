@@ -20,14 +20,14 @@ use super::fds::{self, Others};
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 use super::native;
 use super::raw::borrow;
-use super::{End, Engine, Launch, Ours, diagnosis, forked, portable, program};
+use super::{End, Launch, Ours, Process, diagnosis, forked, portable, program};
 use crate::error::{InvalidReason, Refusal, SpawnReason};
 use crate::stdio::PtySize;
 
 /// The parent's end of a pipe: non-blocking, close-on-exec.
 pub(crate) type Pipe = OwnedFd;
 
-pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Engine, Ours), Refusal> {
+pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Process, Ours), Refusal> {
     let image = Image::new(launch)?;
     let mut wiring = Wiring::new(launch)?;
     forked::claim()?;
@@ -264,6 +264,12 @@ impl Wiring {
             self.ours.pipes.push((end, fcntl_dupfd_cloexec(&ours, 0).map_err(os)?));
         }
         self.ours.terminal = Some(ours);
+        // macOS and the BSDs revoke a terminal when its session's leader exits, and nobody has tried there what holding
+        // it open does then.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            self.ours.child_end = Some(fcntl_dupfd_cloexec(borrow(childs), 0).map_err(os)?);
+        }
         self.wanted.extend([0, 1, 2].map(|target| (target, childs)));
         self.terminal = Some(path);
         Ok(())

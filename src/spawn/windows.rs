@@ -19,8 +19,7 @@ use std::os::windows::io::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::os::windows::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::{fmt, fs};
 
 use async_io::os::windows::Waitable;
@@ -32,7 +31,7 @@ use windows_sys::Win32::Foundation::{
 
 use super::handles::{Pipe, nothing, pipe};
 use super::job::{Job, SUSPENDED};
-use super::{End, Engine, Launch, Ours};
+use super::{End, Launch, Ours, Process};
 use crate::error::{InvalidReason, Refusal, SpawnReason};
 use crate::output::Exit;
 use crate::signal::Signal;
@@ -43,12 +42,11 @@ const NULL_DEVICE: &str = "NUL";
 /// A child of this engine.
 pub(super) struct Handle {
     pid: u32,
-    /// Emptied when the status was taken, which closes the process's handles. Held while it is taken and
-    /// while the child is killed: a handle keeps the process from being mistaken for another.
-    running: Mutex<Option<Running>>,
-    /// Of the child and what it has started, where one was asked for. Emptied when nothing is to be sent to
-    /// them any more.
-    job: Mutex<Option<Job>>,
+    /// Emptied when the status was taken, which closes the process's handles. Until then a handle keeps the process
+    /// from being mistaken for another.
+    running: Option<Running>,
+    /// Of the child and what it has started, if one was asked for.
+    job: Option<Job>,
 }
 
 struct Running {
@@ -68,49 +66,49 @@ impl Handle {
         self.pid
     }
 
-    pub(super) fn poll_exit(&self, cx: &mut Context<'_>) -> Poll<Exit> {
-        let mut running = lock(&self.running);
-        let Some(Running { child, exited }) = &mut *running else { return Poll::Ready(Exit::Lost) };
-        let exit = loop {
-            match child.try_wait() {
-                Ok(Some(status)) => break Exit::Reaped(status, None),
-                Ok(None) => {}
-                Err(_) => break Exit::Lost,
-            }
-            if ready!(exited.poll_ready(cx)).is_err() {
-                break Exit::Lost;
-            }
-        };
-        *running = None;
+    /// Ready once the child has exited.
+    pub(super) fn poll_seen(&mut self, waker: &Waker) -> Poll<()> {
+        self.poll_wait(waker).map(drop)
+    }
+
+    /// Takes the exit once there is one.
+    pub(super) fn poll_exit(&mut self, waker: &Waker) -> Poll<Exit> {
+        let exit = ready!(self.poll_wait(waker));
+        self.running = None;
         Poll::Ready(exit)
     }
 
-    /// Ends the child, or its whole job, with exit code 1, whatever the signal; `false` where it was reaped
+    fn poll_wait(&mut self, waker: &Waker) -> Poll<Exit> {
+        let Some(Running { child, exited }) = &mut self.running else { return Poll::Ready(Exit::Lost) };
+        loop {
+            match child.try_wait() {
+                Ok(Some(status)) => return Poll::Ready(Exit::Reaped(status, None)),
+                Ok(None) => {}
+                Err(_) => return Poll::Ready(Exit::Lost),
+            }
+            if ready!(exited.poll_ready(&mut Context::from_waker(waker))).is_err() {
+                return Poll::Ready(Exit::Lost);
+            }
+        }
+    }
+
+    /// Ends the child, or its whole job, with exit code 1, whatever the signal; `false` if it was reaped
     /// already, and nobody is left in the job.
-    pub(super) fn signal(&self, signal: Signal) -> io::Result<bool> {
+    pub(super) fn signal(&mut self, signal: Signal) -> io::Result<bool> {
         if ![Signal::INT, Signal::TERM, Signal::KILL].contains(&signal) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let ended = lock(&self.job).as_ref().map(Job::end).transpose()?;
-        match (&mut *lock(&self.running), ended) {
+        let ended = self.job.as_ref().map(Job::end).transpose()?;
+        match (&mut self.running, ended) {
             (Some(_), Some(_)) => Ok(true),
             (Some(running), None) => running.child.kill().map(|()| true),
             (None, ended) => Ok(ended.unwrap_or(false)),
         }
     }
-
-    /// Nothing is to be sent to the job any more.
-    pub(super) fn release(&self) {
-        *lock(&self.job) = None;
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Starts a child.
-pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Engine, Ours), Refusal> {
+pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Process, Ours), Refusal> {
     refuse_nul(launch)?;
     let mut wiring = Wiring::new(launch)?;
     let job = launch.new_group.then(Job::new).transpose().map_err(os)?;
@@ -150,8 +148,8 @@ pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Engine, Ours), Refusal> {
         }
     };
     let pid = child.id();
-    let handle = Handle { pid, running: Mutex::new(Some(Running { child, exited })), job: Mutex::new(job) };
-    Ok((Engine::Windows(handle), Ours { pipes: wiring.pipes, terminal: None }))
+    let handle = Handle { pid, running: Some(Running { child, exited }), job };
+    Ok((Process::Windows(handle), Ours { pipes: wiring.pipes, terminal: None, child_end: None }))
 }
 
 fn watch(child: &Child) -> io::Result<Waitable<OwnedHandle>> {

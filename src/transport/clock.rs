@@ -1,17 +1,19 @@
 //! How long a child may take, and what time it is. Knows nothing of what is done about it.
 //!
-//! Rule: the time runs while nobody polls, but nobody is told of it then.
+//! Rules:
+//! - The time runs while nobody polls. What has happened by then comes before what it is time for: see the state.
+//! - The timeout of a living child is not here: it is kept whether or not anybody polls, by the child's own state.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Context;
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
 
-use super::bell::{Bell, Task};
+use super::pipe::Armed;
+use super::waiting::Flag;
 
 /// What a run may take at most. Nothing set is no bound.
 #[derive(Clone, Debug)]
@@ -57,12 +59,32 @@ impl Default for Bounds {
     }
 }
 
-/// Counts the bytes that moved on any descriptor of a child, also on those that the user has taken out.
+/// The bytes that moved on any descriptor of a child, also on those that the user has taken out, and when.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Activity {
-    own: Arc<AtomicU64>,
+    own: Arc<Moved>,
     /// Of all children that count as one.
-    whole: Option<Arc<AtomicU64>>,
+    whole: Option<Arc<Moved>>,
+}
+
+#[derive(Debug)]
+struct Moved {
+    since: Instant,
+    bytes: AtomicU64,
+    /// When the last of them moved, in microseconds.
+    last: AtomicU64,
+}
+
+impl Default for Moved {
+    fn default() -> Self {
+        Moved { since: Instant::now(), bytes: AtomicU64::new(0), last: AtomicU64::new(0) }
+    }
+}
+
+impl Moved {
+    fn last(&self) -> Instant {
+        self.since + Duration::from_micros(self.last.load(Ordering::Relaxed))
+    }
 }
 
 impl Activity {
@@ -72,15 +94,18 @@ impl Activity {
     }
 
     pub(super) fn moved(&self, bytes: usize) {
-        for count in [Some(&self.own), self.whole.as_ref()].into_iter().flatten() {
-            count.fetch_add(bytes as u64, Ordering::Relaxed);
+        let now = Instant::now();
+        for moved in [Some(&self.own), self.whole.as_ref()].into_iter().flatten() {
+            moved.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            let micros = u64::try_from(now.duration_since(moved.since).as_micros()).unwrap_or(u64::MAX);
+            moved.last.fetch_max(micros, Ordering::Relaxed);
         }
     }
 
     /// Of this child.
     #[cfg(feature = "tracing")]
     pub(super) fn count(&self) -> u64 {
-        self.own.load(Ordering::Relaxed)
+        self.own.bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -92,129 +117,81 @@ pub(super) enum Alarm {
     Waited,
 }
 
+/// The bounds of one child that need somebody who polls.
 #[derive(Debug)]
 pub(super) struct Clock {
-    started: Instant,
-    /// When the end was seen.
-    ended: Option<Instant>,
-    /// In a box, since most children have none.
-    timers: Option<Box<Timers>>,
-}
-
-#[derive(Debug)]
-struct Timers {
-    timeout: Option<Timer>,
+    /// From the start to the end. It matters here once the child has exited.
+    timeout: Option<Instant>,
     /// Of the child, and of all that count as one.
-    idle: [Option<Idle>; 2],
-    drain: Option<Drain>,
+    idle: [Option<(Duration, Arc<Moved>)>; 2],
+    /// From the exit to the end.
+    drain: Option<Duration>,
+    /// For what comes next, and when that is.
+    timer: Option<(Instant, Timer)>,
     /// It is time for something.
-    bell: Bell,
-}
-
-#[derive(Debug)]
-enum Drain {
-    AfterExit(Duration),
-    Running(Timer),
-}
-
-#[derive(Debug)]
-struct Idle {
-    most: Duration,
-    count: Arc<AtomicU64>,
-    /// The count when it last changed, and the time since.
-    seen: u64,
-    since: Instant,
-    timer: Timer,
+    flag: Arc<Flag>,
 }
 
 impl Clock {
-    pub(super) fn new(started: Instant, bounds: &Bounds, activity: Option<Activity>, task: &Task) -> Self {
-        let idle = |(most, activity): (Duration, Activity)| Idle {
-            most,
-            count: activity.own,
-            seen: 0,
-            since: started,
-            timer: timer(started, most),
+    /// `None` if there is no bound.
+    pub(super) fn new(
+        deadline: Option<Instant>,
+        bounds: &Bounds,
+        activity: Option<Activity>,
+        flag: Arc<Flag>,
+    ) -> Option<Box<Self>> {
+        let own = bounds.idle.zip(activity).map(|(most, activity)| (most, activity.own));
+        let whole = bounds.idle_of_whole.as_ref().map(|(most, whole)| (*most, whole.own.clone()));
+        let any = deadline.is_some() || own.is_some() || whole.is_some() || bounds.drain.is_some();
+        let clock =
+            || Clock { timeout: deadline, idle: [own, whole], drain: bounds.drain, timer: None, flag };
+        any.then(|| Box::new(clock()))
+    }
+
+    /// Each thing that it will be time for, and when. A time that no clock can show never comes.
+    fn times(&self, exited_at: Option<Instant>) -> impl Iterator<Item = (Alarm, Instant)> {
+        let waited = self.drain.zip(exited_at).and_then(|(most, exit)| exit.checked_add(most));
+        let timeout = self.timeout.filter(|_| exited_at.is_some());
+        let idle = |idle: &Option<(Duration, Arc<Moved>)>| {
+            idle.as_ref().and_then(|(most, moved)| moved.last().checked_add(*most))
         };
-        let idle = [bounds.idle.zip(activity).map(idle), bounds.idle_of_whole.clone().map(idle)];
-        let timeout = bounds.timeout.map(|most| timer(started, most));
-        let drain = bounds.drain.map(Drain::AfterExit);
-        let any = timeout.is_some() || idle.iter().any(Option::is_some) || drain.is_some();
-        let timers = any.then(|| Box::new(Timers { timeout, idle, drain, bell: task.bell() }));
-        Clock { started, ended: None, timers }
+        [
+            (Alarm::Waited, waited),
+            (Alarm::TimedOut, timeout),
+            (Alarm::Idle, idle(&self.idle[0])),
+            (Alarm::Idle, idle(&self.idle[1])),
+        ]
+        .into_iter()
+        .filter_map(|(alarm, time)| Some((alarm, time?)))
     }
 
-    /// The child has ended; the first time that this is said counts.
-    pub(super) fn ended(&mut self) {
-        self.ended.get_or_insert_with(Instant::now);
-    }
-
-    /// From the start to the end, or to now.
-    pub(super) fn elapsed(&self) -> Duration {
-        self.ended.unwrap_or_else(Instant::now).saturating_duration_since(self.started)
-    }
-
-    /// The next thing that it is time for, until it was told.
-    pub(super) fn poll_alarm(&mut self, exited: bool) -> Option<Alarm> {
-        let Timers { timeout, idle, drain, bell } = &mut **self.timers.as_mut()?;
-        let cx = &mut bell.context();
-        if let Some(Drain::AfterExit(most)) = *drain {
-            if exited {
-                *drain = Some(Drain::Running(timer(Instant::now(), most)));
-            }
-        }
-        if let Some(Drain::Running(timer)) = drain {
-            if fired(timer, cx) {
-                return Some(Alarm::Waited);
-            }
-        }
-        if timeout.as_mut().is_some_and(|timer| fired(timer, cx)) {
-            return Some(Alarm::TimedOut);
-        }
-        if idle.iter_mut().flatten().any(|idle| idle.fired(cx)) {
-            return Some(Alarm::Idle);
-        }
-        None
+    /// What it is time for, until it was told.
+    pub(super) fn due(&self, exited_at: Option<Instant>) -> Option<Alarm> {
+        let now = Instant::now();
+        self.times(exited_at).find(|(_, time)| *time <= now).map(|(alarm, _)| alarm)
     }
 
     /// It is never time for this again.
     pub(super) fn told(&mut self, alarm: Alarm) {
-        let Some(timers) = &mut self.timers else { return };
         match alarm {
-            Alarm::TimedOut => timers.timeout = None,
-            Alarm::Idle => timers.idle = [None, None],
-            Alarm::Waited => timers.drain = None,
+            Alarm::TimedOut => self.timeout = None,
+            Alarm::Idle => self.idle = [None, None],
+            Alarm::Waited => self.drain = None,
         }
     }
-}
 
-impl Idle {
-    fn fired(&mut self, cx: &mut Context<'_>) -> bool {
-        let count = self.count.load(Ordering::Relaxed);
-        if count != self.seen {
-            (self.seen, self.since) = (count, Instant::now());
-        }
-        // The timer is set again when it fires, and not at each byte.
-        while fired(&mut self.timer, cx) {
-            if self.since.elapsed() >= self.most {
-                return true;
+    /// Has the flag set once it is time for something.
+    pub(super) fn arm(&mut self, exited_at: Option<Instant>) -> Armed {
+        let next = self.times(exited_at).map(|(_, time)| time).min();
+        // Set again when it fires, and not at each byte.
+        if self.flag.take() || self.timer.as_ref().map(|(at, _)| *at) > next || self.timer.is_none() {
+            self.timer = next.map(|next| (next, Timer::at(next)));
+            let Some((_, timer)) = &mut self.timer else { return Armed::Yes };
+            if self.flag.wait(|cx| Pin::new(timer).poll(cx)).is_ready() {
+                self.timer = None;
+                return Armed::Ready;
             }
-            self.timer = timer(self.since, self.most);
         }
-        false
+        Armed::Yes
     }
-}
-
-/// Whether its time has come, now and from then on.
-fn fired(timer: &mut Timer, cx: &mut Context<'_>) -> bool {
-    let fired = Pin::new(&mut *timer).poll(cx).is_ready();
-    if fired {
-        *timer = Timer::after(Duration::ZERO);
-    }
-    fired
-}
-
-fn timer(from: Instant, after: Duration) -> Timer {
-    // A time that no clock can show never comes.
-    from.checked_add(after).map_or_else(Timer::never, Timer::at)
 }

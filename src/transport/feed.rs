@@ -1,13 +1,13 @@
-//! Feeds a pipe into the child: bytes that are at hand, or a reader as it goes.
+//! What flows into a child: bytes that are at hand, or a reader of the user's as it goes.
+//!
+//! Refuses to know when it is its turn.
 
 use std::io::{self, IoSlice};
-use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
-use super::bell::{Bell, Task};
-use super::clock::Activity;
-use super::pipe::WriteEnd;
-use crate::spawn::Pipe;
+use super::pipe::{Armed, WriteEnd};
+use super::waiting::Flag;
 use crate::stdio::{BoxReader, Feed, ReaderSlot};
 
 /// How much of a reader is held at once: a pipe's usual size.
@@ -18,7 +18,7 @@ pub(crate) enum Source {
     Bytes(Feed),
     /// Taken out once the child exists, so that a failed start does not cost the reader.
     Reader(ReaderSlot),
-    /// The user writes, through an `Inlet`.
+    /// The user writes, through a writer that is taken out.
     Writer,
 }
 
@@ -26,131 +26,135 @@ pub(crate) enum Source {
 pub(super) struct Feeder {
     // Dropped first: the end of file does not wait for the source to be wiped.
     pipe: WriteEnd,
-    /// There is room in the pipe.
-    room: Bell,
-    state: State,
-    activity: Option<Activity>,
+    source: From,
 }
 
-enum State {
+enum From {
     /// What is left begins at the offset.
     Bytes(Feed, usize),
-    /// What is left of the chunk is `chunk[start..end]`.
-    ///
+    Reader(Box<Chunks>),
+}
+
+/// A reader, of which a chunk is held.
+struct Chunks {
     /// Never locked: it makes what need not be `Sync` so.
-    Reader {
-        reader: Mutex<BoxReader>,
-        chunk: Vec<u8>,
-        start: usize,
-        end: usize,
-        /// The pipe is closed: rung while the reader has nothing.
-        closed: Bell,
-    },
+    reader: Mutex<BoxReader>,
+    /// Set once the reader has more.
+    flag: Arc<Flag>,
+    /// What is left of the chunk is `chunk[start..end]`.
+    chunk: Vec<u8>,
+    start: usize,
+    end: usize,
+    state: State,
+}
+
+/// What the reader has said last.
+enum State {
+    Gives,
+    /// It sets the flag.
+    Waits,
+    Failed(io::Error),
+    AtEnd,
+}
+
+/// What a step came to.
+pub(super) enum Step {
+    /// So many bytes went into the pipe.
+    Wrote(usize),
+    /// The reader is to be asked, which is code of the user's.
+    Ask,
+    /// All is fed, or nobody reads any more, which is no error.
+    Done,
+    /// The reader failed.
+    Failed(io::Error),
+    /// Nothing can be done now.
+    Nothing,
 }
 
 impl Feeder {
-    pub(super) fn of_bytes(
-        pipe: Pipe,
-        feed: Feed,
-        task: &Task,
-        activity: Option<Activity>,
-    ) -> io::Result<Self> {
-        let state = State::Bytes(feed, 0);
-        Ok(Feeder { pipe: WriteEnd::new(pipe)?, room: task.bell(), state, activity })
+    pub(super) fn of_bytes(pipe: WriteEnd, feed: Feed) -> Self {
+        Feeder { pipe, source: From::Bytes(feed, 0) }
     }
 
-    pub(super) fn of_reader(
-        pipe: Pipe,
-        reader: BoxReader,
-        task: &Task,
-        activity: Option<Activity>,
-    ) -> io::Result<Self> {
-        let state = State::Reader {
-            reader: Mutex::new(reader),
-            chunk: Vec::new(),
-            start: 0,
-            end: 0,
-            closed: task.bell(),
-        };
-        Ok(Feeder { pipe: WriteEnd::new(pipe)?, room: task.bell(), state, activity })
+    pub(super) fn of_reader(pipe: WriteEnd, reader: BoxReader, flag: Arc<Flag>) -> Self {
+        let (reader, chunk, state) = (Mutex::new(reader), Vec::new(), State::Gives);
+        let chunks = Chunks { reader, flag, chunk, start: 0, end: 0, state };
+        Feeder { pipe, source: From::Reader(Box::new(chunks)) }
     }
 
     /// There is likely room in the pipe, or nobody who reads it.
-    pub(super) fn look(&mut self) {
-        self.pipe.look();
-        if let State::Reader { closed, .. } = &self.state {
-            closed.pretend();
-        }
+    pub(super) fn expect(&mut self) {
+        self.pipe.expect();
+        self.pipe.expect_hangup();
     }
 
-    /// One write: how much it took, or `None` when all is fed or nobody reads any more, which is no error. Only a
-    /// failing reader is one. Where there is nothing to do, the task is woken once there is, unless the caller looks
-    /// again by itself.
-    pub(super) fn poll_feed(
-        &mut self,
-        looks_again: bool,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Option<usize>>> {
-        Poll::Ready(match ready!(self.poll_write(looks_again, cx)) {
-            Ok(count) => Ok(Some(count)),
-            Err(Stop::AllFed | Stop::NobodyReads) => Ok(None),
-            Err(Stop::Failed(error)) => Err(error),
-        })
+    pub(super) fn streams(&self) -> bool {
+        self.pipe.streams()
     }
 
-    fn poll_write(&mut self, looks_again: bool, cx: &mut Context<'_>) -> Poll<Result<usize, Stop>> {
-        let bytes = match &mut self.state {
-            State::Bytes(feed, offset) => &feed.as_slice()[*offset..],
-            State::Reader { reader, chunk, start, end, closed } => {
-                while start == end {
-                    chunk.resize(CHUNK, 0);
-                    let reader = reader.get_mut().unwrap_or_else(PoisonError::into_inner);
-                    let failure = match reader.as_mut().poll_read(cx, chunk) {
-                        Poll::Ready(Ok(count)) => {
-                            (*start, *end) = (0, count);
-                            break;
-                        }
-                        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
-                        Poll::Ready(Err(error)) => {
-                            closed.pretend();
-                            Some(error)
-                        }
-                        Poll::Pending => None,
-                    };
-                    // A reader may have nothing for a year: do not wait for it longer than the child does. And
-                    // what it has to say is no matter once nobody reads.
-                    return match (self.pipe.poll_closed(closed), failure) {
-                        (Poll::Ready(()), _) => Poll::Ready(Err(Stop::NobodyReads)),
-                        (Poll::Pending, Some(error)) => Poll::Ready(Err(Stop::Failed(error))),
-                        (Poll::Pending, None) => Poll::Pending,
-                    };
-                }
-                &chunk[*start..*end]
+    /// At most one write.
+    pub(super) fn step(&mut self) -> Step {
+        let bytes = match &mut self.source {
+            From::Bytes(feed, offset) => &feed.as_slice()[*offset..],
+            From::Reader(chunks) if chunks.start < chunks.end => &chunks.chunk[chunks.start..chunks.end],
+            From::Reader(chunks) => {
+                let waits = matches!(chunks.state, State::Waits) && !chunks.flag.take();
+                return match std::mem::replace(&mut chunks.state, State::Gives) {
+                    State::AtEnd => Step::Done,
+                    // What it has to say is no matter once nobody reads.
+                    State::Failed(_) if self.pipe.is_closed() => Step::Done,
+                    State::Failed(error) => Step::Failed(error),
+                    // A reader may have nothing for a year: do not wait for it longer than the child does.
+                    State::Waits if waits => {
+                        chunks.state = State::Waits;
+                        if self.pipe.is_closed() { Step::Done } else { Step::Nothing }
+                    }
+                    State::Waits | State::Gives => Step::Ask,
+                };
             }
         };
         if bytes.is_empty() {
-            return Poll::Ready(Err(Stop::AllFed));
+            return Step::Done;
         }
-        let written = self.pipe.poll_write(&self.room, looks_again, &[IoSlice::new(bytes)]);
-        let count = ready!(written).map_err(Stop::writing)?;
-        match &mut self.state {
-            State::Bytes(_, given) | State::Reader { start: given, .. } => *given += count,
+        let count = match self.pipe.try_write(&[IoSlice::new(bytes)]) {
+            Poll::Pending => return Step::Nothing,
+            Poll::Ready(Ok(count)) => count,
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Step::Done,
+            Poll::Ready(Err(error)) => return Step::Failed(error),
+        };
+        match &mut self.source {
+            From::Bytes(_, offset) => *offset += count,
+            From::Reader(chunks) => chunks.start += count,
         }
-        self.activity.iter().for_each(|activity| activity.moved(count));
-        Poll::Ready(Ok(count))
+        Step::Wrote(count)
     }
-}
 
-/// Why a feed stops before its end.
-enum Stop {
-    AllFed,
-    NobodyReads,
-    Failed(io::Error),
-}
+    /// Asks the reader for a chunk.
+    pub(super) fn ask(&mut self) {
+        let From::Reader(chunks) = &mut self.source else { return };
+        let Chunks { reader, flag, chunk, .. } = &mut **chunks;
+        chunk.resize(CHUNK, 0);
+        let reader = reader.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut();
+        chunks.state = match flag.wait(|cx| reader.poll_read(cx, chunk)) {
+            Poll::Pending => State::Waits,
+            Poll::Ready(Ok(0)) => State::AtEnd,
+            Poll::Ready(Ok(count)) => {
+                (chunks.start, chunks.end) = (0, count.min(CHUNK));
+                State::Gives
+            }
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => State::Gives,
+            Poll::Ready(Err(error)) => State::Failed(error),
+        };
+    }
 
-impl Stop {
-    fn writing(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::BrokenPipe { Stop::NobodyReads } else { Stop::Failed(error) }
+    /// Has a flag set once there is something to do.
+    pub(super) fn arm(&mut self) -> Armed {
+        match &self.source {
+            From::Bytes(..) => self.pipe.arm(),
+            From::Reader(chunks) if chunks.start < chunks.end => self.pipe.arm(),
+            // The reader sets its own, and `step` has asked for the pipe's.
+            From::Reader(_) => Armed::Yes,
+        }
     }
 }
 

@@ -1,8 +1,14 @@
-//! The parent's ends of pipes, as something that can be polled.
+//! The parent's ends of pipes, as something that can be tried and waited for.
+//!
+//! Refuses to know what the bytes are, and who waits.
+//!
+//! Rule: an end is tried when its flag was set, or when it is told that it is likely to be ready. It is armed, so that
+//! the reactor sets the flag, only once it was found not to be ready.
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
-use std::task::{Poll, ready};
+use std::sync::Arc;
+use std::task::Poll;
 
 use async_io::Async;
 use rustix::buffer::spare_capacity;
@@ -10,9 +16,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionread, read};
 use zeroize::Zeroize;
 
-use super::bell::Bell;
-use super::patience::STREAM;
+use super::waiting::Flag;
 use crate::spawn::{Hosted, Pipe, is_copy, write_quietly};
+
+/// From so many bytes on it is a stream.
+const STREAM: usize = 128 * 1024;
 
 /// The room that the first read is given. Small, since most children say little.
 const LEAST: usize = 4 * 1024;
@@ -30,13 +38,24 @@ const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const ROOM: usize = 256 * 1024;
 
+/// Whether the reactor will set the flag of an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Armed {
+    Yes,
+    /// The end is ready by now: try it.
+    Ready,
+}
+
 /// An end that the child writes to.
 #[derive(Debug)]
 pub(super) struct ReadEnd {
     pipe: Hosted<Async<Pipe>>,
-    /// The last call did not find it empty. False at first: a child needs longer to say something than
-    /// the parent to ask.
+    flag: Arc<Flag>,
+    /// The last call did not find it empty, or it is likely to have something.
     ready: bool,
+    armed: bool,
+    /// The reactor is out of order: told by the next attempt.
+    broken: Option<io::Error>,
     /// The room for the next read, which grows while reads fill it.
     room: usize,
     traffic: usize,
@@ -45,14 +64,10 @@ pub(super) struct ReadEnd {
 }
 
 impl ReadEnd {
-    pub(super) fn new(pipe: Pipe) -> io::Result<Self> {
-        Ok(ReadEnd {
-            pipe: Async::new_nonblocking(pipe)?.into(),
-            ready: false,
-            room: LEAST,
-            traffic: 0,
-            wipes: false,
-        })
+    pub(super) fn new(pipe: Pipe, flag: Arc<Flag>) -> io::Result<Self> {
+        let pipe = Async::new_nonblocking(pipe)?.into();
+        let (ready, armed, broken) = (true, false, None);
+        Ok(ReadEnd { pipe, flag, ready, armed, broken, room: LEAST, traffic: 0, wipes: false })
     }
 
     /// What is read is secret: a buffer that it grows out of is wiped.
@@ -60,51 +75,41 @@ impl ReadEnd {
         self.wipes = true;
     }
 
-    /// There is likely something to read: try before waiting to be told.
-    pub(super) fn look(&mut self) {
+    /// There is likely something to read.
+    pub(super) fn expect(&mut self) {
         self.ready = true;
     }
 
-    /// Appends what one read gives; 0 is end of file. Where there is nothing, the bell is rung once there is,
-    /// unless the caller looks again by itself.
-    pub(super) fn poll_read(
-        &mut self,
-        bell: &Bell,
-        looks_again: bool,
-        buffer: &mut Vec<u8>,
-    ) -> Poll<io::Result<usize>> {
-        self.poll_ready(bell, looks_again, |this| this.read(buffer))
+    /// Whether so much was read that more is likely to come at once.
+    pub(super) fn streams(&self) -> bool {
+        self.traffic >= STREAM
+    }
+
+    /// Appends what one read gives; 0 is end of file. `Pending` if there is nothing; then it is to be armed.
+    pub(super) fn try_read(&mut self, buffer: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        self.attempt(|this| this.read(buffer))
     }
 
     /// One read into a buffer of the caller's.
-    pub(super) fn poll_read_into(
-        &mut self,
-        bell: &Bell,
-        looks_again: bool,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_ready(bell, looks_again, |this| end_of_terminal(read(this.pipe.get_ref(), &mut *buffer)))
+    pub(super) fn try_read_into(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.attempt(|this| end_of_terminal(read(this.pipe.get_ref(), &mut *buffer)))
     }
 
-    fn poll_ready(
+    fn attempt(
         &mut self,
-        bell: &Bell,
-        looks_again: bool,
         mut read: impl FnMut(&mut Self) -> Result<usize, Errno>,
     ) -> Poll<io::Result<usize>> {
         // What a forked copy of the host takes, the host misses.
         if is_copy() {
             return Poll::Ready(Ok(0));
         }
-        self.ready |= bell.rung();
-        loop {
-            if !self.ready {
-                if looks_again {
-                    return Poll::Pending;
-                }
-                ready!(self.pipe.poll_readable(&mut bell.context()))?;
-                self.ready = true;
-            }
+        if self.flag.take() {
+            (self.ready, self.armed) = (true, false);
+        }
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Err(error));
+        }
+        while self.ready {
             match read(self) {
                 Ok(count) => {
                     widen(&self.pipe, &mut self.traffic, count);
@@ -115,6 +120,33 @@ impl ReadEnd {
                 Err(errno) => return Poll::Ready(Err(errno.into())),
             }
         }
+        Poll::Pending
+    }
+
+    /// Has the flag set once there is something to read.
+    pub(super) fn arm(&mut self) -> Armed {
+        if !self.ready && !self.armed {
+            match self.flag.wait(|cx| self.pipe.poll_readable(cx)) {
+                Poll::Pending => self.armed = true,
+                Poll::Ready(told) => (self.ready, self.broken) = (true, told.err()),
+            }
+        }
+        if self.ready { Armed::Ready } else { Armed::Yes }
+    }
+
+    /// How much is there to be read.
+    pub(super) fn holds(&self) -> usize {
+        // A terminal tells less than it has: so much it never holds.
+        const TERMINAL: usize = 68 * 1024;
+        match rustix::termios::isatty(self.pipe.get_ref()) {
+            true => TERMINAL,
+            false => ioctl_fionread(self.pipe.get_ref()).map_or(0, |count| count as usize),
+        }
+    }
+
+    #[cfg(test)]
+    fn is_armed(&self) -> bool {
+        self.armed
     }
 
     /// Appends what is there at this moment, and not what a descendant may go on writing. Whether it is at
@@ -123,7 +155,7 @@ impl ReadEnd {
         if is_copy() {
             return true;
         }
-        let mut left = MOST.max(ioctl_fionread(self.pipe.get_ref()).unwrap_or(0) as usize);
+        let mut left = MOST.max(self.holds());
         while left > 0 {
             match self.read(buffer) {
                 Ok(0) => return true,
@@ -183,33 +215,48 @@ fn widen(_pipe: &Async<Pipe>, traffic: &mut usize, count: usize) {
 #[derive(Debug)]
 pub(super) struct WriteEnd {
     pipe: Hosted<Async<Pipe>>,
-    /// The last call did not find it full.
+    /// There is room.
+    room: Arc<Flag>,
+    /// Nobody reads it any more.
+    hangup: Arc<Flag>,
+    /// The last call did not find it full, or it is likely to have room.
     ready: bool,
+    armed: bool,
+    hangup_armed: bool,
+    /// The reactor is out of order: told by the next attempt.
+    broken: Option<io::Error>,
     traffic: usize,
 }
 
 impl WriteEnd {
-    pub(super) fn new(pipe: Pipe) -> io::Result<Self> {
-        Ok(WriteEnd { pipe: Async::new_nonblocking(pipe)?.into(), ready: true, traffic: 0 })
+    pub(super) fn new(pipe: Pipe, room: Arc<Flag>, hangup: Arc<Flag>) -> io::Result<Self> {
+        let pipe = Async::new_nonblocking(pipe)?.into();
+        let (ready, armed, hangup_armed, broken) = (true, false, false, None);
+        Ok(WriteEnd { pipe, room, hangup, ready, armed, hangup_armed, broken, traffic: 0 })
     }
 
-    /// There is likely room: try before waiting to be told.
-    pub(super) fn look(&mut self) {
+    /// There is likely room.
+    pub(super) fn expect(&mut self) {
         self.ready = true;
     }
 
-    /// Writes some of the buffers, in their order; `BrokenPipe` where nobody can read it any more. Where there is no
-    /// room, the bell is rung once there is, unless the caller looks again by itself.
-    pub(super) fn poll_write(
-        &mut self,
-        bell: &Bell,
-        looks_again: bool,
-        buffers: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    /// Whether so much was written that more room is likely to come at once.
+    pub(super) fn streams(&self) -> bool {
+        self.traffic >= STREAM
+    }
+
+    /// Writes some of the buffers, in their order; `BrokenPipe` if nobody can read it any more. `Pending` if there is no
+    /// room; then it is to be armed.
+    pub(super) fn try_write(&mut self, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if is_copy() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        self.ready |= bell.rung();
+        if self.room.take() {
+            (self.ready, self.armed) = (true, false);
+        }
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Err(error));
+        }
         let part;
         let buffers = match buffers {
             [all] if all.len() > AT_ONCE => {
@@ -218,14 +265,7 @@ impl WriteEnd {
             }
             _ => buffers,
         };
-        loop {
-            if !self.ready {
-                if looks_again {
-                    return Poll::Pending;
-                }
-                ready!(self.pipe.poll_writable(&mut bell.context()))?;
-                self.ready = true;
-            }
+        while self.ready {
             match write_quietly(self.pipe.get_ref().as_fd(), buffers) {
                 Ok(count) => {
                     widen(&self.pipe, &mut self.traffic, count);
@@ -238,27 +278,49 @@ impl WriteEnd {
                 Err(errno) => return Poll::Ready(Err(errno.into())),
             }
         }
+        Poll::Pending
     }
 
-    /// Ready once every reader has closed its end, while we have nothing to write.
-    pub(super) fn poll_closed(&mut self, bell: &Bell) -> Poll<()> {
-        if is_copy() {
-            return Poll::Ready(());
+    /// Has the flag set once there is room.
+    pub(super) fn arm(&mut self) -> Armed {
+        if !self.ready && !self.armed {
+            match self.room.wait(|cx| self.pipe.poll_writable(cx)) {
+                Poll::Pending => self.armed = true,
+                Poll::Ready(told) => (self.ready, self.broken) = (true, told.err()),
+            }
         }
-        let mut look = bell.rung();
-        loop {
-            if look && self.is_closed() {
-                return Poll::Ready(());
+        if self.ready { Armed::Ready } else { Armed::Yes }
+    }
+
+    /// Likely nobody reads it any more.
+    pub(super) fn expect_hangup(&mut self) {
+        self.hangup_armed = false;
+    }
+
+    /// Whether every reader has closed its end. If not, the other flag is set once they have.
+    pub(super) fn is_closed(&mut self) -> bool {
+        if is_copy() {
+            return true;
+        }
+        if self.hangup.take() {
+            self.hangup_armed = false;
+        }
+        while !self.hangup_armed {
+            if self.has_hung_up() {
+                return true;
             }
             // A writing end never becomes readable, but the error condition is always reported.
-            if ready!(self.pipe.poll_readable(&mut bell.context())).is_err() {
-                return Poll::Pending;
+            match self.hangup.wait(|cx| self.pipe.poll_readable(cx)) {
+                Poll::Pending => self.hangup_armed = true,
+                Poll::Ready(Ok(())) => {}
+                // The reactor is out of order.
+                Poll::Ready(Err(_)) => return self.has_hung_up(),
             }
-            look = true;
         }
+        false
     }
 
-    fn is_closed(&self) -> bool {
+    fn has_hung_up(&self) -> bool {
         let mut asked = [PollFd::new(self.pipe.get_ref(), PollFlags::empty())];
         // poll(2): POLLERR is set for the writing end of a pipe when the reading end was closed.
         // The BSDs and macOS say POLLHUP.
@@ -268,8 +330,7 @@ impl WriteEnd {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
-
+    use super::super::waiting::{Handle, Waiting};
     use super::*;
 
     #[test]
@@ -278,16 +339,17 @@ mod tests {
     fn silence_takes_no_room() {
         let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
         rustix::io::ioctl_fionbio(&reader, true).expect("a pipe");
-        let mut end = ReadEnd::new(reader).expect("it can be waited for");
-        let bell = Bell::new(Waker::noop().clone());
+        let flag = Flag::new(&Arc::<Waiting>::default(), Some(Handle::Main));
+        let mut end = ReadEnd::new(reader, flag).expect("it can be waited for");
         let mut buffer = Vec::new();
-        end.look();
-        assert!(end.poll_read(&bell, true, &mut buffer).is_pending());
+        assert!(end.try_read(&mut buffer).is_pending());
         assert_eq!(buffer.capacity(), 0);
+        assert_eq!((end.arm(), end.is_armed()), (Armed::Yes, true));
 
         rustix::io::write(&writer, b"word").expect("there is room");
-        end.look();
-        assert!(matches!(end.poll_read(&bell, true, &mut buffer), Poll::Ready(Ok(4))));
+        assert_eq!(end.holds(), 4);
+        end.expect();
+        assert!(matches!(end.try_read(&mut buffer), Poll::Ready(Ok(4))));
         assert_eq!(buffer, b"word");
     }
 }

@@ -22,7 +22,7 @@ use async_io::Timer;
 use blocking::{Task, unblock};
 use zeroize::Zeroizing;
 
-use super::bell::Bell;
+use super::waiting::Flag;
 use crate::spawn::Pipe;
 
 /// What is read while waiting. What comes at once with it is read without a thread.
@@ -34,31 +34,51 @@ const MOST: usize = 64 * 1024;
 /// How often a writing end with nothing to write looks whether anybody still reads.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Whether the flag of an end will be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Armed {
+    Yes,
+    /// The end is ready by now: try it.
+    Ready,
+}
+
 /// An end that the child writes to.
 #[derive(Debug)]
 pub(super) struct ReadEnd {
     pipe: Arc<Pipe>,
+    flag: Arc<Flag>,
     waiting: Option<Waiting>,
 }
 
 impl ReadEnd {
-    pub(super) fn new(pipe: Pipe) -> io::Result<Self> {
-        Ok(ReadEnd { pipe: Arc::new(pipe), waiting: None })
+    pub(super) fn new(pipe: Pipe, flag: Arc<Flag>) -> io::Result<Self> {
+        Ok(ReadEnd { pipe: Arc::new(pipe), flag, waiting: None })
     }
 
     /// What is there is asked for before waiting in any case.
-    pub(super) fn look(&mut self) {}
+    pub(super) fn expect(&mut self) {}
 
-    /// Appends what one read gives; 0 is end of file. Where there is nothing, the bell is rung once there is.
-    pub(super) fn poll_read(
-        &mut self,
-        bell: &Bell,
-        _looks_again: bool,
-        buffer: &mut Vec<u8>,
-    ) -> Poll<io::Result<usize>> {
+    /// Nobody looks again here: a pipe is waited in.
+    pub(super) fn streams(&self) -> bool {
+        false
+    }
+
+    /// Trying has seen to it.
+    pub(super) fn arm(&mut self) -> Armed {
+        Armed::Yes
+    }
+
+    /// How much is there to be read.
+    pub(super) fn holds(&self) -> usize {
+        // A thread that waits in the pipe would have us wait for it.
+        if self.waiting.is_some() { FIRST } else { self.pipe.available().ok().flatten().unwrap_or(0) }
+    }
+
+    /// Appends what one read gives; 0 is end of file. If there is nothing, the flag is set once there is.
+    pub(super) fn try_read(&mut self, buffer: &mut Vec<u8>) -> Poll<io::Result<usize>> {
         loop {
             if let Some(waiting) = &mut self.waiting {
-                let chunk = ready!(Pin::new(&mut waiting.task).poll(&mut bell.context()));
+                let chunk = ready!(self.flag.wait(|cx| Pin::new(&mut waiting.task).poll(cx)));
                 self.waiting = None;
                 let chunk = chunk?;
                 if !chunk.is_empty() {
@@ -153,28 +173,38 @@ impl Waiting {
 #[derive(Debug)]
 pub(super) struct WriteEnd {
     pipe: Arc<Pipe>,
+    /// For writing and for watching: both wait for one and the same thread.
+    flag: Arc<Flag>,
     writing: Option<Task<io::Result<()>>>,
     /// When to look again whether anybody still reads.
     look: Option<Timer>,
 }
 
 impl WriteEnd {
-    pub(super) fn new(pipe: Pipe) -> io::Result<Self> {
-        Ok(WriteEnd { pipe: Arc::new(pipe), writing: None, look: None })
+    pub(super) fn new(pipe: Pipe, _room: Arc<Flag>, flag: Arc<Flag>) -> io::Result<Self> {
+        Ok(WriteEnd { pipe: Arc::new(pipe), flag, writing: None, look: None })
     }
 
     /// What was taken is on its way already.
-    pub(super) fn look(&mut self) {}
+    pub(super) fn expect(&mut self) {}
 
-    /// Takes some to be written, as if the pipe had room for it; `BrokenPipe` where nobody can read it
-    /// any more. Another failure is told by the call after.
-    pub(super) fn poll_write(
-        &mut self,
-        bell: &Bell,
-        _looks_again: bool,
-        buffers: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_written(bell))?;
+    /// It is asked for each time.
+    pub(super) fn expect_hangup(&mut self) {}
+
+    /// Nobody looks again here: a pipe is waited in.
+    pub(super) fn streams(&self) -> bool {
+        false
+    }
+
+    /// Trying has seen to it.
+    pub(super) fn arm(&mut self) -> Armed {
+        Armed::Yes
+    }
+
+    /// Takes some to be written, as if the pipe had room for it; `BrokenPipe` if nobody can read it any more. Another
+    /// failure is told by the call after. If there is no room, the flag is set once there is.
+    pub(super) fn try_write(&mut self, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_written())?;
         // A copy, as in a pipe's buffer; it may be of a secret, and so must not move while it grows.
         let mut chunk = Zeroizing::new(Vec::with_capacity(MOST));
         for buffer in buffers {
@@ -186,26 +216,29 @@ impl WriteEnd {
         Poll::Ready(Ok(count))
     }
 
-    fn poll_written(&mut self, bell: &Bell) -> Poll<io::Result<()>> {
+    fn poll_written(&mut self) -> Poll<io::Result<()>> {
         let Some(writing) = &mut self.writing else { return Poll::Ready(Ok(())) };
-        let written = ready!(Pin::new(writing).poll(&mut bell.context()));
+        let written = ready!(self.flag.wait(|cx| Pin::new(writing).poll(cx)));
         self.writing = None;
         Poll::Ready(written)
     }
 
-    /// Ready once every reader has closed its end, while we have nothing to write.
-    ///
-    /// Windows tells that only to who asks, so this asks now and then.
-    pub(super) fn poll_closed(&mut self, bell: &Bell) -> Poll<()> {
-        if ready!(self.poll_written(bell)).is_err() {
-            return Poll::Ready(());
+    /// Whether every reader has closed its end, while we have nothing to write. If not, the flag is set once that is to
+    /// be asked again: Windows tells it only to who asks, so this asks now and then.
+    pub(super) fn is_closed(&mut self) -> bool {
+        match self.poll_written() {
+            Poll::Pending => return false,
+            Poll::Ready(Err(_)) => return true,
+            Poll::Ready(Ok(())) => {}
         }
         loop {
             if self.pipe.is_closed() {
-                return Poll::Ready(());
+                return true;
             }
             let look = self.look.get_or_insert_with(|| Timer::after(LOOK));
-            ready!(Pin::new(look).poll(&mut bell.context()));
+            if self.flag.wait(|cx| Pin::new(look).poll(cx)).is_pending() {
+                return false;
+            }
             self.look = None;
         }
     }

@@ -199,9 +199,9 @@ fn a_group_without_its_leader() {
         assert!(is_running(left[0]));
         end(&left);
 
-        // Where we end the child, nobody of its group survives it, pipe or no pipe, obedient or not.
+        // Where we end the child, nobody of its group survives the grace, pipe or no pipe, obedient or not.
         let deaf = "(trap '' TERM; exec sleep 1000) >/dev/null 2>&1 & echo $!; exec sleep 1000";
-        let error = late(said, |time| sh(deaf).new_group().timeout(time).grace(NEVER).output()).await;
+        let error = late(said, |time| sh(deaf).new_group().timeout(time).grace(time).output()).await;
         assert_eq!(kept(&error).status.signal(), Some(libc::SIGTERM), "the child itself obeys");
         let left = pids(&kept(&error).stdout);
         eventually("it is gone", || !is_running(left[0]));

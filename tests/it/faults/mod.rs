@@ -85,6 +85,9 @@ impl Traces {
     /// After all that ended was reaped and forgotten, which other threads do in their own time.
     fn now() -> Self {
         no_child();
+        // Of a group that was asked to end, those who have not ended yet keep their grace, and their leader's pidfd.
+        let pidfds = || descriptors().iter().any(|(_, what)| what.contains("pidfd"));
+        eventually("nothing waits any more", || !pidfds());
         let look = || Traces { descriptors: descriptors(), threads: threads(), bytes: memory::in_use() };
         let (mut before, start) = (look(), Instant::now());
         loop {

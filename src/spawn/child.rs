@@ -1,0 +1,462 @@
+//! One started child: has it exited, who asked it to end, and what is still to be done about that.
+//!
+//! Refuses to know pipes, and when a child counts as ended: see the protocol.
+//!
+//! Rules:
+//! - All of it is one state, [`Life`], under the lock that signals are sent under. It changes only where a signal was
+//!   sent: a signal that is refused, or that reaches nobody, changes nothing.
+//! - The ladder (polite signal, grace, SIGKILL) and the deadline are part of that state. The reactor's thread climbs it,
+//!   whether or not anybody polls. It never sends anything to a child that has exited by then.
+//! - With a group the ladder is the group's: its members get the grace that the leader gets.
+//! - The child is reaped by whoever waits for it, and in the background once nobody does.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use async_io::Timer;
+
+use super::Process;
+use super::later;
+use crate::output::Exit;
+use crate::signal::Signal;
+use crate::stdio::OpenFile;
+
+/// The owner's handle. Dropping it kills the child, unless told otherwise, and has it reaped in the background in any
+/// case.
+#[derive(Debug)]
+pub(crate) struct Child(Arc<Shared>);
+
+/// Names a child from anywhere, and keeps nothing of it alive.
+#[derive(Clone, Debug)]
+pub(crate) struct ChildRef(Weak<Shared>);
+
+/// Who has ended a child, of those that belong to this program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The clock: the child has run for as long as it may.
+    Timeout,
+    /// A handle of the child, or a bound other than the timeout.
+    Caller,
+}
+
+/// What is known of the child's end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// The exit, and when it was seen.
+    pub(crate) exit: Option<(Exit, Instant)>,
+    /// Who has ended the child, or what is left of its group.
+    pub(crate) ended_by: Option<Cause>,
+    /// The members of its group have been asked to end, and still have time for it.
+    pub(crate) grace_runs: bool,
+    /// The child has become another user, and cannot be ended.
+    pub(crate) out_of_reach: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    life: Mutex<Life>,
+    /// Whoever waits for news. It is woken by the reactor's thread only.
+    changed: OnceLock<Waker>,
+}
+
+#[derive(Debug)]
+struct Life {
+    /// `None` once it was reaped and nothing is to be sent to its group any more.
+    process: Option<Process>,
+    /// When the exit was seen.
+    exited_at: Option<Instant>,
+    /// The exit, once it was taken.
+    exit: Option<Exit>,
+    asked: Option<Asked>,
+    /// When the child has run for as long as it may.
+    deadline: Option<Instant>,
+    grace: Duration,
+    /// When to ask next whether the group of a child that has exited is empty, and for how long that waits.
+    probe: Option<(Instant, Duration)>,
+    /// For the next step of the ladder, or the deadline.
+    timer: Option<Box<(Instant, Timer)>>,
+    out_of_reach: bool,
+    kill_on_drop: bool,
+    /// Nobody waits for the child: it is to be reaped in the background.
+    unowned: bool,
+    /// Stays open for as long as the child runs.
+    keep: Option<OpenFile>,
+}
+
+/// A signal that is to end the child was sent.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    by: Cause,
+    ladder: Ladder,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ladder {
+    /// SIGKILL comes at this time; `None` is a time that no clock can show.
+    Polite(Option<Instant>),
+    Killed,
+}
+
+impl Child {
+    pub(super) fn new(process: Process) -> Self {
+        let life = Life {
+            process: Some(process),
+            exited_at: None,
+            exit: None,
+            asked: None,
+            deadline: None,
+            grace: Duration::ZERO,
+            probe: None,
+            timer: None,
+            out_of_reach: false,
+            kill_on_drop: true,
+            unowned: false,
+            keep: None,
+        };
+        Child(Arc::new(Shared { life: Mutex::new(life), changed: OnceLock::new() }))
+    }
+
+    /// Has it watched, with this deadline: from now on `changed` is woken when there is news.
+    pub(crate) fn watch(&self, deadline: Option<Instant>, grace: Duration, changed: Waker) {
+        // A child is watched once.
+        let _: Result<(), Waker> = self.0.changed.set(changed);
+        let mut life = self.0.lock();
+        (life.deadline, life.grace) = (deadline, grace);
+        if let Some(process) = &mut life.process {
+            process.watch(&self.0.waker());
+        }
+        life.set_timer(&self.0.waker());
+    }
+
+    /// The process id; `None` once the exit was taken, since the system may use the number again.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        let life = self.0.lock();
+        life.process.as_ref().filter(|_| life.exit.is_none()).and_then(Process::pid)
+    }
+
+    /// Looks for news, and takes the exit if there is one. If there is none, `changed` is woken once there is.
+    pub(crate) fn look(&self) -> Seen {
+        let mut life = self.0.lock();
+        life.look(&self.0.waker(), true);
+        life.seen()
+    }
+
+    /// Asks the child to end, with `grace` until SIGKILL, unless it was asked before. Whether it is asked.
+    ///
+    /// The only error is "not permitted": the child has become another user.
+    pub(crate) fn ask(&self, grace: Duration) -> io::Result<bool> {
+        let mut life = self.0.lock();
+        let sent = life.ask_once(Cause::Caller, grace);
+        life.set_timer(&self.0.waker());
+        sent
+    }
+
+    /// Kills the child, or what is left of its group. Whether a signal was sent; the error is that of `ask`.
+    pub(crate) fn kill(&self) -> io::Result<bool> {
+        let mut life = self.0.lock();
+        let sent = life.kill(Cause::Caller);
+        life.set_timer(&self.0.waker());
+        sent
+    }
+
+    pub(crate) fn remote(&self) -> ChildRef {
+        ChildRef(Arc::downgrade(&self.0))
+    }
+
+    /// Lets it run on when it is dropped.
+    pub(crate) fn keep_running_on_drop(&self) {
+        self.0.lock().kill_on_drop = false;
+    }
+
+    /// Keeps this open until the child has exited, whoever else closes it.
+    #[cfg(unix)]
+    pub(crate) fn hold_open(&self, file: OpenFile) {
+        let mut life = self.0.lock();
+        if life.exited_at.is_none() {
+            life.keep = Some(file);
+        }
+    }
+
+    /// The child has ended: its group is left alone from now on, unless it was asked to end and still has time.
+    pub(crate) fn release(&self) {
+        self.0.leave();
+    }
+
+    /// Nobody waits for it any more. It is killed, unless told otherwise, and reaped in the background.
+    pub(crate) fn abandon(&self) {
+        let mut life = self.0.lock();
+        if life.unowned {
+            return;
+        }
+        if life.kill_on_drop {
+            // If it is not permitted, nothing can be done.
+            let _: io::Result<bool> = life.kill(Cause::Caller);
+        }
+        life.deadline = None;
+        drop(life);
+        self.0.leave();
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+impl ChildRef {
+    /// Of a child that was never started.
+    pub(crate) fn never_started() -> Self {
+        ChildRef(Weak::new())
+    }
+
+    /// Sends a signal; `false` if the child was reaped already.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<bool> {
+        if signal == Signal::KILL {
+            return self.change(|life| life.kill(Cause::Caller));
+        }
+        let Some(shared) = self.0.upgrade() else { return Ok(false) };
+        let mut life = shared.lock();
+        if life.is_over() { Ok(false) } else { life.signal(signal) }
+    }
+
+    /// SIGTERM now, SIGKILL after the grace; `false` if the child was reaped already.
+    pub(crate) fn terminate(&self, grace: Duration) -> io::Result<bool> {
+        self.change(|life| life.ask(Cause::Caller, grace))
+    }
+
+    /// Another member of the same pipeline was told to end: nobody is to wait for the descendants of this one.
+    pub(crate) fn mark_stopped(&self) {
+        let _: io::Result<bool> = self.change(|life| {
+            life.asked.get_or_insert(Asked { by: Cause::Caller, ladder: Ladder::Killed });
+            Ok(true)
+        });
+    }
+
+    fn change(&self, ask: impl FnOnce(&mut Life) -> io::Result<bool>) -> io::Result<bool> {
+        let Some(shared) = self.0.upgrade() else { return Ok(false) };
+        let mut life = shared.lock();
+        if life.is_over() {
+            return Ok(false);
+        }
+        let sent = ask(&mut life);
+        life.set_timer(&shared.waker());
+        // No exit will tell of it any more.
+        let tells = matches!(sent, Ok(true)) && life.exited_at.is_some();
+        drop(life);
+        if let (true, Some(changed)) = (tells, shared.changed.get()) {
+            later::wake(changed.clone());
+        }
+        sent
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The one waker that the reactor gets for this child.
+    fn waker(self: &Arc<Self>) -> Waker {
+        // A clone: see what the transport says of wakers and `will_wake`.
+        Waker::from(self.clone()).clone()
+    }
+
+    fn leave(self: &Arc<Self>) {
+        let mut life = self.lock();
+        life.unowned = true;
+        life.look(&self.waker(), true);
+    }
+}
+
+/// By the reactor's thread, which holds no lock: the child has exited, or it is time for something.
+///
+/// The reactor holds this waker, and so keeps the state alive, until there is nothing left to wait for.
+impl Wake for Shared {
+    fn wake(self: Arc<Self>) {
+        let mut life = self.lock();
+        let take = life.unowned;
+        let news = life.look(&self.waker(), take);
+        drop(life);
+        if let (true, Some(changed)) = (news, self.changed.get()) {
+            changed.wake_by_ref();
+        }
+    }
+}
+
+impl Life {
+    /// Whether the promise has ended, and with it whatever anybody may ask for. The ladder may still be climbed.
+    fn is_over(&self) -> bool {
+        self.unowned && self.exit.is_some()
+    }
+
+    /// Looks for the exit, then at the clock. Whether anything is new.
+    fn look(&mut self, waker: &Waker, take: bool) -> bool {
+        let Some(process) = &mut self.process else { return false };
+        let mut news = false;
+        if take && self.exit.is_none() {
+            if let Poll::Ready(exit) = process.poll_exit(waker) {
+                self.exit = Some(exit);
+                news = true;
+            }
+        } else if self.exited_at.is_none() {
+            news = process.poll_seen(waker).is_ready();
+        } else {
+            // It waits to be taken.
+            news = self.exit.is_none();
+        }
+        if news && self.exited_at.is_none() {
+            self.exited_at = Some(Instant::now());
+            self.deadline = None;
+            self.keep = None;
+        }
+        let before = self.asked.map(|asked| asked.ladder);
+        self.end_ladder();
+        news |= before != self.asked.map(|asked| asked.ladder);
+        news |= self.strike();
+        if self.is_over() && !self.grace_runs() {
+            self.process = None;
+        }
+        self.set_timer(waker);
+        news
+    }
+
+    /// If nobody is left to climb it for, the ladder ends, and costs no timer any more. A group that is still there is
+    /// asked for again, since nobody tells when it is empty.
+    fn end_ladder(&mut self) {
+        const FIRST: Duration = Duration::from_millis(5);
+        const LAST: Duration = Duration::from_secs(1);
+        if self.exited_at.is_none() {
+            return;
+        }
+        if !self.grace_runs() {
+            self.probe = None;
+            if let Some(asked) = &mut self.asked {
+                asked.ladder = Ladder::Killed;
+            }
+        } else if self.exit.is_some() {
+            let now = Instant::now();
+            let (at, wait) = self.probe.unwrap_or((now, FIRST));
+            if at <= now {
+                self.probe = Some((now + wait, LAST.min(2 * wait)));
+            }
+        }
+    }
+
+    /// Does what it is time for. Whether that was anything.
+    fn strike(&mut self) -> bool {
+        let Some(next) = self.next() else { return false };
+        let now = Instant::now();
+        if now < next {
+            return false;
+        }
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            self.deadline = None;
+            if let Err(_not_permitted) = self.ask_once(Cause::Timeout, self.grace) {
+                self.out_of_reach = true;
+                self.note(Cause::Timeout, Ladder::Killed);
+            }
+        } else if self.kill_at().is_some_and(|kill_at| kill_at <= now) {
+            // "Not permitted" is all that can go wrong, and nothing can be done about it.
+            let _: io::Result<bool> = self.signal(Signal::KILL);
+            self.note(Cause::Caller, Ladder::Killed);
+            self.probe = None;
+        }
+        true
+    }
+
+    fn kill_at(&self) -> Option<Instant> {
+        match self.asked {
+            Some(Asked { ladder: Ladder::Polite(until), .. }) => until,
+            _ => None,
+        }
+    }
+
+    /// When it is time for something next.
+    fn next(&self) -> Option<Instant> {
+        [self.deadline, self.kill_at(), self.probe.map(|(at, _)| at)].into_iter().flatten().min()
+    }
+
+    fn set_timer(&mut self, waker: &Waker) {
+        let next = self.next();
+        if self.timer.as_ref().map(|timer| timer.0) != next {
+            self.timer = next.map(|next| Box::new((next, Timer::at(next))));
+        }
+        let Some(timer) = &mut self.timer else { return };
+        if Pin::new(&mut timer.1).poll(&mut Context::from_waker(waker)).is_ready() {
+            // Just now: the reactor is to come all the same.
+            self.timer = None;
+            later::wake(waker.clone());
+        }
+    }
+
+    /// If several bounds are met at once, the child gets one polite signal, and the shortest grace.
+    fn ask_once(&mut self, by: Cause, grace: Duration) -> io::Result<bool> {
+        if self.asked.is_none() || grace.is_zero() {
+            return self.ask(by, grace);
+        }
+        self.note(by, Ladder::Polite(Instant::now().checked_add(grace)));
+        Ok(true)
+    }
+
+    fn ask(&mut self, by: Cause, grace: Duration) -> io::Result<bool> {
+        if grace.is_zero() {
+            return self.kill(by);
+        }
+        if !self.signal(Signal::TERM)? {
+            return Ok(false);
+        }
+        // A stopped child takes no signal but this one and SIGKILL.
+        #[cfg(unix)]
+        let _: io::Result<bool> = self.signal(Signal::CONT);
+        self.note(by, Ladder::Polite(Instant::now().checked_add(grace)));
+        Ok(true)
+    }
+
+    fn kill(&mut self, by: Cause) -> io::Result<bool> {
+        let sent = self.signal(Signal::KILL)?;
+        if sent {
+            self.note(by, Ladder::Killed);
+        }
+        Ok(sent)
+    }
+
+    fn signal(&mut self, signal: Signal) -> io::Result<bool> {
+        self.process.as_mut().map_or(Ok(false), |process| process.signal(signal))
+    }
+
+    /// A signal was sent. What is more urgent counts, and that it was late is told in any case.
+    fn note(&mut self, by: Cause, ladder: Ladder) {
+        let Some(before) = self.asked else {
+            self.asked = Some(Asked { by, ladder });
+            return;
+        };
+        let ladder = match (before.ladder, ladder) {
+            (Ladder::Polite(one), Ladder::Polite(other)) => {
+                Ladder::Polite([one, other].into_iter().flatten().min())
+            }
+            _ => Ladder::Killed,
+        };
+        let by = if before.by == Cause::Timeout { before.by } else { by };
+        self.asked = Some(Asked { by, ladder });
+    }
+
+    /// Whether somebody who was asked to end may still be there, and has time for it.
+    fn grace_runs(&mut self) -> bool {
+        let polite = matches!(self.asked, Some(Asked { ladder: Ladder::Polite(_), .. }));
+        polite && self.process.as_mut().is_some_and(|p| self.exited_at.is_none() || p.has_members())
+    }
+
+    fn seen(&mut self) -> Seen {
+        Seen {
+            exit: self.exit.zip(self.exited_at),
+            ended_by: self.asked.map(|asked| asked.by),
+            grace_runs: self.grace_runs(),
+            out_of_reach: self.out_of_reach,
+        }
+    }
+}

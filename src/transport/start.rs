@@ -1,0 +1,162 @@
+//! From a launch to a running child with its connection.
+//!
+//! Refuses to know what happens after the start.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::clock::{Activity, Bounds, Clock};
+use super::connection::Connection;
+use super::feed::{Feeder, Source};
+use super::pipe::{ReadEnd, WriteEnd};
+use super::slice::Slice;
+use super::state::{Output, PipeState, State};
+use super::tee::Tee;
+use super::terminal::Terminal;
+use super::trace::Trace;
+use super::waiting::{Flag, Handle, Waiting};
+use super::writer::WriterPipe;
+use super::{Transport, clock};
+use crate::error::Refusal;
+use crate::protocol::{Direction, Protocol, Slot};
+use crate::spawn::{Launch, Pipe, spawn};
+use crate::stdio::WriterSlot;
+
+/// What flows through the pipes, by the child's descriptor, and for how long.
+#[derive(Default)]
+pub(crate) struct Flows {
+    pub(crate) bounds: Bounds,
+    pub(crate) kill_on_drop: bool,
+    /// Of each pipe into the child.
+    pub(crate) sources: Vec<(i32, Source)>,
+    /// Copies of pipes out of the child.
+    pub(crate) copies: Vec<(i32, WriterSlot)>,
+    /// Pipes out of the child that carry secrets.
+    #[cfg(unix)]
+    pub(crate) wiped: Vec<i32>,
+    pub(crate) trace: Trace,
+}
+
+impl Transport {
+    /// Starts a child. Each of the launch's `Input` ends has a source of its number; all `Output` ends
+    /// are collected.
+    pub(crate) fn start(launch: &Launch<'_>, mut flows: Flows) -> Result<Self, Refusal> {
+        let started = Instant::now();
+        // If anything fails from here on, the child is dropped, and so killed and reaped.
+        let spawned = spawn(launch)?;
+        flows.trace.started(spawned.child.pid());
+        let waiting = Arc::<Waiting>::default();
+        let terminal = spawned.ours.terminal.map(|end| Box::new(Terminal::new(end, spawned.ours.child_end)));
+        let mut pipes = Vec::with_capacity(spawned.ours.pipes.len());
+        let mut channels = Vec::with_capacity(spawned.ours.pipes.len());
+        for (slot, (fd, pipe)) in spawned.ours.pipes.into_iter().enumerate() {
+            let is_terminal = terminal.is_some() && fd <= 1;
+            let pipe = flows.connect(&waiting, slot, fd, pipe, is_terminal)?;
+            let direction = match pipe {
+                PipeState::Output(_) => Direction::Out,
+                _ => Direction::In,
+            };
+            channels.push((fd, direction));
+            pipes.push(pipe);
+        }
+        let mut protocol = Protocol::new(channels.iter().copied());
+        for (slot, (fd, direction)) in channels.iter().enumerate() {
+            if let (Some(most), Direction::Out) = (flows.bounds.limit(*fd), direction) {
+                protocol.limit(slot, most);
+            }
+            #[cfg(unix)]
+            if let (true, PipeState::Output(output)) = (flows.wiped.contains(fd), &mut pipes[slot]) {
+                output.end.wipe();
+                protocol.wipe(slot);
+            }
+            if let PipeState::Writer { pipe, .. } = &pipes[slot] {
+                if pipe.is_terminal() {
+                    // A terminal is one thing, and closes when its output does.
+                    protocol.released(slot);
+                }
+            }
+        }
+        if !flows.kill_on_drop {
+            spawned.child.keep_running_on_drop();
+        }
+        let deadline = flows.bounds.timeout.and_then(|most| started.checked_add(most));
+        let child_flag = Flag::new(&waiting, None);
+        // The first look finds an end that is there.
+        child_flag.set();
+        spawned.child.watch(deadline, flows.bounds.grace, child_flag.waker());
+        let activity = flows.activity();
+        let state = State {
+            protocol,
+            pipes,
+            clock: Clock::new(deadline, &flows.bounds, activity.clone(), Flag::new(&waiting, None)),
+            terminal,
+            child_flag,
+            activity,
+            trace: flows.trace,
+            grace: flows.bounds.grace,
+            turn: 0,
+            exited_at: None,
+            ended_at: None,
+            outlived: false,
+            is_due: false,
+            failing: None,
+            garbage: Vec::new(),
+        };
+        let connection = Connection { waiting, child: spawned.child, state: Mutex::new(Some(state)) };
+        Ok(Transport { connection: Arc::new(connection), slice: Slice::default(), started })
+    }
+}
+
+impl Flows {
+    /// Gives a pipe its source, or its copy.
+    fn connect(
+        &mut self,
+        waiting: &Arc<Waiting>,
+        slot: Slot,
+        fd: i32,
+        pipe: Pipe,
+        is_terminal: bool,
+    ) -> Result<PipeState, Refusal> {
+        let all = || Flag::new(waiting, None);
+        let write = |pipe, room| WriteEnd::new(pipe, room, all()).map_err(Refusal::os);
+        Ok(match take(&mut self.sources, fd) {
+            Some(Source::Writer) => {
+                let closed = all();
+                let room = Flag::new(waiting, Some(Handle::Writer(slot)));
+                let pipe = WriteEnd::new(pipe, room, closed.clone()).map_err(Refusal::os)?;
+                PipeState::Writer { pipe: WriterPipe::new(pipe, is_terminal, closed), taken: false }
+            }
+            Some(Source::Bytes(feed)) => PipeState::Feed(Feeder::of_bytes(write(pipe, all())?, feed)),
+            Some(Source::Reader(reader)) => {
+                PipeState::Feed(Feeder::of_reader(write(pipe, all())?, take_out(fd, &reader)?, all()))
+            }
+            None => {
+                let tee = match take(&mut self.copies, fd) {
+                    Some(copy) => Some(Box::new(Tee::new(take_out(fd, &copy)?, all()))),
+                    None => None,
+                };
+                // What has a copy is read by whoever is awaited.
+                let whom = tee.is_none().then_some(Handle::Reader(slot));
+                let end = ReadEnd::new(pipe, Flag::new(waiting, whom)).map_err(Refusal::os)?;
+                PipeState::Output(Output { end, tee, owed: None })
+            }
+        })
+    }
+
+    /// Where what moves is counted, if anybody wants to know.
+    fn activity(&self) -> Option<clock::Activity> {
+        let silence = self.bounds.silence();
+        let counted = self.trace.activity().or_else(|| silence.is_some().then(Activity::default));
+        counted.map(|activity| activity.within(self.bounds.idle_of_whole.as_ref().map(|(_, whole)| whole)))
+    }
+}
+
+/// What serves one run only. A run that was started at the same moment may have it.
+fn take_out<T>(fd: i32, slot: &Mutex<Option<T>>) -> Result<T, Refusal> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| Refusal::used_up(fd))
+}
+
+fn take<T>(list: &mut Vec<(i32, T)>, fd: i32) -> Option<T> {
+    let place = list.iter().position(|(n, _)| *n == fd)?;
+    Some(list.swap_remove(place).1)
+}

@@ -1,0 +1,512 @@
+//! All that belongs to one running child but the child itself: its facts, its pipes, its clock, its terminal.
+//!
+//! Refuses to know who waits, and never calls code of the user's: that is done by the connection, with nothing held.
+//!
+//! Rules:
+//! - One step is at most one read or write, and no step depends on how many there were before. What was there at the exit,
+//!   or when it is time for something, is asked for in bytes.
+//! - A pipe out of the child is read only for the one who takes its bytes, which is the backpressure. All else is moved
+//!   by whoever steps.
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::clock::{Activity, Alarm, Clock};
+use super::feed::{self, Feeder};
+use super::pipe::{Armed, ReadEnd};
+use super::tee::{self, Tee};
+use super::terminal::Terminal;
+use super::trace::Trace;
+use super::waiting::{Flag, Handle};
+use super::writer::WriterPipe;
+use crate::output::Exit;
+use crate::protocol::{Fault, Next, Protocol, Slot};
+use crate::spawn::{Cause, Child};
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) protocol: Protocol,
+    /// By slot of the protocol.
+    pub(super) pipes: Vec<PipeState>,
+    pub(super) clock: Option<Box<Clock>>,
+    pub(super) terminal: Option<Box<Terminal>>,
+    /// There is news of the child.
+    pub(super) child_flag: Arc<Flag>,
+    /// What moves is counted there, if anybody wants to know.
+    pub(super) activity: Option<Activity>,
+    pub(super) trace: Trace,
+    /// Between the polite signal and SIGKILL.
+    pub(super) grace: Duration,
+    /// The pipe that has its turn.
+    pub(super) turn: Slot,
+    pub(super) exited_at: Option<Instant>,
+    pub(super) ended_at: Option<Instant>,
+    /// A pipe was seen to be open after the exit, with nothing in it.
+    pub(super) outlived: bool,
+    /// It is time for something, once what is there was read.
+    pub(super) is_due: bool,
+    /// A pipe that failed, which is closed once the child was killed for it.
+    pub(super) failing: Option<PipeState>,
+    /// What is closed, and may hold code of the user's: to be dropped with nothing held.
+    pub(super) garbage: Vec<PipeState>,
+}
+
+/// One pipe.
+#[derive(Debug)]
+pub(super) enum PipeState {
+    Output(Output),
+    Feed(Feeder),
+    Writer {
+        pipe: Arc<WriterPipe>,
+        /// The user has it.
+        taken: bool,
+    },
+    /// Code of the user's runs for it just now.
+    Busy,
+    /// Closed, or taken over by the user.
+    Gone,
+}
+
+/// A pipe out of the child.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) end: ReadEnd,
+    /// In a box, since few have one.
+    pub(super) tee: Option<Box<Tee>>,
+    /// So much is to be read before what comes next: what it held, and one look more.
+    pub(super) owed: Option<usize>,
+}
+
+/// What one step came to.
+pub(super) enum Step {
+    /// Something moved, and there may be more.
+    Moved,
+    /// Something happened that others may wait for.
+    Happened,
+    /// Code of the user's is to be called for this slot, with nothing held, and the pipe to be put back.
+    Call(Slot, PipeState),
+    /// Nothing can be done. All that anybody may attend to has its flag set once there is.
+    Nothing,
+}
+
+impl State {
+    /// Does one thing.
+    pub(super) fn step(&mut self, me: Handle, child: &Child) -> Step {
+        if self.child_flag.take() && self.look(child) {
+            return Step::Happened;
+        }
+        match self.protocol.next() {
+            Next::Terminate => {
+                let sent = child.ask(self.grace);
+                self.protocol.terminated();
+                return self.lost_if_refused(sent.is_err());
+            }
+            Next::Kill => {
+                let sent = child.kill();
+                self.garbage.extend(self.failing.take());
+                self.close_inputs(|_| true);
+                self.protocol.killed();
+                return self.lost_if_refused(sent.is_err());
+            }
+            Next::Drain if !self.pipes.iter().any(|pipe| matches!(pipe, PipeState::Busy)) => {
+                return self.drain(child);
+            }
+            Next::Drain | Next::Wait | Next::Ended => {}
+        }
+        for offset in 0..self.pipes.len() {
+            let slot = (self.turn + offset) % self.pipes.len();
+            if let Some(step) = self.step_pipe(slot, me) {
+                self.turn = slot + 1;
+                return step;
+            }
+        }
+        if self.terminal.as_mut().is_some_and(|terminal| terminal.step()) {
+            return Step::Moved;
+        }
+        self.step_clock().unwrap_or_else(|| self.arm(me))
+    }
+
+    /// One read, write, or call for this pipe.
+    fn step_pipe(&mut self, slot: Slot, me: Handle) -> Option<Step> {
+        match &mut self.pipes[slot] {
+            PipeState::Gone | PipeState::Busy => None,
+            PipeState::Output(_) => self.step_output(slot, me),
+            PipeState::Feed(feeder) => match feeder.step() {
+                feed::Step::Wrote(count) => {
+                    self.moved(count);
+                    Some(Step::Moved)
+                }
+                feed::Step::Ask => Some(self.call(slot)),
+                feed::Step::Done => Some(self.close(slot)),
+                feed::Step::Failed(error) => Some(self.fail(slot, error)),
+                feed::Step::Nothing => None,
+            },
+            PipeState::Writer { pipe, .. } => pipe.is_closed().then(|| self.close(slot)),
+        }
+    }
+
+    fn step_output(&mut self, slot: Slot, me: Handle) -> Option<Step> {
+        let PipeState::Output(Output { end, tee, owed }) = &mut self.pipes[slot] else { return None };
+        let is_wanted = self.protocol.wants(slot) && (me == Handle::Main || tee.is_some() || owed.is_some());
+        let next = tee.as_mut().map(|tee| tee.next());
+        match (next, tee) {
+            (None, _) if !is_wanted => None,
+            (None, _) => {
+                let buffer = self.protocol.buffer(slot);
+                match end.try_read(buffer) {
+                    Poll::Pending => {
+                        *owed = None;
+                        None
+                    }
+                    Poll::Ready(Ok(0)) => Some(self.close(slot)),
+                    Poll::Ready(Ok(count)) => {
+                        *owed = owed.and_then(|owed| owed.checked_sub(count));
+                        self.received(slot, count);
+                        // The main handle tells of it.
+                        Some(if me == Handle::Main { Step::Moved } else { Step::Happened })
+                    }
+                    Poll::Ready(Err(error)) => Some(self.fail(slot, error)),
+                }
+            }
+            (Some(tee::Next::Read), Some(tee)) if is_wanted => match end.try_read(&mut tee.chunk) {
+                Poll::Pending => {
+                    *owed = None;
+                    None
+                }
+                Poll::Ready(Ok(0)) => {
+                    tee.end();
+                    Some(Step::Moved)
+                }
+                Poll::Ready(Ok(count)) => {
+                    *owed = owed.and_then(|owed| owed.checked_sub(count));
+                    Some(Step::Moved)
+                }
+                Poll::Ready(Err(error)) => Some(self.fail(slot, error)),
+            },
+            (Some(tee::Next::Ask), _) => Some(self.call(slot)),
+            (Some(tee::Next::HandOn), Some(tee)) => {
+                let count = tee.chunk.len();
+                self.protocol.buffer(slot).append(&mut tee.chunk);
+                self.received(slot, count);
+                Some(if me == Handle::Main { Step::Moved } else { Step::Happened })
+            }
+            (Some(tee::Next::Close), _) => Some(self.close(slot)),
+            (Some(tee::Next::Fail(error)), Some(tee)) => {
+                // A copy that failed leaves what was read.
+                let count = tee.chunk.len();
+                self.protocol.buffer(slot).append(&mut tee.chunk);
+                self.received(slot, count);
+                Some(self.fail(slot, error))
+            }
+            _ => None,
+        }
+    }
+
+    fn received(&mut self, slot: Slot, count: usize) {
+        self.protocol.received(slot, count);
+        self.moved(count);
+    }
+
+    fn moved(&self, count: usize) {
+        self.activity.iter().for_each(|activity| activity.moved(count));
+    }
+
+    fn call(&mut self, slot: Slot) -> Step {
+        Step::Call(slot, std::mem::replace(&mut self.pipes[slot], PipeState::Busy))
+    }
+
+    /// Closes our end of a pipe.
+    pub(super) fn close(&mut self, slot: Slot) -> Step {
+        if let PipeState::Gone = self.pipes[slot] {
+            return Step::Moved;
+        }
+        self.discard(slot);
+        self.protocol.closed(slot);
+        self.closed();
+        Step::Happened
+    }
+
+    /// Closes our end of a pipe, because the user wants it closed: a terminal is typed its end of file, or hangs up.
+    pub(super) fn close_by_hand(&mut self, slot: Slot) {
+        let is_terminals = match &self.pipes[slot] {
+            PipeState::Writer { pipe, .. } if pipe.is_terminal() => {
+                if let Some(terminal) = &mut self.terminal {
+                    pipe.close_typed(terminal);
+                }
+                false
+            }
+            PipeState::Output(_) => self.terminal.is_some() && self.protocol.fd(slot) == 1,
+            _ => false,
+        };
+        self.close(slot);
+        if is_terminals {
+            self.hang_up();
+        }
+    }
+
+    fn fail(&mut self, slot: Slot, error: std::io::Error) -> Step {
+        self.discard(slot);
+        self.protocol.failed(slot, error);
+        if self.protocol.next() == Next::Kill {
+            // The child is killed before its pipe is closed: it is not to take half of the input for the whole.
+            self.failing = self.garbage.pop();
+        }
+        self.closed();
+        Step::Happened
+    }
+
+    fn discard(&mut self, slot: Slot) {
+        let pipe = std::mem::replace(&mut self.pipes[slot], PipeState::Gone);
+        if let PipeState::Writer { pipe, .. } = &pipe {
+            pipe.close();
+        }
+        self.garbage.push(pipe);
+    }
+
+    fn closed(&mut self) {
+        // A child closes its pipes by exiting, most of the time.
+        if self.protocol.all_closed() {
+            self.child_flag.set();
+        }
+        self.note_end();
+    }
+
+    /// When the child has ended. That may be long before anybody looks: then the exit tells it, unless somebody else has
+    /// held a pipe for longer.
+    fn note_end(&mut self) {
+        if self.ended_at.is_none() && self.protocol.next() == Next::Ended {
+            self.ended_at = if self.outlived { Some(Instant::now()) } else { self.exited_at };
+        }
+    }
+
+    /// Takes the news of the child. Whether there was any.
+    fn look(&mut self, child: &Child) -> bool {
+        let before = (self.protocol.has_exited(), self.protocol.was_stopped());
+        let seen = child.look();
+        // Why it ends comes before its exit.
+        if seen.ended_by == Some(Cause::Timeout) {
+            self.clock.iter_mut().for_each(|clock| clock.told(Alarm::TimedOut));
+            self.protocol.timed_out();
+        }
+        if seen.ended_by.is_some() {
+            self.protocol.terminated();
+        }
+        if let (Some((exit, at)), false) = (seen.exit, self.protocol.has_exited()) {
+            self.exited(exit, at);
+        }
+        let had_grace = self.protocol.set_grace(seen.grace_runs);
+        self.lost_if_refused(seen.out_of_reach);
+        before != (self.protocol.has_exited(), self.protocol.was_stopped()) || had_grace != seen.grace_runs
+    }
+
+    fn exited(&mut self, exit: Exit, at: Instant) {
+        self.protocol.exited(exit);
+        self.trace.exited(exit);
+        self.exited_at = Some(at);
+        // What is typed has nobody to read it any more.
+        self.hang_up();
+        // What it wrote is there, whether the reactor has said so or not.
+        self.owe_all();
+        self.note_end();
+    }
+
+    /// A child that became another user may not be signalled: it is left to run, and reaped when it ends.
+    fn lost_if_refused(&mut self, refused: bool) -> Step {
+        if refused && !self.protocol.has_exited() {
+            self.exited(Exit::Lost, Instant::now());
+        }
+        Step::Happened
+    }
+
+    /// What the pipes hold is to be read before anything else is told.
+    fn owe_all(&mut self) {
+        for pipe in &mut self.pipes {
+            match pipe {
+                PipeState::Output(output) => {
+                    output.owed = Some(output.end.holds());
+                    output.end.expect();
+                }
+                PipeState::Feed(feeder) => feeder.expect(),
+                PipeState::Writer { pipe, .. } => pipe.expect_hangup(),
+                PipeState::Busy | PipeState::Gone => {}
+            }
+        }
+    }
+
+    /// Whether something that was there is still to be read, of what is not held back.
+    fn owes(&self) -> bool {
+        self.pipes.iter().enumerate().any(|(slot, pipe)| match pipe {
+            PipeState::Output(Output { owed: Some(_), tee, .. }) => {
+                // A slow copy has its own time.
+                self.protocol.wants(slot) && tee.as_ref().is_none_or(|tee| tee.chunk.is_empty())
+            }
+            _ => false,
+        })
+    }
+
+    /// What comes once all was read that was there.
+    fn step_clock(&mut self) -> Option<Step> {
+        if self.owes() {
+            return None;
+        }
+        if self.protocol.has_exited() && self.protocol.settled() {
+            return Some(Step::Happened);
+        }
+        let due = self.clock.as_ref()?.due(self.exited_at);
+        if self.protocol.next() == Next::Ended {
+            return None;
+        }
+        let Some(alarm) = due else {
+            self.is_due = false;
+            return None;
+        };
+        // Whoever polls may have come late: what is there by now comes before what it is time for.
+        if !std::mem::replace(&mut self.is_due, true) {
+            self.owe_all();
+            self.child_flag.set();
+            return Some(Step::Moved);
+        }
+        self.is_due = false;
+        self.clock.iter_mut().for_each(|clock| clock.told(alarm));
+        match alarm {
+            Alarm::TimedOut => self.protocol.timed_out(),
+            Alarm::Idle => self.protocol.idle(),
+            Alarm::Waited => self.protocol.waited(),
+        }
+        Some(Step::Happened)
+    }
+
+    /// Has the flags set of all that anybody may attend to, and of what `me` reads.
+    fn arm(&mut self, me: Handle) -> Step {
+        let mut armed = Armed::Yes;
+        for slot in 0..self.pipes.len() {
+            let is_wanted = self.protocol.wants(slot);
+            let told = match &mut self.pipes[slot] {
+                PipeState::Output(Output { end, tee: None, .. }) if me == Handle::Main && is_wanted => {
+                    end.arm()
+                }
+                PipeState::Output(Output { end, tee: Some(tee), .. })
+                    if is_wanted && tee.chunk.is_empty() =>
+                {
+                    end.arm()
+                }
+                PipeState::Feed(feeder) => feeder.arm(),
+                _ => Armed::Yes,
+            };
+            if told == Armed::Ready {
+                armed = told;
+            }
+        }
+        let terminal = self.terminal.as_mut().map(|terminal| terminal.arm());
+        let clock = self.clock.as_mut().map(|clock| clock.arm(self.exited_at));
+        if [Some(armed), terminal, clock].contains(&Some(Armed::Ready)) {
+            return Step::Moved;
+        }
+        self.outlived |= self.protocol.has_exited() && !self.protocol.all_closed();
+        Step::Nothing
+    }
+
+    /// Whether something is left to be done that anybody may attend to, beside the main handle. If not, all of it is armed.
+    pub(super) fn has_work_for_others(&mut self, child: &Child) -> bool {
+        const ANOTHER: Handle = Handle::Reader(Slot::MAX);
+        if self.protocol.next() == Next::Ended {
+            return false;
+        }
+        match self.step(ANOTHER, child) {
+            Step::Nothing => false,
+            Step::Moved | Step::Happened => true,
+            Step::Call(slot, pipe) => {
+                self.pipes[slot] = pipe;
+                true
+            }
+        }
+    }
+
+    /// Whether so much moves that more is likely to come at once.
+    pub(super) fn streams(&self) -> bool {
+        self.pipes.iter().any(|pipe| match pipe {
+            PipeState::Output(output) => output.end.streams(),
+            PipeState::Feed(feeder) => feeder.streams(),
+            _ => false,
+        })
+    }
+
+    /// Has all tried before the reactor says that it can be done.
+    pub(super) fn expect_all(&mut self) {
+        for pipe in &mut self.pipes {
+            match pipe {
+                PipeState::Output(output) => output.end.expect(),
+                PipeState::Feed(feeder) => feeder.expect(),
+                PipeState::Writer { pipe, .. } => pipe.expect_hangup(),
+                PipeState::Busy | PipeState::Gone => {}
+            }
+        }
+        self.child_flag.set();
+    }
+
+    /// One read or write for each pipe, whatever the time.
+    pub(super) fn catch_up(&mut self) {
+        self.expect_all();
+        for slot in 0..self.pipes.len() {
+            if let Some(Step::Call(slot, pipe)) = self.step_pipe(slot, Handle::Main) {
+                // Not here: what it has to give is no sign of life of the child's.
+                self.pipes[slot] = pipe;
+            }
+        }
+    }
+
+    pub(super) fn close_inputs(&mut self, which: impl Fn(&PipeState) -> bool) {
+        for slot in 0..self.pipes.len() {
+            if !matches!(self.pipes[slot], PipeState::Output(_)) && which(&self.pipes[slot]) {
+                self.close(slot);
+            }
+        }
+    }
+
+    /// Closes the terminal, if there is one.
+    pub(super) fn hang_up(&mut self) {
+        if let Some(terminal) = &mut self.terminal {
+            terminal.hang_up();
+            self.close_inputs(|pipe| matches!(pipe, PipeState::Writer { pipe, .. } if pipe.is_terminal()));
+        }
+    }
+
+    /// Takes what the pipes hold at this moment, whoever else may write to them.
+    fn drain(&mut self, child: &Child) -> Step {
+        if self.protocol.was_stopped() {
+            // If we end a child that leads a group, nobody of the group is to survive it. They have their grace, too, if
+            // they are only late and were not asked yet.
+            let is_late = matches!(self.protocol.fault(), Some(Fault::TimedOut | Fault::Idle));
+            if is_late && child.look().ended_by.is_none() {
+                let sent = child.ask(self.grace);
+                if matches!(sent, Ok(true)) {
+                    self.child_flag.set();
+                    return Step::Happened;
+                }
+            }
+            // What is not permitted cannot be helped.
+            let _: std::io::Result<bool> = child.kill();
+        }
+        let mut open = Vec::new();
+        for slot in 0..self.pipes.len() {
+            if let PipeState::Output(Output { end, tee, .. }) = &mut self.pipes[slot] {
+                let buffer = self.protocol.buffer(slot);
+                let before = buffer.len();
+                if let Some(tee) = tee {
+                    buffer.append(&mut tee.chunk);
+                }
+                if !end.drain(buffer) {
+                    open.push(slot);
+                }
+                let count = buffer.len() - before;
+                self.received(slot, count);
+            }
+            self.discard(slot);
+        }
+        self.protocol.drained(&open);
+        self.outlived = true;
+        self.note_end();
+        Step::Happened
+    }
+}

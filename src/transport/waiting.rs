@@ -1,0 +1,220 @@
+//! Who waits for a child, and the flags that the reactor sets to wake them.
+//!
+//! Refuses to know what anybody waits for.
+//!
+//! async-io keeps one waker for each descriptor and direction. Three of its habits cost more than the I/O itself:
+//! - It wakes the waker that another one replaces, under a lock of its own, and tells them apart by
+//!   `Waker::will_wake`. A task's waker and its own clone may differ there, since the compiler may give them two copies of
+//!   one table. Then each poll wakes the task that polls, for ever, and a processor is busy with waiting.
+//! - An event that arrives in the round in which it was asked for wakes the task, but is not believed: `poll_readable`
+//!   asks the kernel again, and the thread that runs the reactor goes round once more. If that thread is not
+//!   the one that polls, this is so for every event.
+//! - Which descriptor is ready is only told by asking each.
+//!
+//! So no handle's waker is ever given to async-io. It gets a [`Flag`] for each descriptor and direction, the same one for
+//! life, which notes the event and wakes whoever waits; and a descriptor whose flag was set is tried at once.
+//!
+//! Rule: wakers are woken, and dropped, with no lock held.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Wake, Waker};
+
+use crate::protocol::Slot;
+use crate::spawn::wake_later;
+
+/// A handle that can wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handle {
+    /// The promise, the process or its lines.
+    Main,
+    /// Reads the output of this slot.
+    Reader(Slot),
+    /// Writes to the pipe of this slot.
+    Writer(Slot),
+    /// Waits until the pipe of this slot is closed.
+    Closed(Slot),
+}
+
+/// The tasks that wait for one child.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    wakers: Mutex<Wakers>,
+    /// Something has happened that any handle may attend to.
+    news: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Wakers {
+    main: Option<Waker>,
+    /// Of handles that were taken out. Most children have none.
+    others: Vec<(Handle, Waker)>,
+}
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, Wakers> {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be done before the handle looks, so that it misses nothing.
+    pub(super) fn register(&self, handle: Handle, waker: &Waker) {
+        let replaced = self.lock().replace(handle, waker);
+        drop(replaced);
+    }
+
+    /// The handle waits no more.
+    pub(super) fn forget(&self, handle: Handle) {
+        let forgotten = self.lock().take(handle);
+        drop(forgotten);
+    }
+
+    /// Whether something has happened that any handle may attend to, since the last time that somebody asked.
+    pub(super) fn take_news(&self) -> bool {
+        // Only looked at first: this is asked far more often than it is so.
+        self.news.load(Ordering::Relaxed) && self.news.swap(false, Ordering::Acquire)
+    }
+
+    fn wake(&self, whom: Option<Handle>) {
+        let Some(handle) = whom else { return self.wake_others(None) };
+        let waker = self.lock().take_reader_or_main(handle);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// There is work left, which one of the others may have to do.
+    pub(super) fn hand_on(&self, from: Handle) {
+        self.news.store(true, Ordering::Release);
+        self.wake_others(Some(from));
+    }
+
+    /// Whether anybody else waits.
+    pub(super) fn has_others(&self, than: Handle) -> bool {
+        let wakers = self.lock();
+        wakers.others.iter().any(|(handle, _)| *handle != than)
+            || than != Handle::Main && wakers.main.is_some()
+    }
+
+    /// Wakes all who wait, but for one.
+    pub(super) fn wake_others(&self, but: Option<Handle>) {
+        let mut wakers = self.lock();
+        let main = if but == Some(Handle::Main) { None } else { wakers.main.take() };
+        let mut woken: Vec<Waker> = Vec::new();
+        let mut place = 0;
+        while place < wakers.others.len() {
+            if Some(wakers.others[place].0) == but {
+                place += 1;
+            } else {
+                woken.push(wakers.others.swap_remove(place).1);
+            }
+        }
+        drop(wakers);
+        if woken.is_empty() {
+            main.into_iter().for_each(Waker::wake);
+            return;
+        }
+        // Handles that wait in one task are woken once.
+        if let Some(waker) = main {
+            woken.retain(|other| !other.will_wake(&waker));
+            woken.push(waker);
+        }
+        for waker in woken {
+            // A waker that panics, which the reactor bears, does not keep the others from being woken.
+            drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
+        }
+    }
+
+    /// Wakes all who wait, a moment later: from a drop, or to go on after a poll that took its time.
+    pub(super) fn wake_all_later(self: &Arc<Self>) {
+        let wakers = self.lock();
+        let nobody = wakers.main.is_none() && wakers.others.is_empty();
+        drop(wakers);
+        if !nobody {
+            wake_later(Waker::from(Flag::new(self, None)));
+        }
+    }
+}
+
+impl Wakers {
+    fn replace(&mut self, handle: Handle, waker: &Waker) -> Option<Waker> {
+        let place = match handle {
+            Handle::Main => &mut self.main,
+            _ => match self.others.iter_mut().find(|(of, _)| *of == handle) {
+                Some((_, known)) if known.will_wake(waker) => return None,
+                Some((_, known)) => return Some(std::mem::replace(known, waker.clone())),
+                None => {
+                    self.others.push((handle, waker.clone()));
+                    return None;
+                }
+            },
+        };
+        match place {
+            Some(known) if known.will_wake(waker) => None,
+            place => place.replace(waker.clone()),
+        }
+    }
+
+    /// What nobody has taken out is read by the main handle.
+    fn take_reader_or_main(&mut self, handle: Handle) -> Option<Waker> {
+        match self.take(handle) {
+            None if matches!(handle, Handle::Reader(_)) => self.main.take(),
+            waker => waker,
+        }
+    }
+
+    fn take(&mut self, handle: Handle) -> Option<Waker> {
+        if handle == Handle::Main {
+            return self.main.take();
+        }
+        let place = self.others.iter().position(|(of, _)| *of == handle)?;
+        Some(self.others.swap_remove(place).1)
+    }
+}
+
+/// Notes that something has happened, and wakes whoever waits for it.
+#[derive(Debug)]
+pub(super) struct Flag {
+    set: AtomicBool,
+    /// `None` is everybody.
+    whom: Option<Handle>,
+    waiting: Arc<Waiting>,
+}
+
+impl Flag {
+    pub(super) fn new(waiting: &Arc<Waiting>, whom: Option<Handle>) -> Arc<Self> {
+        Arc::new(Flag { set: AtomicBool::new(false), whom, waiting: waiting.clone() })
+    }
+
+    /// Whether it was set since the last time that somebody asked.
+    pub(super) fn take(&self) -> bool {
+        // Only looked at first: this is asked far more often than it is set.
+        self.set.load(Ordering::Relaxed) && self.set.swap(false, Ordering::Acquire)
+    }
+
+    /// Sets it for whoever looks next, and wakes nobody.
+    pub(super) fn set(&self) {
+        self.set.store(true, Ordering::Release);
+        if self.whom.is_none() {
+            self.waiting.news.store(true, Ordering::Release);
+        }
+    }
+
+    /// The waker that sets it. It is a clone of a clone, all of which have one table, so that it is known by
+    /// `Waker::will_wake`.
+    pub(super) fn waker(self: &Arc<Self>) -> Waker {
+        Waker::from(self.clone()).clone()
+    }
+
+    /// Polls something that sets this flag once it has more to say.
+    pub(super) fn wait<T>(self: &Arc<Self>, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        poll(&mut Context::from_waker(&self.waker()))
+    }
+}
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.set();
+        self.waiting.wake(self.whom);
+    }
+}
