@@ -51,8 +51,8 @@ struct Running {
     status: Pin<Box<dyn Future<Output = io::Result<ExitStatus>> + Send>>,
     /// Dropped after `status`; then async-process reaps it in the background.
     _child: async_process::Child,
-    /// `status` was asked, and wakes.
-    asked: bool,
+    /// What `status` wakes, once it was asked: one and the same for life, since async-io wakes the waker that it replaces.
+    wakes: Option<Waker>,
     /// `status` has told something else than the exit, and tells nothing any more.
     misled: bool,
     /// When to ask for the exit ourselves.
@@ -98,7 +98,7 @@ impl Portable {
         if has_exited(self.pid) != Ok(false) {
             return Poll::Ready(());
         }
-        if child.asked {
+        if child.wakes.is_some() {
             // It has not exited, so this only has it wake again. If it has just now, the exit waits to be taken.
             if let Poll::Ready(exit) = self.poll_exit(waker) {
                 self.taken = Some(exit);
@@ -115,9 +115,8 @@ impl Portable {
         }
         let Some(child) = &mut self.running else { return Poll::Ready(Exit::Lost) };
         // async-process may wake under a lock that asking takes as well.
-        let deferred = later::deferred(waker.clone());
-        let cx = &mut Context::from_waker(&deferred);
-        child.asked = true;
+        let wakes = child.wakes.get_or_insert_with(|| later::deferred(waker.clone())).clone();
+        let cx = &mut Context::from_waker(&wakes);
         let mut told = match child.misled {
             false => child.status.as_mut().poll(cx).map_ok(Some),
             true => Poll::Pending,
@@ -253,7 +252,7 @@ pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Re
                 running: Some(Hosted::from(Running {
                     status: Box::pin(child.status()),
                     _child: child,
-                    asked: false,
+                    wakes: None,
                     misled: false,
                     again: waits_for_sigchld().then(|| Timer::after(SLOWLY)),
                 })),

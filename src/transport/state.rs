@@ -442,12 +442,12 @@ impl State {
                 PipeState::Busy | PipeState::Gone => {}
             }
         }
-        self.child_flag.set();
     }
 
     /// One read or write for each pipe, whatever the time.
     pub(super) fn catch_up(&mut self) {
         self.expect_all();
+        self.child_flag.set();
         for slot in 0..self.pipes.len() {
             if let Some(Step::Call(slot, pipe)) = self.step_pipe(slot, Handle::Main) {
                 // Not here: what it has to give is no sign of life of the child's.
