@@ -16,10 +16,9 @@ pub(super) struct Splitter {
     given: usize,
     /// Up to here there is no line end.
     searched: usize,
-    /// The bytes are secret. They are only collected, and not cut into lines.
-    wipes: bool,
-    /// Those that stand before the others, of many that are secret.
-    before: Pieces,
+    /// If the bytes are secret: those that stand before the others, of many. They are only collected, and not cut into
+    /// lines.
+    secret: Option<Box<Pieces>>,
 }
 
 /// A line, or a part of one.
@@ -35,11 +34,11 @@ impl Splitter {
     /// What nobody takes is wiped when this is dropped.
     #[cfg(unix)]
     pub(super) fn wipe(&mut self) {
-        self.wipes = true;
+        self.secret = Some(Box::default());
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.given == self.bytes.len() && self.before.is_empty()
+        self.given == self.bytes.len() && self.secret.as_ref().is_none_or(|before| before.is_empty())
     }
 
     /// To be appended to.
@@ -51,15 +50,15 @@ impl Splitter {
             self.searched -= self.given;
             self.given = 0;
         }
-        if self.wipes {
-            self.before.set_aside(&mut self.bytes);
+        if let Some(before) = &mut self.secret {
+            before.set_aside(&mut self.bytes);
         }
         &mut self.bytes
     }
 
     /// Puts some of the secret bytes together; whether that is done. A step is small, and has its time.
     pub(super) fn join(&mut self) -> bool {
-        self.before.join(&mut self.bytes)
+        self.secret.as_mut().is_none_or(|before| before.join(&mut self.bytes))
     }
 
     /// Takes so many of the last bytes away.
@@ -69,7 +68,7 @@ impl Splitter {
 
     /// Nobody wants what is there.
     pub(super) fn clear(&mut self) {
-        self.before.clear();
+        self.secret.iter_mut().for_each(|before| before.clear());
         self.given(self.bytes.len());
     }
 
@@ -80,7 +79,7 @@ impl Splitter {
         bytes.drain(..self.given);
         (self.given, self.searched) = (0, 0);
         if bytes.capacity() > most_room(bytes.len()) {
-            if self.wipes {
+            if self.secret.is_some() {
                 // The allocator may move what it shrinks, and leaves the old bytes where they were.
                 let fitting = bytes.to_vec();
                 std::mem::replace(&mut bytes, fitting).zeroize();
@@ -96,7 +95,7 @@ impl Splitter {
     /// The next line. A line longer than `limit` comes in pieces, of which only the last may be complete;
     /// so does what has no line end yet when `at_end` says that none will come.
     pub(super) fn line(&mut self, limit: usize, at_end: bool) -> Option<Piece> {
-        debug_assert!(!self.wipes, "a line would be a copy of a secret");
+        debug_assert!(self.secret.is_none(), "a line would be a copy of a secret");
         let limit = limit.max(1);
         // One more than the limit, since `\r\n` may follow it.
         let most = self.bytes.len().min(self.given.saturating_add(limit).saturating_add(2));
@@ -139,7 +138,7 @@ impl Splitter {
 
 impl Drop for Splitter {
     fn drop(&mut self) {
-        if self.wipes {
+        if self.secret.is_some() {
             self.bytes.zeroize();
         }
     }
@@ -207,7 +206,7 @@ mod tests {
                 for count in [0, 1, 3, 255, 256, 257, 2048, 40_000].into_iter().filter(|count| *count <= room)
                 {
                     let mut splitter = Splitter::default();
-                    splitter.wipes = wipes;
+                    splitter.secret = wipes.then(Box::default);
                     splitter.buffer().reserve_exact(room + 5);
                     // No line is cut from a secret.
                     let line = if wipes { &b""[..] } else { b"line\n" };

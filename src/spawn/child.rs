@@ -46,7 +46,7 @@ pub(crate) enum Cause {
 /// What is known of the child's end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
-    /// The exit, and when it was seen.
+    /// The exit, once, and when it was seen.
     pub(crate) exit: Option<(Exit, Instant)>,
     /// Who has ended the child, or what is left of its group.
     pub(crate) ended_by: Option<Cause>,
@@ -69,14 +69,14 @@ struct Life {
     process: Option<Process>,
     /// When the exit was seen.
     exited_at: Option<Instant>,
-    /// The exit, once it was taken.
-    exit: Option<Exit>,
+    /// The exit was taken.
+    reaped: bool,
     asked: Option<Asked>,
     /// When the child has run for as long as it may.
     deadline: Option<Instant>,
     grace: Duration,
-    /// When to ask next whether the group of a child that has exited is empty, and for how long that waits.
-    probe: Option<(Instant, Duration)>,
+    /// When to ask next whether the group of a child that has exited is empty.
+    probe: Option<Instant>,
     /// For the next step of the ladder, or the deadline.
     timer: Option<Box<(Instant, Timer)>>,
     out_of_reach: bool,
@@ -106,7 +106,7 @@ impl Child {
         let life = Life {
             process: Some(process),
             exited_at: None,
-            exit: None,
+            reaped: false,
             asked: None,
             deadline: None,
             grace: Duration::ZERO,
@@ -135,24 +135,34 @@ impl Child {
     /// The process id; `None` once the exit was taken, since the system may use the number again.
     pub(crate) fn pid(&self) -> Option<u32> {
         let life = self.0.lock();
-        life.process.as_ref().filter(|_| life.exit.is_none()).and_then(Process::pid)
+        life.process.as_ref().filter(|_| !life.reaped).and_then(Process::pid)
     }
 
     /// Looks for news, and takes the exit if there is one. If there is none, `changed` is woken once there is.
     pub(crate) fn look(&self) -> Seen {
         let mut life = self.0.lock();
-        life.look(&self.0.waker(), true);
-        life.seen()
+        let (exit, _) = life.look(&self.0.waker(), true);
+        life.seen(exit)
     }
 
-    /// Asks the child to end, with `grace` until SIGKILL, unless it was asked before. Whether it is asked.
+    /// Whether it, or what is left of its group, was asked to end.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.0.lock().asked.is_some()
+    }
+
+    /// Asks the child to end, with its grace until SIGKILL, unless it was asked before. Whether it is asked.
     ///
     /// The only error is "not permitted": the child has become another user.
-    pub(crate) fn ask(&self, grace: Duration) -> io::Result<bool> {
+    pub(crate) fn ask(&self) -> io::Result<bool> {
         let mut life = self.0.lock();
-        let sent = life.ask_once(Cause::Caller, grace);
+        let sent = life.ask_once(Cause::Caller);
         life.set_timer(&self.0.waker());
         sent
+    }
+
+    /// From now on the child gets no grace.
+    pub(crate) fn forfeit_grace(&self) {
+        self.0.lock().grace = Duration::ZERO;
     }
 
     /// Kills the child, or what is left of its group. Whether a signal was sent; the error is that of `ask`.
@@ -280,7 +290,7 @@ impl Wake for Shared {
     fn wake(self: Arc<Self>) {
         let mut life = self.lock();
         let take = life.unowned;
-        let news = life.look(&self.waker(), take);
+        let (_, news) = life.look(&self.waker(), take);
         drop(life);
         if let (true, Some(changed)) = (news, self.changed.get()) {
             changed.wake_by_ref();
@@ -291,38 +301,38 @@ impl Wake for Shared {
 impl Life {
     /// Whether the promise has ended, and with it whatever anybody may ask for. The ladder may still be climbed.
     fn is_over(&self) -> bool {
-        self.unowned && self.exit.is_some()
+        self.unowned && self.reaped
     }
 
-    /// Looks for the exit, then at the clock. Whether anything is new.
-    fn look(&mut self, waker: &Waker, take: bool) -> bool {
-        let Some(process) = &mut self.process else { return false };
-        let mut news = false;
-        if take && self.exit.is_none() {
-            if let Poll::Ready(exit) = process.poll_exit(waker) {
-                self.exit = Some(exit);
-                news = true;
+    /// Looks for the exit, and takes it if that is wanted; then looks at the clock. The exit, and whether anything is new.
+    fn look(&mut self, waker: &Waker, take: bool) -> (Option<Exit>, bool) {
+        let Some(process) = &mut self.process else { return (None, false) };
+        let mut exit = None;
+        let exits = if self.reaped {
+            false
+        } else if take {
+            if let Poll::Ready(taken) = process.poll_exit(waker) {
+                (exit, self.reaped) = (Some(taken), true);
             }
-        } else if self.exited_at.is_none() {
-            news = process.poll_seen(waker).is_ready();
+            self.reaped
         } else {
-            // It waits to be taken.
-            news = self.exit.is_none();
-        }
-        if news && self.exited_at.is_none() {
+            // What was seen waits to be taken.
+            self.exited_at.is_some() || process.poll_seen(waker).is_ready()
+        };
+        if exits && self.exited_at.is_none() {
             self.exited_at = Some(Instant::now());
             self.deadline = None;
             self.keep = None;
         }
         let before = self.asked.map(|asked| asked.ladder);
         self.end_ladder();
-        news |= before != self.asked.map(|asked| asked.ladder);
-        news |= self.strike();
+        let climbed = before != self.asked.map(|asked| asked.ladder);
+        let struck = self.strike();
         if self.is_over() && !self.grace_runs() {
             self.process = None;
         }
         self.set_timer(waker);
-        news
+        (exit, exits || climbed || struck)
     }
 
     /// If nobody is left to climb it for, the ladder ends, and costs no timer any more. A group that is still there is
@@ -338,11 +348,12 @@ impl Life {
             if let Some(asked) = &mut self.asked {
                 asked.ladder = Ladder::Killed;
             }
-        } else if self.exit.is_some() {
+        } else if self.reaped {
             let now = Instant::now();
-            let (at, wait) = self.probe.unwrap_or((now, FIRST));
-            if at <= now {
-                self.probe = Some((now + wait, LAST.min(2 * wait)));
+            if self.probe.is_none_or(|at| at <= now) {
+                // Twice as long each time.
+                let since = self.exited_at.map_or(FIRST, |at| now.duration_since(at));
+                self.probe = Some(now + since.clamp(FIRST, LAST));
             }
         }
     }
@@ -356,7 +367,7 @@ impl Life {
         }
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.deadline = None;
-            if let Err(_not_permitted) = self.ask_once(Cause::Timeout, self.grace) {
+            if let Err(_not_permitted) = self.ask_once(Cause::Timeout) {
                 self.out_of_reach = true;
                 self.note(Cause::Timeout, Ladder::Killed);
             }
@@ -378,7 +389,7 @@ impl Life {
 
     /// When it is time for something next.
     fn next(&self) -> Option<Instant> {
-        [self.deadline, self.kill_at(), self.probe.map(|(at, _)| at)].into_iter().flatten().min()
+        [self.deadline, self.kill_at(), self.probe].into_iter().flatten().min()
     }
 
     fn set_timer(&mut self, waker: &Waker) {
@@ -395,7 +406,8 @@ impl Life {
     }
 
     /// If several bounds are met at once, the child gets one polite signal, and the shortest grace.
-    fn ask_once(&mut self, by: Cause, grace: Duration) -> io::Result<bool> {
+    fn ask_once(&mut self, by: Cause) -> io::Result<bool> {
+        let grace = self.grace;
         if self.asked.is_none() || grace.is_zero() {
             return self.ask(by, grace);
         }
@@ -451,9 +463,9 @@ impl Life {
         polite && self.process.as_mut().is_some_and(|p| self.exited_at.is_none() || p.has_members())
     }
 
-    fn seen(&mut self) -> Seen {
+    fn seen(&mut self, exit: Option<Exit>) -> Seen {
         Seen {
-            exit: self.exit.zip(self.exited_at),
+            exit: exit.zip(self.exited_at),
             ended_by: self.asked.map(|asked| asked.by),
             grace_runs: self.grace_runs(),
             out_of_reach: self.out_of_reach,

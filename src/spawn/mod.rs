@@ -174,7 +174,8 @@ enum Process {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     Native(native::Native),
     #[cfg(unix)]
-    Portable(portable::Portable),
+    /// In a box: it is five times as large as the others.
+    Portable(Box<portable::Portable>),
     /// Started, but somebody else reaped it before it could be watched.
     #[cfg(unix)]
     Lost,

@@ -247,7 +247,7 @@ pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Re
                 let _: io::Result<()> = child.kill();
                 Err(Refusal::os(error))
             }
-            _ => Ok(Process::Portable(Portable {
+            _ => Ok(Process::Portable(Box::new(Portable {
                 pid: child.id(),
                 running: Some(Hosted::from(Running {
                     status: Box::pin(child.status()),
@@ -258,7 +258,7 @@ pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Re
                 })),
                 group: new_process.new_group,
                 taken: None,
-            })),
+            }))),
         },
         // The child was made, but async-process could not watch it and has forgotten it.
         (Err(error), Some(pid)) => {

@@ -73,7 +73,7 @@ impl Connection {
                     state.trace.close();
                 }
                 // The others may wait for what this handle leaves undone, and it may not be polled again for long.
-                let hands_on = self.waiting.has_others(me) && state.has_work_for_others(&self.child);
+                let hands_on = self.waiting.has_others() && state.has_work_for_others(&self.child);
                 let garbage = std::mem::take(&mut state.garbage);
                 drop(guard);
                 drop(garbage);

@@ -159,12 +159,10 @@ impl Transport {
 
     /// Ends the child as if it were late, because of what somebody else did.
     pub(crate) fn stop(&self, at_once: bool) {
-        self.with(|state| {
-            if at_once {
-                state.grace = Duration::ZERO;
-            }
-            state.protocol.timed_out();
-        });
+        if at_once {
+            self.connection.child.forfeit_grace();
+        }
+        self.with(|state| state.protocol.timed_out());
     }
 
     /// Lets the child run on when this is dropped. A terminal stays open for as long as it does, so that it gets no

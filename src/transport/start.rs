@@ -93,7 +93,6 @@ impl Transport {
             child_flag,
             activity,
             trace: flows.trace,
-            grace: flows.bounds.grace,
             turn: 0,
             exited_at: None,
             ended_at: None,

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::clock::{Activity, Alarm, Clock};
 use super::feed::{self, Feeder};
@@ -36,8 +36,6 @@ pub(super) struct State {
     /// What moves is counted there, if anybody wants to know.
     pub(super) activity: Option<Activity>,
     pub(super) trace: Trace,
-    /// Between the polite signal and SIGKILL.
-    pub(super) grace: Duration,
     /// The pipe that has its turn.
     pub(super) turn: Slot,
     pub(super) exited_at: Option<Instant>,
@@ -47,7 +45,7 @@ pub(super) struct State {
     /// It is time for something, once what is there was read.
     pub(super) is_due: bool,
     /// A pipe that failed, which is closed once the child was killed for it.
-    pub(super) failing: Option<PipeState>,
+    pub(super) failing: Option<Box<PipeState>>,
     /// What is closed, and may hold code of the user's: to be dropped with nothing held.
     pub(super) garbage: Vec<PipeState>,
 }
@@ -98,13 +96,13 @@ impl State {
         }
         match self.protocol.next() {
             Next::Terminate => {
-                let sent = child.ask(self.grace);
+                let sent = child.ask();
                 self.protocol.terminated();
                 return self.lost_if_refused(sent.is_err());
             }
             Next::Kill => {
                 let sent = child.kill();
-                self.garbage.extend(self.failing.take());
+                self.garbage.extend(self.failing.take().map(|pipe| *pipe));
                 self.close_inputs(|_| true);
                 self.protocol.killed();
                 return self.lost_if_refused(sent.is_err());
@@ -250,7 +248,7 @@ impl State {
         self.protocol.failed(slot, error);
         if self.protocol.next() == Next::Kill {
             // The child is killed before its pipe is closed: it is not to take half of the input for the whole.
-            self.failing = self.garbage.pop();
+            self.failing = self.garbage.pop().map(Box::new);
         }
         self.closed();
         Step::Happened
@@ -478,8 +476,8 @@ impl State {
             // If we end a child that leads a group, nobody of the group is to survive it. They have their grace, too, if
             // they are only late and were not asked yet.
             let is_late = matches!(self.protocol.fault(), Some(Fault::TimedOut | Fault::Idle));
-            if is_late && child.look().ended_by.is_none() {
-                let sent = child.ask(self.grace);
+            if is_late && !child.was_asked() {
+                let sent = child.ask();
                 if matches!(sent, Ok(true)) {
                     self.child_flag.set();
                     return Step::Happened;

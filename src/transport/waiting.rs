@@ -16,9 +16,10 @@
 //!
 //! Rule: wakers are woken, and dropped, with no lock held.
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
 
 use crate::protocol::Slot;
@@ -41,6 +42,10 @@ pub(crate) enum Handle {
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     wakers: Mutex<Wakers>,
+    /// Whether the main handle waits, and whether any of the others does. Written under the lock; read without it by a
+    /// handle that asks for itself, or under the lock of the state, which each handle takes after it was registered.
+    main: AtomicBool,
+    others: AtomicBool,
     /// Something has happened that any handle may attend to.
     news: AtomicBool,
 }
@@ -53,20 +58,27 @@ struct Wakers {
 }
 
 impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, Wakers> {
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn change<T>(&self, change: impl FnOnce(&mut Wakers) -> T) -> T {
+        let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(&mut wakers);
+        self.main.store(wakers.main.is_some(), Ordering::Relaxed);
+        self.others.store(!wakers.others.is_empty(), Ordering::Relaxed);
+        changed
     }
 
     /// To be done before the handle looks, so that it misses nothing.
     pub(super) fn register(&self, handle: Handle, waker: &Waker) {
-        let replaced = self.lock().replace(handle, waker);
+        let replaced = self.change(|wakers| wakers.replace(handle, waker));
         drop(replaced);
     }
 
     /// The handle waits no more.
     pub(super) fn forget(&self, handle: Handle) {
-        let forgotten = self.lock().take(handle);
-        drop(forgotten);
+        let known = if handle == Handle::Main { &self.main } else { &self.others };
+        if known.load(Ordering::Relaxed) {
+            let forgotten = self.change(|wakers| wakers.take(handle));
+            drop(forgotten);
+        }
     }
 
     /// Whether something has happened that any handle may attend to, since the last time that somebody asked.
@@ -77,7 +89,7 @@ impl Waiting {
 
     fn wake(&self, whom: Option<Handle>) {
         let Some(handle) = whom else { return self.wake_others(None) };
-        let waker = self.lock().take_reader_or_main(handle);
+        let waker = self.change(|wakers| wakers.take_reader_or_main(handle));
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -89,37 +101,30 @@ impl Waiting {
         self.wake_others(Some(from));
     }
 
-    /// Whether anybody else waits.
-    pub(super) fn has_others(&self, than: Handle) -> bool {
-        let wakers = self.lock();
-        wakers.others.iter().any(|(handle, _)| *handle != than)
-            || than != Handle::Main && wakers.main.is_some()
+    /// Whether anybody but the main handle waits. Asked under the lock of the state.
+    pub(super) fn has_others(&self) -> bool {
+        self.others.load(Ordering::Relaxed)
     }
 
     /// Wakes all who wait, but for one.
     pub(super) fn wake_others(&self, but: Option<Handle>) {
-        let mut wakers = self.lock();
-        let main = if but == Some(Handle::Main) { None } else { wakers.main.take() };
-        let mut woken: Vec<Waker> = Vec::new();
-        let mut place = 0;
-        while place < wakers.others.len() {
-            if Some(wakers.others[place].0) == but {
-                place += 1;
-            } else {
-                woken.push(wakers.others.swap_remove(place).1);
-            }
-        }
-        drop(wakers);
+        let (main, mut woken): (_, Vec<(Handle, Waker)>) = self.change(|wakers| {
+            let main = if but == Some(Handle::Main) { None } else { wakers.main.take() };
+            let (left, woken) =
+                mem::take(&mut wakers.others).into_iter().partition(|(handle, _)| Some(*handle) == but);
+            wakers.others = left;
+            (main, woken)
+        });
         if woken.is_empty() {
             main.into_iter().for_each(Waker::wake);
             return;
         }
         // Handles that wait in one task are woken once.
         if let Some(waker) = main {
-            woken.retain(|other| !other.will_wake(&waker));
-            woken.push(waker);
+            woken.retain(|(_, other)| !other.will_wake(&waker));
+            woken.push((Handle::Main, waker));
         }
-        for waker in woken {
+        for (_, waker) in woken {
             // A waker that panics, which the reactor bears, does not keep the others from being woken.
             drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
         }
@@ -127,10 +132,8 @@ impl Waiting {
 
     /// Wakes all who wait, a moment later: from a drop, or to go on after a poll that took its time.
     pub(super) fn wake_all_later(self: &Arc<Self>) {
-        let wakers = self.lock();
-        let nobody = wakers.main.is_none() && wakers.others.is_empty();
-        drop(wakers);
-        if !nobody {
+        let somebody = self.change(|wakers| wakers.main.is_some() || !wakers.others.is_empty());
+        if somebody {
             wake_later(Waker::from(Flag::new(self, None)));
         }
     }
