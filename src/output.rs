@@ -104,8 +104,8 @@ impl Output {
 
     /// The time from the start of the process until it had ended: reaped, and every pipe closed.
     ///
-    /// The end is seen by whoever awaits the process. While nobody does, it is not, and the time goes on until somebody
-    /// looks.
+    /// The exit is noted when it comes, whether or not anybody awaits the process then. If a descendant holds a pipe open
+    /// for longer, the time goes on until somebody has seen that the pipe is closed.
     ///
     /// ```
     /// # futures::executor::block_on(async {

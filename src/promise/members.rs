@@ -24,6 +24,8 @@ pub(crate) struct Members {
     pipefail: bool,
     command: String,
     started: Instant,
+    /// When the last of those that have ended did.
+    ended_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -37,7 +39,8 @@ struct Member {
 impl Members {
     /// None yet; the time runs.
     pub(crate) fn new(command: String, pipefail: bool) -> Self {
-        Members { members: Vec::new(), first: None, pipefail, command, started: Instant::now() }
+        let (members, started) = (Vec::new(), Instant::now());
+        Members { members, first: None, pipefail, command, started, ended_at: None }
     }
 
     pub(crate) fn add(&mut self, call: Call) {
@@ -99,6 +102,7 @@ impl Members {
         // It stays in its place meanwhile: a reader of the user's may panic.
         let Some(call) = &mut self.members[place].call else { return };
         let ended = call.transport.poll_end(cx).is_ready();
+        let ended_at = call.transport.ended_at();
         if let (None, Some(at_once)) = (self.first, call.transport.has_failed()) {
             self.first = Some(place);
             let others = self.members.iter_mut().enumerate().filter(|(other, _)| *other != place);
@@ -107,8 +111,8 @@ impl Members {
             }
         }
         if ended {
+            self.ended_at = self.ended_at.max(ended_at);
             let member = &mut self.members[place];
-            // At once, so that its time is its own.
             member.end = member.call.take().map(Call::conclude);
         }
     }
@@ -133,7 +137,9 @@ impl Members {
                 false => told = told.or(Some(error)),
             }
         }
-        let whole = join(outputs, self.pipefail, self.started.elapsed(), self.command.clone());
+        let ended_at = self.ended_at.unwrap_or(self.started);
+        let elapsed = ended_at.saturating_duration_since(self.started);
+        let whole = join(outputs, self.pipefail, elapsed, self.command.clone());
         match first.or(told) {
             Some(error) => Err(error.of_pipeline(self.command, Some(whole))),
             None => Ok(whole),

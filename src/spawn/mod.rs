@@ -197,7 +197,7 @@ impl Process {
             #[cfg(all(target_os = "linux", target_env = "gnu"))]
             Process::Native(child) => Some(child.pid()),
             #[cfg(unix)]
-            Process::Portable(child) => Some(child.pid()),
+            Process::Portable(child) => child.pid(),
             #[cfg(unix)]
             Process::Lost => None,
             #[cfg(windows)]
@@ -205,11 +205,7 @@ impl Process {
         }
     }
 
-    /// Has the waker woken when the child has exited, as far as that can be had without reaping it.
-    #[cfg_attr(
-        not(any(windows, all(target_os = "linux", target_env = "gnu"))),
-        expect(unused_variables, reason = "there asking would reap it")
-    )]
+    /// Has the waker woken when the child has exited.
     fn watch(&mut self, waker: &Waker) {
         if in_a_copy() {
             return;
@@ -218,7 +214,9 @@ impl Process {
             #[cfg(all(target_os = "linux", target_env = "gnu"))]
             Process::Native(child) => child.watch(waker),
             #[cfg(unix)]
-            Process::Portable(_) | Process::Lost => {}
+            Process::Portable(child) => child.watch(waker),
+            #[cfg(unix)]
+            Process::Lost => {}
             #[cfg(windows)]
             Process::Windows(child) => drop(child.poll_seen(waker)),
         }

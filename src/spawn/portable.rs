@@ -88,8 +88,16 @@ impl fmt::Debug for Portable {
 }
 
 impl Portable {
-    pub(super) fn pid(&self) -> u32 {
-        self.pid
+    /// `None` once it was reaped.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.running.as_ref().map(|_| self.pid)
+    }
+
+    /// Has the waker woken when the child has exited. If it has by now, its exit waits to be taken.
+    pub(super) fn watch(&mut self, waker: &Waker) {
+        if let Poll::Ready(exit) = self.poll_exit(waker) {
+            self.taken = Some(exit);
+        }
     }
 
     /// Ready once the child has exited. Asking for the status would reap it, so that is done only if it was done before.
@@ -99,13 +107,10 @@ impl Portable {
             return Poll::Ready(());
         }
         if child.wakes.is_some() {
-            // It has not exited, so this only has it wake again. If it has just now, the exit waits to be taken.
-            if let Poll::Ready(exit) = self.poll_exit(waker) {
-                self.taken = Some(exit);
-                return Poll::Ready(());
-            }
+            // It has not exited, so this only has it wake again.
+            self.watch(waker);
         }
-        Poll::Pending
+        if self.taken.is_some() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Takes the exit once there is one, and reaps the child.

@@ -121,6 +121,11 @@ impl Transport {
         self.connection.poll(Handle::Main, &mut self.slice, cx, |state| wanted(&mut state.protocol))
     }
 
+    /// When the child had ended, once it had.
+    pub(crate) fn ended_at(&self) -> Option<Instant> {
+        self.with(|state| state.ended_at)
+    }
+
     /// What the child left, and how long it took; once `poll_end` was ready.
     pub(crate) fn into_ending(self) -> (Ending, Duration) {
         let state = self.connection.lock().take();

@@ -6,9 +6,11 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
+use futures::future::join_all;
 use futures::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use proptest::prelude::*;
 use proptest::string::string_regex;
@@ -372,9 +374,9 @@ fn a_line_keeps_no_buffer() {
     });
 }
 
-/// The time of a child is its own, and not that of whoever looks at it late.
+/// The time of a child is its own, and not that of whoever looks at it late, or never did before.
 #[test]
-fn elapsed_ends_when_the_end_was_seen() {
+fn elapsed_ends_when_the_child_ended() {
     everywhere(|| async {
         let before = Instant::now();
         let mut process = sh("echo hi; read line").spawn().expect("it starts");
@@ -395,4 +397,16 @@ fn elapsed_ends_when_the_end_was_seen() {
         assert!(elapsed <= most, "{elapsed:?} of {most:?}");
         assert!(elapsed > Duration::ZERO);
     });
+    const LATE: Duration = Duration::from_secs(2);
+    let before = Instant::now();
+    let mut pipeline = sh("echo hi").pipe(Command::new("cat"));
+    let promises = [sh("echo hi").output(), pipeline.output()];
+    let process = sh("echo hi").spawn().expect("it starts");
+    // Nobody polls.
+    thread::sleep(LATE);
+    for output in block_on(join_all(promises)).into_iter().chain([block_on(process.output())]) {
+        let output = output.expect("runs");
+        assert_eq!(output.stdout, b"hi\n");
+        assert!(output.elapsed() < LATE, "{:?} of {:?}", output.elapsed(), before.elapsed());
+    }
 }
