@@ -161,7 +161,7 @@
 //! | --- | --- |
 //! | [`Promise`], [`Process`] | SIGKILL, and the child is reaped in the background: no orphan, no zombie, no thread that stays for it |
 //! | the same, with `new_group` | SIGKILL to the whole group |
-//! | the same, with [`kill_on_drop(false)`](Command::kill_on_drop), or [`Promise::detach`] | the pipes close; the child runs on, and is reaped when it ends |
+//! | the same, with [`kill_on_drop(false)`](Command::kill_on_drop), or [`Promise::detach`] | the pipes close, a terminal stays; the child runs on, and is reaped when it ends |
 //! | [`Writer`] | the child reads end of file |
 //! | [`Reader`] | the child gets SIGPIPE when it writes |
 //! | [`Lines`], the future of [`Process::next`] | nothing: the process runs on, and no byte is lost |
@@ -185,9 +185,9 @@
 //! program, started at the first call, which sleeps while nothing happens. Under smol and async-std, whose reactor it
 //! is, the executor's threads do its work when they are idle. Under tokio or a bare `block_on` each wake-up comes
 //! from that thread, which costs a short child some per cent of its time. The second engine adds async-process's one
-//! thread, `async-process`, which waits for exits. Bytes are moved where the promise is polled, and nothing is done
-//! while nobody polls, but for two things: reaping what was dropped, and SIGKILL at the end of a
-//! [`grace`](Command::grace) that [`Control::terminate`] began.
+//! thread, `async-process`, which waits for exits. Bytes are moved where a promise, a process or one of its handles is
+//! polled. While nobody polls three things are done all the same: a [`timeout`](Command::timeout) ends the child, SIGKILL
+//! comes at the end of a [`grace`](Command::grace), and what was dropped is reaped.
 //!
 //! **Signals.** The first engine installs no handler, for SIGCHLD or anything else, waits for its own children alone,
 //! and signals through the pidfd, so that a number which was given away is never hit (a group by its number, which

@@ -34,8 +34,9 @@ impl Command {
     /// The most time from the start to the end; without bound by default.
     ///
     /// Then the child is asked to end, with SIGTERM, and after the [`grace`](Self::grace) killed. Its descendants are
-    /// reached with [`new_group`](Self::new_group). The time runs while nobody polls, but is looked at only when
-    /// somebody does; an end that is there by then comes first. With [`spawn`](Self::spawn) it comes as
+    /// reached with [`new_group`](Self::new_group). The signals are sent in time whether or not anybody polls, by the
+    /// thread that runs the timers; the next poll tells of it. A child that has exited by then gets no signal, and if its
+    /// pipes are closed too, its end is told. With [`spawn`](Self::spawn) it comes as
     /// [`Event::TimedOut`](crate::Event::TimedOut).
     ///
     /// With other bounds: a limit that is met first is told instead. A child that has exited, and whose pipes

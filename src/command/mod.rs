@@ -531,9 +531,17 @@ impl Command {
     ///
     /// The child leads a new session whose controlling terminal it is, pty(7). What it shows comes as
     /// descriptor 1, line ends as `\r\n`; what is typed goes through [`writer`](crate::Process::writer)`(0)`,
-    /// where `\x03` is Ctrl-C. The end of the terminal is the end of file. With a verb other than
-    /// [`spawn`](Self::spawn) a single Ctrl-D is typed: who reads first finds end of file, and who reads once more
-    /// waits.
+    /// where `\x03` is Ctrl-C. The end of the terminal is the end of file: of the events only `Closed { fd: 1 }` tells of
+    /// it. A child may close its terminal and open `/dev/tty` later, as ssh and sudo do; that is not the end.
+    ///
+    /// If the writer is closed or dropped, Ctrl-D is typed (VEOF, termios(3)) as soon as there is room for it, twice within
+    /// a line. It is the end of file for whoever reads first; who reads once more waits. A program that has made its
+    /// terminal raw is given the character `\x04`, and decides by itself what it means. With a verb other than
+    /// [`spawn`](Self::spawn) a single Ctrl-D is typed at the start.
+    ///
+    /// If the process is dropped, the terminal hangs up (SIGHUP). A child that runs on, by
+    /// [`detach`](crate::Promise::detach) or [`kill_on_drop(false)`](Self::kill_on_drop), keeps it; nobody reads it any
+    /// more, so a child that shows more than it holds (some 4 KiB) waits until it is ended.
     ///
     /// ```
     /// # futures::executor::block_on(async {

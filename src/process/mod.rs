@@ -100,9 +100,11 @@ pub enum Event {
 /// [`Event`]s.
 ///
 /// Every byte comes before the [`Closed`](Event::Closed) of its descriptor and before
-/// [`Ended`](Event::Ended), which is last. Nothing is read while nobody polls, so a child that writes more
-/// than a pipe holds waits for whoever awaits the events; what is written to it goes through
-/// [writers](Self::writer), whether events are polled or not.
+/// [`Ended`](Event::Ended), which is last. The events are read only while somebody awaits them, so a child that writes more
+/// than a pipe holds waits.
+///
+/// A [`reader`](Self::reader) and a [`writer`](Self::writer) can be used in tasks and threads of their own. Whichever of
+/// them or the process is awaited keeps all of the child going: what it is fed, what is copied, its exit and its bounds.
 ///
 /// | to | call | in Twisted |
 /// | --- | --- | --- |

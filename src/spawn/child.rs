@@ -182,6 +182,12 @@ impl Child {
         self.0.lock().kill_on_drop = false;
     }
 
+    /// Whether dropping the handle leaves it alone.
+    #[cfg(unix)]
+    pub(crate) fn runs_on_when_dropped(&self) -> bool {
+        !self.0.lock().kill_on_drop
+    }
+
     /// Keeps this open until the child has exited, whoever else closes it.
     #[cfg(unix)]
     pub(crate) fn hold_open(&self, file: OpenFile) {

@@ -72,6 +72,13 @@ pub(crate) struct Transport {
 impl Drop for Transport {
     fn drop(&mut self) {
         self.connection.waiting.forget(Handle::Main);
+        // If the child is to run on, it keeps its terminal, and gets no SIGHUP.
+        #[cfg(unix)]
+        if self.connection.child.runs_on_when_dropped() {
+            if let Some(master) = self.with(|state| state.terminal.as_mut()?.take_master()) {
+                self.connection.child.hold_open(master);
+            }
+        }
         // Before the pipes are closed: the child is killed, and not by them.
         self.connection.child.abandon();
         let state = self.connection.lock().take();
@@ -170,14 +177,9 @@ impl Transport {
         self.with(|state| state.protocol.timed_out());
     }
 
-    /// Lets the child run on when this is dropped. A terminal stays open for as long as it does, so that it gets no
-    /// SIGHUP.
+    /// Lets the child run on when this is dropped.
     pub(crate) fn keep_running_on_drop(&self) {
         self.connection.child.keep_running_on_drop();
-        #[cfg(unix)]
-        if let Some(master) = self.with(|state| state.terminal.as_mut()?.take_master()) {
-            self.connection.child.hold_open(master);
-        }
     }
 
     /// The pipe into the child, once.

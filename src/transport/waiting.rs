@@ -89,9 +89,17 @@ impl Waiting {
 
     fn wake(&self, whom: Option<Handle>) {
         let Some(handle) = whom else { return self.wake_others(None) };
-        let waker = self.change(|wakers| wakers.take_reader_or_main(handle));
-        if let Some(waker) = waker {
-            waker.wake();
+        match (self.change(|wakers| wakers.take(handle)), handle) {
+            (Some(waker), _) => waker.wake(),
+            // What nobody has taken out is read by the main handle.
+            (None, Handle::Reader(_)) => {
+                self.change(|wakers| wakers.main.take()).into_iter().for_each(Waker::wake)
+            }
+            // The handle may be gone, and have left something to be done: a terminal's end of file waits for room.
+            (None, _) => {
+                self.news.store(true, Ordering::Release);
+                self.wake_others(None);
+            }
         }
     }
 
@@ -155,14 +163,6 @@ impl Wakers {
         match place {
             Some(known) if known.will_wake(waker) => None,
             place => place.replace(waker.clone()),
-        }
-    }
-
-    /// What nobody has taken out is read by the main handle.
-    fn take_reader_or_main(&mut self, handle: Handle) -> Option<Waker> {
-        match self.take(handle) {
-            None if matches!(handle, Handle::Reader(_)) => self.main.take(),
-            waker => waker,
         }
     }
 

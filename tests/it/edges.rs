@@ -379,6 +379,41 @@ fn a_large_pipe_is_told_before_the_exit() {
     });
 }
 
+/// In packet mode each read gives one packet, however much room it has: what was there is asked for in bytes, and not
+/// counted in reads.
+#[test]
+fn small_packets_are_told_before_the_exit() {
+    const MANY: usize = 20_000;
+    everywhere(|| async {
+        let steps = ["room:1:1048576", "packets:1:200"];
+        for late in [false, true] {
+            let mut process = helper(&steps).spawn().expect("starts");
+            if late {
+                let pid = process.pid().expect("it runs");
+                super::support::eventually("it has exited", || {
+                    std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs").contains(") Z ")
+                });
+            }
+            let (mut told, mut exited) = (0, None);
+            while let Some(event) = process.next().await {
+                match event {
+                    Event::Data { data, .. } => told += data.len(),
+                    Event::Exited(_) => exited = Some(told),
+                    _ => {}
+                }
+            }
+            assert_eq!((exited, told), (Some(MANY), MANY), "late: {late}");
+        }
+        // A megabyte of them; and an end that was in time is no timeout, whenever it is asked for.
+        let output = helper(&["packets:1:10000"]).output().await.expect("runs");
+        assert_eq!(output.stdout.len(), 1_000_000);
+    });
+    let bound = Duration::from_secs(2);
+    let promise = helper(&["room:1:1048576", "packets:1:200"]).timeout(bound).output();
+    std::thread::sleep(bound + Duration::from_millis(10));
+    assert_eq!(block_on(promise).expect("in time").stdout.len(), MANY);
+}
+
 /// The host puts its own disposition in place of any handler: no call hangs.
 #[test]
 fn sigchld_is_the_hosts() {

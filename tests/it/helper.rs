@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `out:N`, `err:N`, `fill:FD:N` | writes N bytes to stdout, stderr, FD |
 //! | `room:FD:N` | has the pipe hold N bytes (Linux) |
+//! | `packets:FD:N` | writes N packets of 100 bytes, each of which takes a read of its own: O_DIRECT, pipe(2) (Linux) |
 //! | `say:FD:TEXT` | writes the text and a line end to FD |
 //! | `copy:FROM:TO` | copies FD FROM to FD TO until end of file |
 //! | `close:FD` | closes it |
@@ -60,6 +61,14 @@ fn take(step: &str) {
             let room =
                 unsafe { libc::fcntl(number(first) as i32, libc::F_SETPIPE_SZ, number(second) as i32) };
             assert_eq!(room, number(second) as i32);
+        }
+        #[cfg(target_os = "linux")]
+        "packets" => {
+            let fd = number(first) as i32;
+            assert_eq!(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_DIRECT | libc::O_WRONLY) }, 0);
+            for _ in 0..number(second) {
+                write_all(fd, &[b'x'; 100]);
+            }
         }
         "say" => write_all(number(first) as i32, format!("{second}\n").as_bytes()),
         "copy" => {

@@ -37,6 +37,8 @@ mod faults;
 #[cfg(unix)]
 mod gpg;
 #[cfg(target_os = "linux")]
+mod handles;
+#[cfg(target_os = "linux")]
 mod late;
 #[cfg(target_os = "linux")]
 mod lines;

@@ -1,6 +1,7 @@
 //! A terminal for the child.
 
-use futures::io::AsyncWriteExt;
+use futures::FutureExt;
+use futures::io::{AsyncReadExt, AsyncWriteExt};
 use reaped::{Command, Error, Event, InvalidReason, Process, PtySize, Stdio};
 
 use super::support::{alone, descriptors, eventually, everywhere, no_children, sh, warm_up};
@@ -105,6 +106,75 @@ fn the_end_of_a_terminal() {
         let error = writer.write_all(b"x").await.expect_err("hung up");
         assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
     });
+}
+
+/// A full terminal takes no end of file just then: it is typed once there is room.
+#[test]
+fn an_end_of_file_waits_for_room() {
+    everywhere(|| async {
+        for kind in ["whole lines", "within a line"] {
+            let mut command = sh("stty -echo; echo ready; read go <&3; exec wc -c");
+            let mut process = command.pty(PtySize::default()).fd(3, Stdio::input()).spawn().expect("starts");
+            until(&mut process, &mut String::new(), "ready").await;
+            let (mut writer, mut go) = (process.writer(0).expect("typed"), process.writer(3).expect("piped"));
+            // Until it is full.
+            let line = [b'x'; 50];
+            let line = if kind == "whole lines" { &[&line[..49], b"\n"].concat() } else { &line[..] };
+            let mut typed = 0;
+            while let Some(count) = writer.write(line).now_or_never() {
+                typed += count.expect("it reads");
+                assert!(typed < 1 << 20, "it is never full");
+            }
+            drop(writer);
+            // The end of file is owed by now.
+            assert!(process.next().now_or_never().is_none());
+            go.write_all(b"go\n").await.expect("it reads");
+            let output = process.output().await.expect("it ends");
+            assert!(output.status.success());
+            let counted: usize = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
+            // Within a line, what is above its most is thrown away: 4,096 bytes, termios(3).
+            let most = if kind == "whole lines" { typed } else { 4096 };
+            assert!(counted <= typed && counted + 50 >= most, "{kind}: {counted} of {typed}");
+        }
+    });
+}
+
+/// As ssh, sudo and login do it: the terminal is closed, and opened again later. That nobody has it open just now is not
+/// its end.
+#[test]
+fn a_terminal_that_is_opened_again() {
+    everywhere(|| async {
+        for script in [
+            "exec </dev/null >/dev/null 2>&1; sleep 0.1; echo back >/dev/tty",
+            "exec </dev/null >/dev/null 2>&1; sleep 0.1; read line </dev/tty; echo $line >/dev/tty",
+        ] {
+            let mut process = sh(script).pty(PtySize::default()).spawn().expect("starts");
+            let mut writer = process.writer(0).expect("typed");
+            writer.write_all(b"back\n").await.expect("open");
+            let mut said = String::new();
+            let mut reader = process.reader(1).expect("shown");
+            reader.read_to_string(&mut said).await.expect("text");
+            assert!(said.ends_with("back\r\n"), "{said:?}");
+            process.status().await.expect("a status");
+        }
+    });
+}
+
+/// A child that runs on after `detach` keeps its terminal: no SIGHUP comes.
+#[test]
+fn a_detached_child_keeps_its_terminal() {
+    let marks = tempfile::tempdir().expect("a folder");
+    let mark = marks.path().join("mark");
+    let mut command = sh(&format!("echo ready; sleep 0.2; echo on; touch {}", mark.display()));
+    command.pty(PtySize::default());
+    command.output().detach().expect("it runs");
+    eventually("it runs to its end", || mark.exists());
+
+    std::fs::remove_file(&mark).expect("it is there");
+    let mut process = command.kill_on_drop(false).spawn().expect("starts");
+    futures::executor::block_on(until(&mut process, &mut String::new(), "ready"));
+    drop(process);
+    eventually("it runs to its end", || mark.exists());
 }
 
 #[test]

@@ -1,0 +1,343 @@
+//! The handles of one child: whoever is awaited drives all of it, a poll is bounded by time, and no drop wakes anybody.
+
+use std::future::{Future, pending, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use futures::executor::block_on;
+use futures::future::{join, select};
+use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, sink};
+use futures::{FutureExt, pin_mut};
+use reaped::{Command, Error, Process, PtySize, Stdio};
+
+use super::support::{everywhere, sh};
+
+/// What never takes so long, on any machine: only there so that a failure ends.
+const EVER: Duration = Duration::from_secs(30);
+
+async fn within<T>(most: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let timer = smol::Timer::after(most);
+    pin_mut!(future, timer);
+    match select(future, timer).await {
+        futures::future::Either::Left((value, _)) => Some(value),
+        futures::future::Either::Right(_) => None,
+    }
+}
+
+async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    within(EVER, future).await.unwrap_or_else(|| panic!("it hangs: {what}"))
+}
+
+/// A reader of the child's that always has more.
+struct Always;
+
+impl AsyncRead for Always {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        buffer.fill(b'x');
+        Poll::Ready(Ok(buffer.len()))
+    }
+}
+
+/// A writer that takes one byte a call.
+struct OneByOne;
+
+impl AsyncWrite for OneByOne {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len().min(1)))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_reader_drives_all_of_it() {
+    everywhere(|| async {
+        let mut said = String::new();
+        let mut process = Command::new("cat").stdin(Stdio::bytes("hi\n")).spawn().expect("starts");
+        let mut reader = process.reader(1).expect("piped");
+        in_time("a feed of bytes", reader.read_to_string(&mut said)).await.expect("text");
+        assert_eq!(said, "hi\n");
+
+        let source = futures::io::Cursor::new(vec![b'y'; 300_000]);
+        let mut process = Command::new("cat").stdin(Stdio::reader(source)).spawn().expect("starts");
+        let mut reader = process.reader(1).expect("piped");
+        let mut read = Vec::new();
+        in_time("a feed from a reader", reader.read_to_end(&mut read)).await.expect("bytes");
+        assert_eq!(read, vec![b'y'; 300_000]);
+
+        let mut command = sh("cat <&3; cat");
+        command.fd(3, Stdio::secret("secret ".as_bytes().to_vec()));
+        let mut process = command.spawn().expect("starts");
+        let (mut writer, mut reader) = (process.writer(0).expect("piped"), process.reader(1).expect("piped"));
+        let writes = async {
+            writer.write_all(b"and plain").await.expect("it reads");
+            writer.close().await.expect("closes");
+        };
+        let mut said = String::new();
+        let (_, read) =
+            in_time("a secret beside a stream", join(writes, reader.read_to_string(&mut said))).await;
+        assert_eq!((read.expect("text"), said.as_str()), (16, "secret and plain"));
+
+        let copied = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let mut command = sh("head -c 300000 /dev/zero >&2; echo done");
+        command.stderr(Stdio::tee(futures::io::AllowStdIo::new(Shared(copied.clone()))));
+        let mut process = command.spawn().expect("starts");
+        let mut said = String::new();
+        let mut reader = process.reader(1).expect("piped");
+        in_time("a copy of stderr", reader.read_to_string(&mut said)).await.expect("text");
+        assert_eq!(said, "done\n");
+        let output = process.output().await.expect("runs");
+        assert_eq!((output.stderr.len(), copied.lock().expect("whole").len()), (300_000, 300_000));
+    });
+}
+
+struct Shared(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl io::Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("whole").extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The bound strikes while only a reader, only a writer, or nothing but the close is awaited.
+#[test]
+fn a_timeout_strikes_whoever_is_awaited() {
+    everywhere(|| async {
+        let bounded = || {
+            let mut command = sh("exec sleep 100");
+            command.timeout(Duration::from_millis(50)).spawn().expect("starts")
+        };
+        let late = |end: Result<_, Error>| assert!(matches!(end, Err(Error::TimedOut(_))), "{end:?}");
+
+        let mut process = bounded();
+        let mut reader = process.reader(1).expect("piped");
+        let read = in_time("a reader", reader.read(&mut [0; 10])).await;
+        assert_eq!(read.expect("the end of file"), 0);
+        late(process.output().await);
+
+        let mut process = bounded();
+        let mut writer = process.writer(0).expect("piped");
+        let written = in_time("a writer", writer.write_all(&[0; 1 << 20])).await;
+        assert_eq!(written.expect_err("nobody reads").kind(), io::ErrorKind::BrokenPipe);
+        late(process.output().await);
+
+        let mut process = bounded();
+        let mut writer = process.writer(0).expect("piped");
+        in_time("the close", writer.closed()).await;
+        late(process.output().await);
+    });
+}
+
+/// Several handles wait in tasks of their own; each comes to its end, also where one of them was polled and is polled
+/// no more, or was dropped while it drove.
+#[test]
+fn handles_in_tasks_of_their_own() {
+    const MANY: usize = 1 << 20;
+    for forgets in [false, true] {
+        let mut command = sh("head -c 1048576 /dev/zero >&2 & cat <&4 >&3; cat; wait");
+        command.fd(3, Stdio::output()).fd(4, Stdio::bytes(vec![b'f'; MANY]));
+        let mut process = command.spawn().expect("starts");
+        let (mut one, mut two) = (process.reader(2).expect("piped"), process.reader(3).expect("piped"));
+        let (mut echo, mut writer) = (process.reader(1).expect("piped"), process.writer(0).expect("piped"));
+        let held = if forgets {
+            // It drives, and is left alone.
+            let mut held = Box::pin(async move { two.read_to_end(&mut Vec::new()).await });
+            assert!(held.as_mut().now_or_never().is_none());
+            Err(held)
+        } else {
+            Ok(two)
+        };
+        let count = |mut reader: reaped::Reader| async move {
+            let mut read = Vec::new();
+            reader.read_to_end(&mut read).await.expect("bytes");
+            read.len()
+        };
+        // Dropped at once, after it has been polled.
+        assert!(process.next().now_or_never().is_none());
+        let first = smol::spawn(async move {
+            let mut read = vec![0; 1000];
+            one.read_exact(&mut read).await.expect("bytes");
+            drop(one);
+            read.len()
+        });
+        let second = match held {
+            Ok(two) => smol::spawn(count(two)),
+            Err(held) => {
+                drop(held);
+                smol::spawn(async { MANY })
+            }
+        };
+        let third = thread::spawn(move || {
+            block_on(async {
+                writer.write_all(&[b'w'; MANY]).await.expect("it reads");
+                writer.close().await.expect("closes");
+            });
+        });
+        let mut read = Vec::new();
+        block_on(in_time("the echo", echo.read_to_end(&mut read))).expect("bytes");
+        assert_eq!(read, vec![b'w'; MANY]);
+        assert_eq!(block_on(in_time("the first", first)), 1000);
+        assert_eq!(block_on(in_time("the second", second)), MANY);
+        third.join().expect("it wrote all");
+        block_on(in_time("the process", process.status())).expect("a status");
+    }
+}
+
+/// However much a child has to say or to take, the task beside it has its turn.
+#[test]
+fn endless_work_lets_others_run() {
+    fn yes() -> Command {
+        Command::new("yes")
+    }
+    async fn events(mut process: Process) {
+        while process.next().await.is_some() {}
+    }
+    async fn lines(mut process: Process) {
+        let mut lines = process.lines();
+        while lines.next().await.is_some() {}
+    }
+    let works: [(&str, fn() -> Pin<Box<dyn Future<Output = ()> + Send>>); 6] = [
+        ("a limit", || {
+            Box::pin(async { drop(yes().stdout(Stdio::output()).limit(1 << 40).exit_code().await) })
+        }),
+        ("events", || Box::pin(async { events(yes().spawn().expect("starts")).await })),
+        ("lines", || Box::pin(async { lines(yes().spawn().expect("starts")).await })),
+        ("a reader", || {
+            Box::pin(async {
+                let mut process = yes().spawn().expect("starts");
+                let reader = process.reader(1).expect("piped");
+                copy(reader, &mut sink()).await.expect("bytes");
+            })
+        }),
+        ("a copy byte by byte", || {
+            Box::pin(async { events(yes().stdout(Stdio::tee(OneByOne)).spawn().expect("starts")).await })
+        }),
+        ("a source that is always ready", || {
+            Box::pin(async {
+                let mut command = sh("exec cat >/dev/null");
+                drop(command.stdin(Stdio::reader(Always)).status().await);
+            })
+        }),
+    ];
+    everywhere(move || async move {
+        for (name, work) in works {
+            // Several turns, since the first may come before all is under way.
+            let others = async {
+                for _ in 0..5 {
+                    smol::Timer::after(Duration::from_millis(10)).await;
+                }
+            };
+            let work = work();
+            pin_mut!(others);
+            let done = in_time(name, select(others, work)).await;
+            assert!(matches!(done, futures::future::Either::Left(_)), "{name} has ended");
+        }
+    });
+}
+
+/// Counts the wakes that come out of a drop on this thread.
+struct InDrop {
+    thread: ThreadId,
+    drops: AtomicBool,
+    woken: AtomicUsize,
+}
+
+impl Wake for InDrop {
+    fn wake(self: Arc<Self>) {
+        if thread::current().id() == self.thread && self.drops.load(Ordering::SeqCst) {
+            self.woken.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Every handle, in every order, at every await point: what a drop wakes it wakes from the reactor's thread, since the
+/// executor may hold a lock that its wakers take.
+#[test]
+fn no_order_of_drops_wakes_on_the_spot() {
+    type Held = Pin<Box<dyn Future<Output = ()>>>;
+    let handles = |pty: bool| -> [Option<Held>; 4] {
+        let mut command = sh("echo ready; exec sleep 100");
+        if pty {
+            command.pty(PtySize::default());
+        }
+        let mut process = command.spawn().expect("starts");
+        let (mut writer, mut reader) = (process.writer(0).expect("piped"), process.reader(1).expect("piped"));
+        let control = process.control();
+        [
+            Some(Box::pin(async move { while process.next().await.is_some() {} })),
+            Some(Box::pin(async move {
+                drop(writer.write_all(b"one").await);
+                writer.closed().await;
+            })),
+            Some(Box::pin(async move { drop(copy(&mut reader, &mut sink()).await) })),
+            Some(Box::pin(async move {
+                pending::<()>().await;
+                drop(control);
+            })),
+        ]
+    };
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for pty in [false, true] {
+        for order in orders {
+            for polls in 0..4 {
+                let watch = Arc::new(InDrop {
+                    thread: thread::current().id(),
+                    drops: AtomicBool::new(false),
+                    woken: AtomicUsize::new(0),
+                });
+                let waker = Waker::from(watch.clone());
+                let mut handles = handles(pty);
+                for poll in 0..polls {
+                    for handle in handles.iter_mut().flatten() {
+                        assert!(handle.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+                    }
+                    // The child speaks meanwhile, or has spoken.
+                    thread::sleep(Duration::from_millis(poll));
+                }
+                for place in order.into_iter().chain([3]) {
+                    let handle = handles[place].take();
+                    watch.drops.store(true, Ordering::SeqCst);
+                    drop(handle);
+                    watch.drops.store(false, Ordering::SeqCst);
+                    for left in &mut handles {
+                        let cx = &mut Context::from_waker(&waker);
+                        if left.as_mut().is_some_and(|handle| handle.as_mut().poll(cx).is_ready()) {
+                            *left = None;
+                        }
+                    }
+                }
+                let woken = watch.woken.load(Ordering::SeqCst);
+                assert_eq!(woken, 0, "pty {pty}, order {order:?}, {polls} polls");
+            }
+        }
+    }
+    // Somebody is told, all the same: the writer's task, of the process that is gone.
+    let mut process = sh("exec sleep 100").pty(PtySize::default()).spawn().expect("starts");
+    let mut writer = process.writer(0).expect("a terminal");
+    let mut closed = Box::pin(async move { writer.closed().await });
+    block_on(async {
+        let mut dropped = Some(process);
+        let told = poll_fn(|cx| {
+            let told = closed.as_mut().poll(cx);
+            drop(dropped.take());
+            told
+        });
+        in_time("the close", told).await;
+    });
+}
