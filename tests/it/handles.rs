@@ -212,7 +212,8 @@ fn endless_work_lets_others_run() {
         let mut lines = process.lines();
         while lines.next().await.is_some() {}
     }
-    let works: [(&str, fn() -> Pin<Box<dyn Future<Output = ()> + Send>>); 6] = [
+    type Work = fn() -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    let works: [(&str, Work); 6] = [
         ("a limit", || {
             Box::pin(async { drop(yes().stdout(Stdio::output()).limit(1 << 40).exit_code().await) })
         }),
