@@ -117,7 +117,13 @@ fn feed(protocol: &mut Protocol, slot: usize, channel: &mut Channel, choices: &[
 
 /// Asks for one line; whether there was one.
 fn line(protocol: &mut Protocol, channels: &mut [Channel; 2], limit: usize) -> bool {
-    let given = protocol.line(limit).map(|(fd, piece)| (fd, piece.bytes, piece.complete));
+    let found = protocol.line(limit);
+    if let Some((slot, ..)) = found {
+        // As whoever takes many lines does; what is left comes back.
+        let lent = protocol.lend(slot);
+        protocol.give_back(lent);
+    }
+    let given = found.map(|(_, fd, piece)| (fd, piece.bytes, piece.complete));
     let mut expected = None;
     for (channel, fd) in channels.iter_mut().zip(FDS).filter(|(channel, _)| channel.told()) {
         if let Some((bytes, complete, used)) = next(channel.rest(), limit, channel.closed) {

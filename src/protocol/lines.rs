@@ -41,6 +41,15 @@ impl Splitter {
         self.given == self.bytes.len() && self.secret.as_ref().is_none_or(|before| before.is_empty())
     }
 
+    /// Puts what was taken out of this before what has come since.
+    pub(super) fn prepend(&mut self, mut taken: Splitter) {
+        debug_assert!(self.secret.is_none(), "what is secret is never taken out");
+        if !self.bytes.is_empty() {
+            taken.bytes.extend_from_slice(&self.bytes[self.given..]);
+        }
+        *self = taken;
+    }
+
     /// To be appended to.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         // What was given makes room, at the latest when it is half of all, so that moving the rest costs

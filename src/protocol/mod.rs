@@ -87,6 +87,22 @@ enum State {
     Released,
 }
 
+/// What was read from a descriptor, to be cut into lines.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    slot: Slot,
+    fd: i32,
+    collected: Splitter,
+}
+
+impl Lent {
+    /// The next line that is whole.
+    #[inline]
+    pub(crate) fn line(&mut self, limit: usize) -> Option<(i32, Piece)> {
+        Some((self.fd, self.collected.line(limit, false)?))
+    }
+}
+
 /// Which way the bytes of a channel flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -406,11 +422,27 @@ impl Protocol {
 
     /// The next whole line of any channel, or a piece of `limit` bytes of one that is longer, or what is
     /// left at the end of file.
-    pub(crate) fn line(&mut self, limit: usize) -> Option<(i32, Piece)> {
-        self.channels.iter_mut().filter(|c| !c.paused && c.state != State::Released).find_map(|channel| {
+    pub(crate) fn line(&mut self, limit: usize) -> Option<(Slot, i32, Piece)> {
+        let mut channels = self.channels.iter_mut().enumerate();
+        channels.find_map(|(slot, channel)| {
+            if channel.paused || channel.state == State::Released {
+                return None;
+            }
             let at_end = channel.state == State::Closed;
-            Some((channel.fd, channel.collected.line(limit, at_end)?))
+            Some((slot, channel.fd, channel.collected.line(limit, at_end)?))
         })
+    }
+
+    /// What was read from a descriptor and not told, for whoever takes many lines at a time. It is to be given back before
+    /// anything else is asked for.
+    pub(crate) fn lend(&mut self, slot: Slot) -> Lent {
+        let channel = &mut self.channels[slot];
+        Lent { slot, fd: channel.fd, collected: std::mem::take(&mut channel.collected) }
+    }
+
+    /// Takes back what is left of it.
+    pub(crate) fn give_back(&mut self, lent: Lent) {
+        self.channels[lent.slot].collected.prepend(lent.collected);
     }
 
     /// Puts together some of what is secret, once `next` said `Ended`; whether that is done. A step costs less than 1 MiB or

@@ -39,11 +39,11 @@ mod writer;
 #[cfg(unix)]
 use std::io;
 use std::mem;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use crate::protocol::{Direction, Ending, Fault, Next, Notice, Piece, Protocol, Slot};
+use crate::protocol::{Direction, Ending, Fault, Lent, Next, Notice, Piece, Protocol, Slot};
 #[cfg(unix)]
 use crate::spawn::is_copy;
 use crate::spawn::{ChildRef, wake_later};
@@ -67,6 +67,9 @@ pub(crate) struct Transport {
     connection: Arc<Connection>,
     slice: Slice,
     started: Instant,
+    /// Lines that are there, taken out of the state so that each of them costs no lock. Given back before anything else is
+    /// asked for.
+    ahead: Mutex<Option<Box<Lent>>>,
 }
 
 impl Drop for Transport {
@@ -113,18 +116,39 @@ impl Transport {
 
     /// Moves bytes until there is a line to tell; `None` when the child has ended and there is none.
     pub(crate) fn poll_line(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<Option<(i32, Piece)>> {
-        self.poll(cx, |protocol| match protocol.line(limit) {
+        if !self.slice.is_over() {
+            let ahead = self.ahead.get_mut().unwrap_or_else(PoisonError::into_inner);
+            if let Some(line) = ahead.as_mut().and_then(|lent| lent.line(limit)) {
+                return Poll::Ready(Some(line));
+            }
+        }
+        let line = ready!(self.poll(cx, |protocol| match protocol.line(limit) {
             None if protocol.next() == Next::Ended && !protocol.holds_back() => Some(None),
             line => line.map(Some),
-        })
+        }));
+        let Some((slot, fd, piece)) = line else { return Poll::Ready(None) };
+        if piece.complete {
+            let lent = self.with(|state| Some(Box::new(state.protocol.lend(slot))));
+            self.ahead = Mutex::new(lent);
+        }
+        Poll::Ready(Some((fd, piece)))
+    }
+
+    /// The state is whole again.
+    fn give_back(&self) {
+        let lent = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(lent) = lent {
+            self.connection.with(|state| state.protocol.give_back(*lent));
+        }
     }
 
     /// Moves some of what is there, whatever the time.
     pub(crate) fn catch_up(&mut self) {
-        self.connection.with(State::catch_up);
+        self.with(State::catch_up);
     }
 
     fn poll<T>(&mut self, cx: &Context<'_>, mut wanted: impl FnMut(&mut Protocol) -> Option<T>) -> Poll<T> {
+        self.give_back();
         self.connection.poll(Handle::Main, &mut self.slice, cx, |state| wanted(&mut state.protocol))
     }
 
@@ -135,6 +159,7 @@ impl Transport {
 
     /// What the child left, and how long it took; once `poll_end` was ready.
     pub(crate) fn into_ending(self) -> (Ending, Duration) {
+        self.give_back();
         let state = self.connection.lock().take();
         // It is there until the main handle is dropped, which is this one.
         let state = state.expect("the state is the main handle's");
@@ -147,6 +172,7 @@ impl Transport {
 impl Transport {
     /// Something of the state, which is there for as long as this handle is.
     fn with<T: Default>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        self.give_back();
         self.connection.with(change).unwrap_or_default()
     }
 

@@ -20,13 +20,13 @@ use super::waiting::Flag;
 use crate::spawn::{Hosted, Pipe, is_copy, write_quietly};
 
 /// From so many bytes on it is a stream.
-const STREAM: usize = 128 * 1024;
+const STREAM: u32 = 128 * 1024;
 
 /// The room that the first read is given. Small, since most children say little.
-const LEAST: usize = 4 * 1024;
+const LEAST: u32 = 4 * 1024;
 
 /// The most room that a read asks for: a pipe's usual size.
-const MOST: usize = 64 * 1024;
+const MOST: u32 = 64 * 1024;
 
 /// The most that a write is given: macOS refuses 2 GiB and more, writev(2), where Linux writes a part.
 const AT_ONCE: usize = 1 << 30;
@@ -57,8 +57,8 @@ pub(super) struct ReadEnd {
     /// The reactor is out of order: told by the next attempt.
     broken: Option<io::Error>,
     /// The room for the next read, which grows while reads fill it.
-    room: usize,
-    traffic: usize,
+    room: u32,
+    traffic: u32,
     /// What is read is secret.
     wipes: bool,
 }
@@ -155,7 +155,7 @@ impl ReadEnd {
         if is_copy() {
             return true;
         }
-        let mut left = MOST.max(self.holds());
+        let mut left = self.holds().max(MOST as usize);
         while left > 0 {
             match self.read(buffer) {
                 Ok(0) => return true,
@@ -172,14 +172,15 @@ impl ReadEnd {
     }
 
     fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+        let room = self.room as usize;
         // A vector doubles at least, so that each byte that is collected is moved a bounded number of times.
-        if buffer.capacity() - buffer.len() < self.room {
+        if buffer.capacity() - buffer.len() < room {
             if self.wipes {
-                let mut larger = Vec::with_capacity((2 * buffer.capacity()).max(buffer.len() + self.room));
+                let mut larger = Vec::with_capacity((2 * buffer.capacity()).max(buffer.len() + room));
                 larger.extend_from_slice(buffer);
                 std::mem::replace(buffer, larger).zeroize();
             } else {
-                buffer.reserve(self.room);
+                buffer.reserve(room);
             }
         }
         let read = end_of_terminal(read(self.pipe.get_ref(), spare_capacity(buffer)));
@@ -188,7 +189,7 @@ impl ReadEnd {
             *buffer = Vec::new();
         }
         let count = read?;
-        if count >= self.room {
+        if count >= room {
             self.room = MOST.min(2 * self.room);
         }
         Ok(count)
@@ -201,9 +202,9 @@ fn end_of_terminal(read: Result<usize, Errno>) -> Result<usize, Errno> {
 }
 
 /// Counts what moved, and gives a pipe more room once it carries a stream.
-fn widen(_pipe: &Async<Pipe>, traffic: &mut usize, count: usize) {
+fn widen(_pipe: &Async<Pipe>, traffic: &mut u32, count: usize) {
     let was_stream = *traffic >= STREAM;
-    *traffic = traffic.saturating_add(count);
+    *traffic = traffic.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
     if !was_stream && *traffic >= STREAM {
         // Not permitted where the user has too many already; then it goes on as it is.
         #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -225,7 +226,7 @@ pub(super) struct WriteEnd {
     hangup_armed: bool,
     /// The reactor is out of order: told by the next attempt.
     broken: Option<io::Error>,
-    traffic: usize,
+    traffic: u32,
 }
 
 impl WriteEnd {

@@ -102,7 +102,8 @@ impl Transport {
             garbage: Vec::new(),
         };
         let connection = Connection { waiting, child: spawned.child, state: Mutex::new(Some(state)) };
-        Ok(Transport { connection: Arc::new(connection), slice: Slice::default(), started })
+        let (connection, slice, ahead) = (Arc::new(connection), Slice::default(), Mutex::default());
+        Ok(Transport { connection, slice, started, ahead })
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::io::AsyncWrite;
+use futures::FutureExt;
+use futures::io::{AsyncReadExt, AsyncWrite};
 use reaped::{Command, Error, Event, InvalidReason, Line, Process, Stdio};
 
 use super::helper::pattern;
@@ -82,6 +83,71 @@ fn dropping_the_lines_loses_nothing() {
         let mut process = sh("printf 'one\ntwo\nthree'").spawn().expect("starts");
         assert_eq!(process.lines().next().await.expect("a line").text, "one");
         assert_eq!(process.output().await.expect("a value").stdout, b"two\nthree");
+    });
+}
+
+/// Whatever else is asked for between two lines, each byte comes once and in order.
+#[test]
+fn lines_and_other_calls_by_turns() {
+    everywhere(|| async {
+        let numbered = |count: usize| (0..count).map(|n| format!("{n}\n")).collect::<String>();
+        let mut command = Command::new("cat");
+        for kind in ["events", "pause", "a limit", "a reader", "the rest", "close"] {
+            let count = 50_000;
+            let mut process = command.stdin(Stdio::bytes(numbered(count))).spawn().expect("starts");
+            let mut said = String::new();
+            for round in 0..1000 {
+                let line = process.next_line().await.expect("there are more");
+                said += &line.text;
+                said.push('\n');
+                match kind {
+                    "events" if round % 100 == 0 => match process.next().await {
+                        Some(Event::Data { data, .. }) => said += std::str::from_utf8(&data).expect("text"),
+                        // All of the input was fed by then.
+                        other => assert!(matches!(other, Some(Event::Closed { fd: 0 })), "{other:?}"),
+                    },
+                    "pause" => {
+                        assert!(process.pause(1));
+                        assert!(process.next_line().now_or_never().is_none(), "it is held back");
+                        assert!(process.resume(1));
+                    }
+                    "a limit" => {
+                        // No line is as long, but for its end.
+                        let line = process.lines().limit(5).next().await.expect("there are more");
+                        said += &line.text;
+                        said.push('\n');
+                    }
+                    _ => {}
+                }
+            }
+            match kind {
+                "a reader" => {
+                    let mut reader = process.reader(1).expect("not taken");
+                    reader.read_to_string(&mut said).await.expect("text");
+                }
+                "the rest" => {
+                    let output = process.output().await.expect("runs");
+                    said += std::str::from_utf8(&output.stdout).expect("text");
+                }
+                "close" => {
+                    // What was read before is told all the same.
+                    assert!(process.close(1));
+                    for line in all(&mut process, 100).await {
+                        said += &line.text;
+                        said.extend(line.complete.then_some('\n'));
+                    }
+                    assert!(numbered(count).starts_with(&said), "{kind}: {} bytes", said.len());
+                    continue;
+                }
+                _ => {
+                    for line in all(&mut process, 100).await {
+                        said += &line.text;
+                        said.extend(line.complete.then_some('\n'));
+                    }
+                }
+            }
+            assert!(said == numbered(count), "{kind}: {} bytes", said.len());
+        }
     });
 }
 
