@@ -97,7 +97,8 @@ fn lines_and_other_calls_by_turns() {
             let mut process = command.stdin(Stdio::bytes(numbered(count))).spawn().expect("starts");
             let mut said = String::new();
             for round in 0..1000 {
-                let line = process.next_line().await.expect("there are more");
+                // Few events take all of it.
+                let Some(line) = process.next_line().await else { break };
                 said += &line.text;
                 said.push('\n');
                 match kind {
