@@ -14,6 +14,10 @@ use super::Call;
 use crate::control::Control;
 use crate::error::Error;
 use crate::output::{Output, Usage};
+use crate::spawn::wake_later;
+
+/// How long all of them together may take in one poll, but for the one that has begun by then.
+const SLICE: Duration = Duration::from_micros(300);
 
 #[derive(Debug)]
 pub(crate) struct Members {
@@ -21,6 +25,8 @@ pub(crate) struct Members {
     members: Vec<Member>,
     /// The member that something went wrong with first.
     first: Option<usize>,
+    /// The member that has its turn.
+    turn: usize,
     pipefail: bool,
     command: String,
     started: Instant,
@@ -40,7 +46,7 @@ impl Members {
     /// None yet; the time runs.
     pub(crate) fn new(command: String, pipefail: bool) -> Self {
         let (members, started) = (Vec::new(), Instant::now());
-        Members { members, first: None, pipefail, command, started, ended_at: None }
+        Members { members, first: None, turn: 0, pipefail, command, started, ended_at: None }
     }
 
     pub(crate) fn add(&mut self, call: Call) {
@@ -87,8 +93,15 @@ impl Members {
         }
         loop {
             let before = self.first;
-            for place in 0..self.members.len() {
-                self.poll_member(place, cx);
+            let began = Instant::now();
+            for _ in 0..self.members.len() {
+                if began.elapsed() > SLICE {
+                    // The next poll begins where this one has ended.
+                    wake_later(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                self.poll_member(self.turn, cx);
+                self.turn = (self.turn + 1) % self.members.len();
             }
             if self.first == before {
                 let all = self.members.iter().all(|member| member.end.is_some());
@@ -160,7 +173,7 @@ fn join(mut members: Vec<Output>, pipefail: bool, elapsed: Duration, command: St
     Output {
         status: members[decisive].status,
         stdout: std::mem::take(&mut members[last].stdout),
-        stderr: members.iter().flat_map(|m| m.stderr.iter().copied()).collect(),
+        stderr: members.iter().map(|m| &m.stderr[..]).collect::<Vec<_>>().concat(),
         extra: Vec::new(),
         captured: [members[last].captured[0], members.iter().any(|m| m.captured[1])],
         merged,

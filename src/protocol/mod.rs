@@ -238,6 +238,11 @@ impl Protocol {
         }
     }
 
+    /// Whether it leads into the child.
+    pub(crate) fn leads_in(&self, slot: Slot) -> bool {
+        self.channels[slot].direction == Direction::In
+    }
+
     /// A pipe is closed: end of file, or no one left to read our feed, or all of it was fed, or the user
     /// wanted it closed.
     pub(crate) fn closed(&mut self, slot: Slot) {
@@ -253,6 +258,12 @@ impl Protocol {
         self.closed(slot);
         let fd = self.channels[slot].fd;
         self.fault.get_or_insert(Fault::Io { fd, error });
+    }
+
+    /// The copy failed of a descriptor that the user has taken over, and closes by himself.
+    pub(crate) fn copy_failed(&mut self, slot: Slot, error: &io::Error) {
+        let fd = self.channels[slot].fd;
+        self.fault.get_or_insert_with(|| Fault::Io { fd, error: copy(error) });
     }
 
     /// The user takes the pipe over, with what was read from it and not told.

@@ -15,10 +15,15 @@ use async_io::Timer;
 
 /// Wakes it a moment later.
 pub(crate) fn wake(waker: Waker) {
+    wake_after(Duration::ZERO, waker);
+}
+
+/// Wakes it once this time is over, or a moment later.
+pub(crate) fn wake_after(delay: Duration, waker: Waker) {
     let later = Arc::new(Later { waker, timer: Mutex::new(None) });
     let lands = Waker::from(later.clone());
     let mut timer = later.timer.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut delay = Duration::from_micros(5);
+    let mut delay = delay.max(Duration::from_micros(5));
     // A timer that is over when it is first asked never wakes.
     while Pin::new(timer.insert(Timer::after(delay))).poll(&mut Context::from_waker(&lands)).is_ready() {
         delay *= 2;

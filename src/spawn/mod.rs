@@ -55,7 +55,7 @@ pub(crate) use child::{Cause, Child, ChildRef};
 pub(crate) use forked::{Hosted, is_copy};
 #[cfg(windows)]
 pub(crate) use handles::Pipe;
-pub(crate) use later::wake as wake_later;
+pub(crate) use later::{wake as wake_later, wake_after};
 #[cfg(unix)]
 pub(crate) use raw::write_quietly;
 #[cfg(unix)]

@@ -57,8 +57,7 @@ impl Connection {
         let result = loop {
             if slice.is_over() {
                 self.waiting.register(me, cx.waker());
-                self.waiting.wake_all_later();
-                slice.waits();
+                self.waiting.wake_all_after(slice.pauses());
                 break Poll::Pending;
             }
             let mut guard = self.lock();
@@ -139,11 +138,14 @@ struct Called<'a> {
 impl Drop for Called<'_> {
     fn drop(&mut self) {
         self.connection.with(|state| {
-            // It may have been closed meanwhile.
-            if let PipeState::Busy = state.pipes[self.slot] {
-                if let Some(pipe) = self.pipe.take() {
-                    state.pipes[self.slot] = pipe;
+            // It may have been closed or taken over meanwhile.
+            match (&mut state.pipes[self.slot], self.pipe.take()) {
+                (place @ PipeState::Busy, Some(pipe)) => *place = pipe,
+                (PipeState::Taken(place), Some(PipeState::Output(output))) => {
+                    *place = Some(output);
+                    self.returned = false;
                 }
+                (_, pipe) => self.pipe = pipe,
             }
         });
         if !self.returned {

@@ -227,17 +227,21 @@ impl Transport {
     pub(crate) fn reader(&self, fd: i32) -> Option<(Vec<u8>, TakenReader)> {
         let (read, slot, output, activity, is_terminal) = self.with(|state| {
             let slot = state.protocol.slot(fd, Direction::Out)?;
-            match mem::replace(&mut state.pipes[slot], PipeState::Gone) {
-                PipeState::Output(output) => {
-                    let read = state.protocol.released(slot);
-                    let is_terminal = state.terminal.is_some() && fd <= 1;
-                    Some((read, slot, output, state.activity.clone(), is_terminal))
+            let output = match mem::replace(&mut state.pipes[slot], PipeState::Gone) {
+                PipeState::Output(output) => Some(output),
+                PipeState::Busy => {
+                    state.pipes[slot] = PipeState::Taken(None);
+                    None
                 }
                 other => {
                     state.pipes[slot] = other;
-                    None
+                    return None;
                 }
-            }
+            };
+            let read = state.protocol.released(slot);
+            state.note_end();
+            let is_terminal = state.terminal.is_some() && fd <= 1;
+            Some((read, slot, output, state.activity.clone(), is_terminal))
         })?;
         let connection = self.connection.clone();
         Some((read, TakenReader::new(connection, slot, output, activity, is_terminal)))
@@ -247,7 +251,7 @@ impl Transport {
     pub(crate) fn close(&self, fd: i32) -> bool {
         let closed = self.with(|state| {
             let slots = [Direction::In, Direction::Out].map(|way| state.protocol.slot(fd, way));
-            let is_open = |slot: &Slot| !matches!(state.pipes[*slot], PipeState::Gone);
+            let is_open = |slot: &Slot| !matches!(state.pipes[*slot], PipeState::Gone | PipeState::Taken(_));
             let open: Vec<Slot> = slots.into_iter().flatten().filter(is_open).collect();
             for slot in &open {
                 state.protocol.pause(*slot, false);
@@ -275,6 +279,7 @@ impl Transport {
             state.close_inputs(|pipe| matches!(pipe, PipeState::Writer { taken: false, .. }));
             state.protocol.resume_all();
         });
+        self.connection.waiting.wake_all_later();
     }
 
     /// Whether the child wrote to a descriptor, other than to a user who took it over.
@@ -294,6 +299,9 @@ impl Transport {
             state.protocol.pause(slot, paused);
             Some(())
         });
+        if !paused {
+            self.connection.waiting.wake_all_later();
+        }
         found.is_some()
     }
 

@@ -171,28 +171,53 @@ impl ReadEnd {
             && !asked[0].revents().contains(PollFlags::IN)
     }
 
+    /// What is there comes before the room for it: to grow is to copy all that was collected, and of two hundred pipes that
+    /// have nothing to say just now each would do so.
     fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
         let room = self.room as usize;
-        // A vector doubles at least, so that each byte that is collected is moved a bounded number of times.
-        if buffer.capacity() - buffer.len() < room {
-            if self.wipes {
-                let mut larger = Vec::with_capacity((2 * buffer.capacity()).max(buffer.len() + room));
-                larger.extend_from_slice(buffer);
-                std::mem::replace(buffer, larger).zeroize();
-            } else {
-                buffer.reserve(room);
-            }
+        let spare = |buffer: &Vec<u8>| buffer.capacity() - buffer.len();
+        if spare(buffer) < room && buffer.len() <= LEAST as usize {
+            self.grow(buffer);
+        } else if spare(buffer) == 0 {
+            return self.probe(buffer);
         }
+        let asked = room.min(spare(buffer));
         let read = end_of_terminal(read(self.pipe.get_ref(), spare_capacity(buffer)));
         if read.is_err() && self.traffic == 0 && buffer.is_empty() {
             // Of a child that has said nothing yet, and may be one of thousands.
             *buffer = Vec::new();
         }
         let count = read?;
-        if count >= room {
+        if count >= asked {
             self.room = MOST.min(2 * self.room);
         }
         Ok(count)
+    }
+
+    /// Reads a little, and makes room for more once there is something.
+    fn probe(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+        let mut few = [0; 32];
+        let count = end_of_terminal(read(self.pipe.get_ref(), &mut few))?;
+        if count > 0 {
+            self.grow(buffer);
+            buffer.extend_from_slice(&few[..count]);
+        }
+        if self.wipes {
+            few.zeroize();
+        }
+        Ok(count)
+    }
+
+    /// A vector doubles at least, so that each byte that is collected is moved a bounded number of times.
+    fn grow(&self, buffer: &mut Vec<u8>) {
+        let room = self.room as usize;
+        if self.wipes {
+            let mut larger = Vec::with_capacity((2 * buffer.capacity()).max(buffer.len() + room));
+            larger.extend_from_slice(buffer);
+            std::mem::replace(buffer, larger).zeroize();
+        } else {
+            buffer.reserve(room);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::clock::Activity;
 use super::connection::Connection;
 use super::pipe::Armed;
 use super::slice::Slice;
-use super::state::Output;
+use super::state::{Output, PipeState};
 use super::tee;
 use super::waiting::Handle;
 use crate::protocol::Slot;
@@ -23,25 +23,45 @@ use crate::protocol::Slot;
 pub(crate) struct TakenReader {
     connection: Arc<Connection>,
     slot: Slot,
-    output: Output,
+    /// Empty while code of the user's still runs for it, that was called by another handle.
+    output: Option<Output>,
     activity: Option<Activity>,
     slice: Slice,
     is_terminal: bool,
     at_end: bool,
+    /// The copy has failed: told once what was read was handed on.
+    failed: Option<io::Error>,
 }
 
 impl TakenReader {
     pub(super) fn new(
         connection: Arc<Connection>,
         slot: Slot,
-        mut output: Output,
+        output: Option<Output>,
         activity: Option<Activity>,
         is_terminal: bool,
     ) -> Self {
-        // Whatever the flag has told by now, it may tell it no more.
-        output.end.expect();
-        let (slice, at_end) = (Slice::default(), false);
-        TakenReader { connection, slot, output, activity, slice, is_terminal, at_end }
+        let (slice, at_end, failed) = (Slice::default(), false, None);
+        let mut this = TakenReader { connection, slot, output, activity, slice, is_terminal, at_end, failed };
+        this.expect();
+        this
+    }
+
+    /// Whatever the flag has told by now, it may tell it no more.
+    fn expect(&mut self) {
+        self.output.iter_mut().for_each(|output| output.end.expect());
+    }
+
+    /// Takes the pipe over, if it was not there at first.
+    fn take_over(&mut self) {
+        if self.output.is_none() {
+            let given = self.connection.with(|state| match &mut state.pipes[self.slot] {
+                PipeState::Taken(output) => output.take(),
+                _ => None,
+            });
+            self.output = given.flatten();
+            self.expect();
+        }
     }
 
     /// Appends what one read gives; 0 is end of file.
@@ -50,7 +70,11 @@ impl TakenReader {
         cx: &mut Context<'_>,
         buffer: &mut Vec<u8>,
     ) -> Poll<io::Result<usize>> {
-        self.poll(cx, |output, slice| match &mut output.tee {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
+        let mut failed = None;
+        let read = self.poll(cx, |output, slice| match &mut output.tee {
             None => output.end.try_read(buffer),
             Some(tee) => loop {
                 match tee.next() {
@@ -67,17 +91,32 @@ impl TakenReader {
                         return Poll::Ready(Ok(count));
                     }
                     tee::Next::Close => return Poll::Ready(Ok(0)),
-                    tee::Next::Fail(error) => return Poll::Ready(Err(error)),
+                    tee::Next::Fail(error) => {
+                        // A copy that failed leaves what was read.
+                        let count = tee.chunk.len();
+                        buffer.append(&mut tee.chunk);
+                        failed = Some(error);
+                        return Poll::Ready(Ok(count));
+                    }
                     tee::Next::Wait => return Poll::Pending,
                 }
             },
-        })
+        });
+        let Some(error) = failed else { return read };
+        // As where nobody has taken it: the child is killed, and the call fails.
+        self.connection.with(|state| state.protocol.copy_failed(self.slot, &error));
+        self.connection.waiting.wake_all_later();
+        if matches!(read, Poll::Ready(Ok(0))) {
+            return Poll::Ready(Err(error));
+        }
+        self.failed = Some(error);
+        read
     }
 
     /// Whether `poll_read_into` can be used: nothing is to be copied.
     #[cfg(unix)]
     pub(crate) fn reads_directly(&self) -> bool {
-        self.output.tee.is_none()
+        self.output.as_ref().is_some_and(|output| output.tee.is_none())
     }
 
     /// One read into the buffer; 0 is end of file.
@@ -99,25 +138,26 @@ impl TakenReader {
         mut read: impl FnMut(&mut Output, &mut Slice) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         let me = Handle::Reader(self.slot);
-        let waiting = &self.connection.waiting;
-        let mut drives = waiting.take_news();
+        let mut drives = self.connection.waiting.take_news();
         self.slice.is_over();
         loop {
             if self.slice.is_spent() {
-                waiting.register(me, cx.waker());
-                waiting.wake_all_later();
-                self.slice.waits();
+                self.connection.waiting.register(me, cx.waker());
+                self.connection.waiting.wake_all_after(self.slice.pauses());
                 return Poll::Pending;
             }
             if drives {
                 let driven = self.connection.poll(me, &mut self.slice, cx, |_| None::<Infallible>);
                 debug_assert!(driven.is_pending(), "it wants nothing");
             }
-            if let Poll::Ready(read) = read(&mut self.output, &mut self.slice) {
+            self.take_over();
+            let read = self.output.as_mut().map(|output| read(output, &mut self.slice));
+            if let Some(Poll::Ready(read)) = read {
                 if drives {
                     self.connection.waiting.forget(me);
                 }
                 if let Ok(count) = read {
+                    self.slice.moved();
                     self.at_end |= count == 0;
                     self.activity.iter().for_each(|activity| activity.moved(count));
                 }
@@ -126,8 +166,11 @@ impl TakenReader {
             if !std::mem::replace(&mut drives, true) {
                 continue;
             }
-            let waits_for_pipe = self.output.tee.as_ref().is_none_or(|tee| tee.chunk.is_empty());
-            if !waits_for_pipe || self.output.end.arm() == Armed::Yes {
+            let armed = self.output.as_mut().map(|output| match &output.tee {
+                Some(tee) if !tee.reads() => Armed::Yes,
+                _ => output.end.arm(),
+            });
+            if armed.is_none_or(|armed| armed == Armed::Yes) {
                 self.slice.waits();
                 return Poll::Pending;
             }

@@ -62,6 +62,8 @@ pub(super) enum PipeState {
     },
     /// Code of the user's runs for it just now.
     Busy,
+    /// The user has taken it over while that was so, and gets it as soon as it is back.
+    Taken(Option<Output>),
     /// Closed, or taken over by the user.
     Gone,
 }
@@ -128,7 +130,7 @@ impl State {
     /// One read, write, or call for this pipe.
     fn step_pipe(&mut self, slot: Slot, me: Handle) -> Option<Step> {
         match &mut self.pipes[slot] {
-            PipeState::Gone | PipeState::Busy => None,
+            PipeState::Gone | PipeState::Busy | PipeState::Taken(_) => None,
             PipeState::Output(_) => self.step_output(slot, me),
             PipeState::Feed(feeder) => match feeder.step() {
                 feed::Step::Wrote(count) => {
@@ -216,7 +218,7 @@ impl State {
 
     /// Closes our end of a pipe.
     pub(super) fn close(&mut self, slot: Slot) -> Step {
-        if let PipeState::Gone = self.pipes[slot] {
+        if let PipeState::Gone | PipeState::Taken(_) = self.pipes[slot] {
             return Step::Moved;
         }
         self.discard(slot);
@@ -272,7 +274,7 @@ impl State {
 
     /// When the child has ended. That may be long before anybody looks: then the exit tells it, unless somebody else has
     /// held a pipe for longer.
-    fn note_end(&mut self) {
+    pub(super) fn note_end(&mut self) {
         if self.ended_at.is_none() && self.protocol.next() == Next::Ended {
             self.ended_at = if self.outlived { Some(Instant::now()) } else { self.exited_at };
         }
@@ -327,7 +329,7 @@ impl State {
                 }
                 PipeState::Feed(feeder) => feeder.expect(),
                 PipeState::Writer { pipe, .. } => pipe.expect_hangup(),
-                PipeState::Busy | PipeState::Gone => {}
+                PipeState::Busy | PipeState::Taken(_) | PipeState::Gone => {}
             }
         }
     }
@@ -384,9 +386,7 @@ impl State {
                 PipeState::Output(Output { end, tee: None, .. }) if me == Handle::Main && is_wanted => {
                     end.arm()
                 }
-                PipeState::Output(Output { end, tee: Some(tee), .. })
-                    if is_wanted && tee.chunk.is_empty() =>
-                {
+                PipeState::Output(Output { end, tee: Some(tee), .. }) if is_wanted && tee.reads() => {
                     end.arm()
                 }
                 PipeState::Feed(feeder) => feeder.arm(),
@@ -437,7 +437,7 @@ impl State {
                 PipeState::Output(output) => output.end.expect(),
                 PipeState::Feed(feeder) => feeder.expect(),
                 PipeState::Writer { pipe, .. } => pipe.expect_hangup(),
-                PipeState::Busy | PipeState::Gone => {}
+                PipeState::Busy | PipeState::Taken(_) | PipeState::Gone => {}
             }
         }
     }
@@ -456,7 +456,7 @@ impl State {
 
     pub(super) fn close_inputs(&mut self, which: impl Fn(&PipeState) -> bool) {
         for slot in 0..self.pipes.len() {
-            if !matches!(self.pipes[slot], PipeState::Output(_)) && which(&self.pipes[slot]) {
+            if self.protocol.leads_in(slot) && which(&self.pipes[slot]) {
                 self.close(slot);
             }
         }
@@ -488,6 +488,9 @@ impl State {
         }
         let mut open = Vec::new();
         for slot in 0..self.pipes.len() {
+            if let PipeState::Taken(_) = self.pipes[slot] {
+                continue;
+            }
             if let PipeState::Output(Output { end, tee, .. }) = &mut self.pipes[slot] {
                 let buffer = self.protocol.buffer(slot);
                 let before = buffer.len();

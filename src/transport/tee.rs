@@ -61,6 +61,11 @@ impl Tee {
         self.at_end = true;
     }
 
+    /// Whether it has nothing to do until the pipe gives more.
+    pub(super) fn reads(&self) -> bool {
+        self.chunk.is_empty() && !self.at_end
+    }
+
     pub(super) fn next(&mut self) -> Next {
         if let State::Failed(_) = self.state {
             return match std::mem::replace(&mut self.state, State::Closed) {
@@ -74,9 +79,13 @@ impl Tee {
         }
         match self.state {
             State::Closed => Next::Close,
-            _ if self.chunk.is_empty() && !self.at_end => Next::Read,
+            _ if self.reads() => Next::Read,
             State::Waits if !self.flag.take() => Next::Wait,
-            _ => Next::Ask,
+            _ => {
+                // Whoever is told so may leave it to another: the flag is not set again.
+                self.state = State::Takes;
+                Next::Ask
+            }
         }
     }
 

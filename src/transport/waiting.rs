@@ -21,9 +21,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
+use std::time::Duration;
 
 use crate::protocol::Slot;
-use crate::spawn::wake_later;
+use crate::spawn::wake_after;
 
 /// A handle that can wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +69,12 @@ impl Waiting {
 
     /// To be done before the handle looks, so that it misses nothing.
     pub(super) fn register(&self, handle: Handle, waker: &Waker) {
-        let replaced = self.change(|wakers| wakers.replace(handle, waker));
-        drop(replaced);
+        // It is cloned and dropped with nothing held, since that may be code of the user's.
+        if !self.change(|wakers| wakers.of(handle).is_some_and(|known| known.will_wake(waker))) {
+            let waker = waker.clone();
+            let replaced = self.change(|wakers| wakers.replace(handle, waker));
+            drop(replaced);
+        }
     }
 
     /// The handle waits no more.
@@ -138,32 +143,35 @@ impl Waiting {
         }
     }
 
-    /// Wakes all who wait, a moment later: from a drop, or to go on after a poll that took its time.
+    /// Wakes all who wait, a moment later: from a drop, or because of what somebody asked for.
     pub(super) fn wake_all_later(self: &Arc<Self>) {
+        self.wake_all_after(Duration::ZERO);
+    }
+
+    /// Wakes all who wait once this time is over: to go on after a poll that took its time.
+    pub(super) fn wake_all_after(self: &Arc<Self>, delay: Duration) {
         let somebody = self.change(|wakers| wakers.main.is_some() || !wakers.others.is_empty());
         if somebody {
-            wake_later(Waker::from(Flag::new(self, None)));
+            wake_after(delay, Waker::from(Flag::new(self, None)));
         }
     }
 }
 
 impl Wakers {
-    fn replace(&mut self, handle: Handle, waker: &Waker) -> Option<Waker> {
-        let place = match handle {
-            Handle::Main => &mut self.main,
-            _ => match self.others.iter_mut().find(|(of, _)| *of == handle) {
-                Some((_, known)) if known.will_wake(waker) => return None,
-                Some((_, known)) => return Some(std::mem::replace(known, waker.clone())),
-                None => {
-                    self.others.push((handle, waker.clone()));
-                    return None;
-                }
-            },
-        };
-        match place {
-            Some(known) if known.will_wake(waker) => None,
-            place => place.replace(waker.clone()),
+    fn of(&self, handle: Handle) -> Option<&Waker> {
+        match handle {
+            Handle::Main => self.main.as_ref(),
+            _ => self.others.iter().find(|(of, _)| *of == handle).map(|(_, waker)| waker),
         }
+    }
+
+    fn replace(&mut self, handle: Handle, waker: Waker) -> Option<Waker> {
+        let replaced = self.take(handle);
+        match handle {
+            Handle::Main => self.main = Some(waker),
+            _ => self.others.push((handle, waker)),
+        }
+        replaced
     }
 
     fn take(&mut self, handle: Handle) -> Option<Waker> {

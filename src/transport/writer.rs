@@ -119,8 +119,7 @@ impl TakenWriter {
         let waiting = &self.connection.waiting;
         if self.slice.is_over() {
             waiting.register(me, cx.waker());
-            waiting.wake_all_later();
-            self.slice.waits();
+            waiting.wake_all_after(self.slice.pauses());
             return Poll::Pending;
         }
         let mut drives = waiting.take_news();
@@ -130,6 +129,7 @@ impl TakenWriter {
                 debug_assert!(driven.is_pending(), "it wants nothing");
             }
             if let Poll::Ready(written) = self.try_write(buffers) {
+                self.slice.moved();
                 if drives {
                     self.connection.waiting.forget(me);
                 }
