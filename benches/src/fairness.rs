@@ -6,7 +6,8 @@
 //! take turns alone, and once more beside four processes that spin.
 //!
 //! reaped and async-process run under smol; reaped once more and tokio under tokio's current thread, since their
-//! timers differ: a ratio to tokio is that of these two.
+//! timers differ: a ratio to tokio is that of these two. Notes tell of reaped, async-process, reaped under tokio, and
+//! tokio, in this order.
 
 use std::future::Future;
 use std::io;
@@ -46,46 +47,50 @@ pub fn run(scale: Scale) -> Vec<Figure> {
     let mut figures = Vec::new();
     for work in works::WORKS {
         let alone = rounds(work, scale);
-        let milliseconds = |samples: &[f64]| {
-            let each: Vec<String> = samples.iter().map(|seconds| format!("{:.2}", seconds * 1e3)).collect();
-            each.join("/")
-        };
         let name = |what: &str| format!("fairness/{work}{what}");
-        // A poll is the work's own only where nobody takes the processor away.
-        figures.push(figure(name("/poll-999"), &alone, |seat| seat.wall.at_999()).aim_value(1.0));
+        // In processor time, which nobody else's work adds to.
+        figures.push(figure(name("/poll-999"), &alone, |seat| seat.cpu.at_999()).aim_value(1.0).note(
+            format!("{} polls; by the clock {}", alone[0].cpu.count, each(&alone, |seat| seat.wall.at_999())),
+        ));
         figures.push(
-            figure(name("/poll-most"), &alone, |seat| seat.wall.most())
+            figure(name("/poll-most"), &alone, |seat| seat.cpu.top())
                 .aim_value(5.0)
-                .note(format!("{} polls of reaped's under smol", alone[0].wall.count)),
+                .note(format!("by the clock {}", each(&alone, |seat| seat.wall.top()))),
         );
-        figures.push(figure(name("/late"), &alone, |seat| seat.late.most()).note(format!(
-            "99.9 %, of reaped, async-process, reaped under tokio, tokio: {}",
-            milliseconds(&alone.iter().map(|seat| seat.late.at_999()).collect::<Vec<_>>())
-        )));
+        figures.push(
+            figure(name("/late"), &alone, |seat| seat.late.most())
+                .note(format!("99.9 %: {}", each(&alone, |seat| seat.late.at_999()))),
+        );
+        // By the clock: whoever gives the processor away within a poll uses no time of it.
         let loaded = {
             let _hogs = Hogs::start();
             rounds(work, scale)
         };
-        for (what, of) in [("cpu", Measured::cpu as fn(&Measured) -> &Samples), ("poll", Measured::wall)] {
-            figures.push(
-                figure(name(&format!("/hogs-{what}")), &loaded, |seat| of(seat).most())
-                    .aim("async-process", 1.0)
-                    .note(format!(
-                        "99.9 %: {}",
-                        milliseconds(&loaded.iter().map(|seat| of(seat).at_999()).collect::<Vec<_>>())
-                    )),
-            );
-        }
         figures.push(
-            figure(name("/hogs-late"), &loaded, |seat| seat.late.most()).aim("async-process", 1.0).note(
+            figure(name("/hogs-poll"), &loaded, |seat| seat.wall.most()).aim("async-process", 1.0).note(
                 format!(
-                    "99.9 %: {}",
-                    milliseconds(&loaded.iter().map(|seat| seat.late.at_999()).collect::<Vec<_>>())
+                    "99.9 %: {}; in processor time {}",
+                    each(&loaded, |seat| seat.wall.at_999()),
+                    each(&loaded, |seat| seat.cpu.top())
                 ),
             ),
         );
+        figures.push(
+            figure(name("/hogs-late"), &loaded, |seat| seat.late.most())
+                .aim("async-process", 1.0)
+                .note(format!("99.9 %: {}", each(&loaded, |seat| seat.late.at_999()))),
+        );
     }
     figures
+}
+
+/// Of every seat, in milliseconds; a dash for one that cannot do the work.
+fn each(seats: &[Measured], value: impl Fn(&Measured) -> f64) -> String {
+    let shown = seats.iter().map(value).map(|seconds| match seconds.is_nan() {
+        true => "-".to_owned(),
+        false => format!("{:.2}", seconds * 1e3),
+    });
+    shown.collect::<Vec<_>>().join(" / ")
 }
 
 /// In milliseconds, of reaped under smol; a peer that cannot do the work has measured nothing.
@@ -104,7 +109,7 @@ fn figure(name: String, seats: &[Measured], value: impl Fn(&Measured) -> f64) ->
 /// All seats, in turn.
 fn rounds(work: &str, scale: Scale) -> Vec<Measured> {
     let mut seats = SEATS.map(|_| Measured::default());
-    for round in 0..scale.pick(3, 1) {
+    for round in 0..scale.pick(5, 1) {
         for turn in 0..SEATS.len() {
             let index = if round % 2 == 0 { turn } else { SEATS.len() - 1 - turn };
             let (who, executor) = SEATS[index];
@@ -159,9 +164,9 @@ impl Samples {
     fn add(&mut self, text: &str) {
         let mut numbers = text.split_whitespace().map(|word| word.parse::<f64>().expect("a number"));
         self.count += numbers.next().expect("how many there were") as usize;
-        let before = self.top.len();
+        let mut numbers = numbers.peekable();
+        self.most.extend(numbers.peek());
         self.top.extend(numbers);
-        self.most.extend(self.top.get(before).copied());
         self.top.sort_by(|one, other| other.total_cmp(one));
         self.top.truncate(TOP);
     }
@@ -169,6 +174,10 @@ impl Samples {
     /// One of a thousand is longer.
     fn at_999(&self) -> f64 {
         self.top.get(self.count / 1000).copied().unwrap_or(f64::NAN)
+    }
+
+    fn top(&self) -> f64 {
+        self.top.first().copied().unwrap_or(f64::NAN)
     }
 
     /// The median of the longest of each turn.
@@ -191,14 +200,6 @@ impl Measured {
         for samples in [&mut self.wall, &mut self.cpu, &mut self.late] {
             samples.add(lines.next().expect("three lines"));
         }
-    }
-
-    fn cpu(&self) -> &Samples {
-        &self.cpu
-    }
-
-    fn wall(&self) -> &Samples {
-        &self.wall
     }
 }
 
@@ -271,7 +272,7 @@ async fn turn(
     pause: Pause,
 ) {
     let began = Instant::now();
-    let least = scale.pick(Duration::from_millis(120), Duration::ZERO);
+    let least = scale.pick(Duration::from_millis(50), Duration::ZERO);
     loop {
         let works = works::start(work, who, scale);
         lock(log).wakes = Some(Instant::now() + NAP);

@@ -82,17 +82,15 @@ fn seen(counted: usize, expected: usize, kept: impl Any + Send) -> Seen {
 
 const BUFFER: usize = 64 * 1024;
 const DESCRIPTORS: usize = 200;
-/// What async-process collects 256 MiB in takes seconds, so it gets an eighth of what is to be collected.
-const EIGHTH: usize = 8;
-
 fn arguments(words: &[&str], numbers: &[usize]) -> Vec<OsString> {
     let words = ["--child"].iter().chain(words).map(OsString::from);
     words.chain(numbers.iter().map(|number| number.to_string().into())).collect()
 }
 
 pub fn start(work: &str, who: Who, scale: Scale) -> Vec<BoxFuture<'static, Seen>> {
-    let much = scale.pick(32 << 20, 300_001);
-    let collected = if who == Who::AsyncProcess { much } else { scale.pick(much * EIGHTH, much) };
+    let much = scale.pick(16 << 20, 300_001);
+    // async-process takes seconds to collect as much as the others.
+    let collected = if who == Who::AsyncProcess { much } else { scale.pick(256 << 20, much) };
     let zero = |total| (arguments(&["out"], &[total, BUFFER]), total);
     let yes = |total| (arguments(&["yes"], &[total]), total);
     let one = match work {
@@ -114,7 +112,7 @@ pub fn start(work: &str, who: Who, scale: Scale) -> Vec<BoxFuture<'static, Seen>
             return (0..count).map(|_| output(who, zero(total))).collect();
         }
         "tee" => tee(who, zero(scale.pick(1 << 20, 100_001))),
-        "source" => source(who, scale.pick(32 << 20, 300_001)),
+        "source" => source(who, scale.pick(16 << 20, 300_001)),
         unknown => panic!("there is no work of the name {unknown}"),
     };
     vec![one]
