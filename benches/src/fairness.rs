@@ -46,7 +46,7 @@ const SEATS: [(Who, Executor); 4] = [
 pub fn run(scale: Scale) -> Vec<Figure> {
     let mut figures = Vec::new();
     for work in works::WORKS {
-        let alone = rounds(work, scale);
+        let alone = rounds(work, 5, scale);
         let name = |what: &str| format!("fairness/{work}{what}");
         // In processor time, which nobody else's work adds to.
         figures.push(figure(name("/poll-999"), &alone, |seat| seat.cpu.at_999()).aim_value(1.0).note(
@@ -64,7 +64,7 @@ pub fn run(scale: Scale) -> Vec<Figure> {
         // By the clock: whoever gives the processor away within a poll uses no time of it.
         let loaded = {
             let _hogs = Hogs::start();
-            rounds(work, scale)
+            rounds(work, 3, scale)
         };
         figures.push(
             figure(name("/hogs-poll"), &loaded, |seat| seat.wall.most()).aim("async-process", 1.0).note(
@@ -107,9 +107,9 @@ fn figure(name: String, seats: &[Measured], value: impl Fn(&Measured) -> f64) ->
 }
 
 /// All seats, in turn.
-fn rounds(work: &str, scale: Scale) -> Vec<Measured> {
+fn rounds(work: &str, count: usize, scale: Scale) -> Vec<Measured> {
     let mut seats = SEATS.map(|_| Measured::default());
-    for round in 0..scale.pick(5, 1) {
+    for round in 0..scale.pick(count, 1) {
         for turn in 0..SEATS.len() {
             let index = if round % 2 == 0 { turn } else { SEATS.len() - 1 - turn };
             let (who, executor) = SEATS[index];

@@ -90,7 +90,7 @@ fn arguments(words: &[&str], numbers: &[usize]) -> Vec<OsString> {
 pub fn start(work: &str, who: Who, scale: Scale) -> Vec<BoxFuture<'static, Seen>> {
     let much = scale.pick(16 << 20, 300_001);
     // async-process takes seconds to collect as much as the others.
-    let collected = if who == Who::AsyncProcess { much } else { scale.pick(256 << 20, much) };
+    let collected = if who == Who::AsyncProcess { much } else { scale.pick(192 << 20, much) };
     let zero = |total| (arguments(&["out"], &[total, BUFFER]), total);
     let yes = |total| (arguments(&["yes"], &[total]), total);
     let one = match work {
@@ -103,15 +103,15 @@ pub fn start(work: &str, who: Who, scale: Scale) -> Vec<BoxFuture<'static, Seen>
         "yes-events" | "yes-reader" => read(who, yes(much)),
         "yes-lines" => lines(who, yes(scale.pick(4 << 20, 20_002))),
         "trickle" => {
-            let count = scale.pick(75, 3);
+            let count = scale.pick(50, 3);
             output(who, (arguments(&["trickle"], &[count, 2]), count * BUFFER))
         }
-        "descriptors" => descriptors(scale.pick(256 * 1024, 100_000)),
+        "descriptors" => descriptors(scale.pick(384 * 1024, 100_000)),
         "children" => {
-            let (count, total) = (scale.pick(100, 5), scale.pick(256 * 1024, 100_000));
+            let (count, total) = (scale.pick(60, 5), scale.pick(256 * 1024, 100_000));
             return (0..count).map(|_| output(who, zero(total))).collect();
         }
-        "tee" => tee(who, zero(scale.pick(1 << 20, 100_001))),
+        "tee" => tee(who, zero(scale.pick(768 << 10, 100_001))),
         "source" => source(who, scale.pick(16 << 20, 300_001)),
         unknown => panic!("there is no work of the name {unknown}"),
     };
