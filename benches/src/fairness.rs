@@ -46,7 +46,7 @@ const SEATS: [(Who, Executor); 4] = [
 pub fn run(scale: Scale) -> Vec<Figure> {
     let mut figures = Vec::new();
     for work in works::WORKS {
-        let alone = rounds(work, 5, scale);
+        let alone = rounds(work, 4, scale);
         let name = |what: &str| format!("fairness/{work}{what}");
         // In processor time, which nobody else's work adds to.
         figures.push(figure(name("/poll-999"), &alone, |seat| seat.cpu.at_999()).aim_value(1.0).note(
@@ -63,7 +63,7 @@ pub fn run(scale: Scale) -> Vec<Figure> {
         );
         // By the clock: whoever gives the processor away within a poll uses no time of it.
         let loaded = {
-            let _hogs = Hogs::start();
+            let _hogs = Hogs::start(scale.pick(HOGS, 1));
             rounds(work, 3, scale)
         };
         figures.push(
@@ -125,7 +125,7 @@ fn rounds(work: &str, count: usize, scale: Scale) -> Vec<Measured> {
 struct Hogs(Vec<Child>);
 
 impl Hogs {
-    fn start() -> Self {
+    fn start(count: usize) -> Self {
         let hog = |_| {
             let mut command = Command::new(program());
             // It ends with its stdin, however this program ends.
@@ -136,7 +136,7 @@ impl Hogs {
                 .spawn()
                 .expect("a child")
         };
-        Hogs((0..HOGS).map(hog).collect())
+        Hogs((0..count).map(hog).collect())
     }
 }
 
