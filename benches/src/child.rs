@@ -1,9 +1,10 @@
 //! What this program does when a family runs it as a child: `--child out …`, `lines …`,
-//! `contest …`, `waiting …`.
+//! `contest …`, `waiting …`, `fairness …` and its children.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::Scale;
 use crate::compare::{self, Contest, Contestants, Executor};
@@ -14,8 +15,17 @@ pub fn run(arguments: &[String]) -> ExitCode {
     let result = match arguments[0].as_str() {
         "out" => write_bytes(number(1), number(2)),
         "lines" => write_lines(number(1)),
+        "yes" => write_yes(number(1)),
+        "trickle" => trickle(number(1), number(2)),
+        "spread" => spread(number(1), number(2)),
+        "take" => take(),
+        "hog" => hog(),
         "contest" => contest(&arguments[1..]),
         "waiting" => crate::waiting::measure(&arguments[1], number(2)),
+        "fairness" => {
+            let scale = Scale { smoke: arguments[4] == "smoke" };
+            crate::fairness::measure(&arguments[1], &arguments[2], &arguments[3], scale)
+        }
         _ => return ExitCode::from(2),
     };
     // A parent that reads no more is its own affair.
@@ -96,6 +106,68 @@ fn write_lines(total: usize) -> io::Result<()> {
         let count = (total - written).min(1000);
         stdout.write_all(&thousand.as_bytes()[..count * length])?;
         written += count;
+    }
+    Ok(())
+}
+
+/// Writes so many bytes as the program of that name does.
+fn write_yes(total: usize) -> io::Result<()> {
+    let block = b"y\n".repeat(8 * 1024);
+    let mut stdout = unbuffered();
+    let mut left = total;
+    while left > 0 {
+        let count = left.min(block.len());
+        stdout.write_all(&block[..count])?;
+        left -= count;
+    }
+    Ok(())
+}
+
+/// Writes a block so many times, with a pause in between.
+fn trickle(count: usize, milliseconds: usize) -> io::Result<()> {
+    let block = pattern(BLOCK);
+    let mut stdout = unbuffered();
+    for _ in 0..count {
+        stdout.write_all(&block)?;
+        std::thread::sleep(Duration::from_millis(milliseconds as u64));
+    }
+    Ok(())
+}
+
+/// Writes so many bytes to each of so many descriptors from 3 on, some to each in turn.
+fn spread(descriptors: usize, each: usize) -> io::Result<()> {
+    let block = pattern(BLOCK / 4);
+    let open = |fd: usize| std::fs::File::options().write(true).open(format!("/proc/self/fd/{fd}"));
+    let mut pipes = (3..3 + descriptors).map(open).collect::<io::Result<Vec<_>>>()?;
+    let mut left = each;
+    while left > 0 {
+        let count = left.min(block.len());
+        for pipe in &mut pipes {
+            pipe.write_all(&block[..count])?;
+        }
+        left -= count;
+    }
+    Ok(())
+}
+
+/// Reads all there is, and says how much it was.
+fn take() -> io::Result<()> {
+    let (mut buffer, mut total) = (vec![0; BLOCK], 0);
+    loop {
+        match io::stdin().read(&mut buffer)? {
+            0 => break,
+            count => total += count,
+        }
+    }
+    println!("{total}");
+    Ok(())
+}
+
+/// Spins for as long as its stdin is open.
+fn hog() -> io::Result<()> {
+    let stdin = std::thread::spawn(take);
+    while !stdin.is_finished() {
+        std::hint::spin_loop();
     }
     Ok(())
 }

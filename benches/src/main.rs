@@ -8,6 +8,7 @@ mod bulk;
 mod child;
 mod compare;
 mod duplex;
+mod fairness;
 mod fds;
 mod latency;
 mod lines;
@@ -40,7 +41,7 @@ const RUNS: usize = 3;
 
 type Family = fn(Scale) -> Vec<Figure>;
 
-const FAMILIES: [(&str, Family); 8] = [
+const FAMILIES: [(&str, Family); 9] = [
     ("latency", latency::run),
     ("bulk", bulk::run),
     ("duplex", duplex::run),
@@ -48,6 +49,7 @@ const FAMILIES: [(&str, Family); 8] = [
     ("fds", fds::run),
     ("many", many::run),
     ("waiting", waiting::run),
+    ("fairness", fairness::run),
     ("build", build::run),
 ];
 
