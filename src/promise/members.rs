@@ -14,10 +14,6 @@ use super::Call;
 use crate::control::Control;
 use crate::error::Error;
 use crate::output::{Output, Usage};
-use crate::spawn::wake_later;
-
-/// How long all of them together may take in one poll, but for the one that has begun by then.
-const SLICE: Duration = Duration::from_micros(300);
 
 #[derive(Debug)]
 pub(crate) struct Members {
@@ -93,15 +89,15 @@ impl Members {
         }
         loop {
             let before = self.first;
-            let began = Instant::now();
             for _ in 0..self.members.len() {
-                if began.elapsed() > SLICE {
-                    // The next poll begins where this one has ended.
-                    wake_later(cx.waker().clone());
+                let place = self.turn;
+                self.turn = (place + 1) % self.members.len();
+                self.poll_member(place, cx);
+                let call = self.members[place].call.as_ref();
+                if call.is_some_and(|call| call.transport.was_cut_short()) {
+                    // It wakes this task, and the next poll begins with the member after it.
                     return Poll::Pending;
                 }
-                self.poll_member(self.turn, cx);
-                self.turn = (self.turn + 1) % self.members.len();
             }
             if self.first == before {
                 let all = self.members.iter().all(|member| member.end.is_some());

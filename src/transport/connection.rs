@@ -55,12 +55,14 @@ impl Connection {
     ) -> Poll<T> {
         let (mut registered, mut happened) = (false, false);
         let result = loop {
-            if slice.is_over() {
+            let is_over = slice.is_over();
+            let mut guard = self.lock();
+            if is_over && !guard.as_ref().is_some_and(State::is_about_to_end) {
+                drop(guard);
                 self.waiting.register(me, cx.waker());
                 self.waiting.wake_all_after(slice.pauses());
                 break Poll::Pending;
             }
-            let mut guard = self.lock();
             let Some(state) = &mut *guard else {
                 drop(guard);
                 self.waiting.register(me, cx.waker());

@@ -106,6 +106,11 @@ impl Transport {
         Poll::Pending
     }
 
+    /// Whether the last poll took all the time that it may have, and has more to do.
+    pub(crate) fn was_cut_short(&self) -> bool {
+        self.slice.was_spent()
+    }
+
     /// Moves bytes until there is something to tell; `None` after the end was told.
     pub(crate) fn poll_notice(&mut self, cx: &mut Context<'_>) -> Poll<Option<Notice>> {
         self.poll(cx, |protocol| match protocol.notice() {

@@ -31,6 +31,9 @@ const MOST: u32 = 64 * 1024;
 /// The most that a write is given: macOS refuses 2 GiB and more, writev(2), where Linux writes a part.
 const AT_ONCE: usize = 1 << 30;
 
+/// The most that one packet holds: PIPE_BUF.
+const PACKET: usize = 4096;
+
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// Room for a stream. A user's pipes may have 64 MiB in all before the kernel makes new ones one page
@@ -172,13 +175,14 @@ impl ReadEnd {
     }
 
     /// What is there comes before the room for it: to grow is to copy all that was collected, and of two hundred pipes that
-    /// have nothing to say just now each would do so.
+    /// have nothing to say just now each would do so. No read has less room than a packet: in packet mode (O_DIRECT, pipe(2))
+    /// the rest of it would be lost.
     fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
         let room = self.room as usize;
         let spare = |buffer: &Vec<u8>| buffer.capacity() - buffer.len();
-        if spare(buffer) < room && buffer.len() <= LEAST as usize {
+        if spare(buffer) < room && buffer.len() <= PACKET {
             self.grow(buffer);
-        } else if spare(buffer) == 0 {
+        } else if spare(buffer) < PACKET {
             return self.probe(buffer);
         }
         let asked = room.min(spare(buffer));
@@ -196,7 +200,7 @@ impl ReadEnd {
 
     /// Reads a little, and makes room for more once there is something.
     fn probe(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
-        let mut few = [0; 32];
+        let mut few = [0; PACKET];
         let count = end_of_terminal(read(self.pipe.get_ref(), &mut few))?;
         if count > 0 {
             self.grow(buffer);

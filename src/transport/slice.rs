@@ -47,6 +47,11 @@ impl Slice {
         self.is_spent
     }
 
+    /// Whether the last poll ended because the time was over.
+    pub(super) fn was_spent(&self) -> bool {
+        self.in_a_row > 0 && self.began.is_none()
+    }
+
     /// Whether to look once more for what is just coming; not for longer than a bounded time since something moved.
     pub(super) fn spins(&mut self) -> bool {
         std::hint::spin_loop();

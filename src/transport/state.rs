@@ -421,6 +421,23 @@ impl State {
         }
     }
 
+    /// Whether all that is left is to take what the child has left, and that is little.
+    ///
+    /// Then it is taken at once, whatever the time: whoever looks once finds an end that is there, on a busy machine too.
+    pub(super) fn is_about_to_end(&self) -> bool {
+        const LITTLE: usize = 64 * 1024;
+        let mut left = 0;
+        let plain = self.pipes.iter().all(|pipe| match pipe {
+            PipeState::Output(Output { tee: None, owed, .. }) => {
+                left += owed.unwrap_or(0);
+                owed.is_some()
+            }
+            PipeState::Writer { .. } | PipeState::Gone => true,
+            _ => false,
+        });
+        self.protocol.has_exited() && self.protocol.next() != Next::Drain && plain && left <= LITTLE
+    }
+
     /// Whether so much moves that more is likely to come at once.
     pub(super) fn streams(&self) -> bool {
         self.pipes.iter().any(|pipe| match pipe {

@@ -172,7 +172,8 @@ fn a_number_that_is_used_again() {
         let mut rounds = 0;
         for new_group in [true, false] {
             for drops in [true, false] {
-                let mut command = Command::new("true");
+                // Not so short that it is over before its promise is made.
+                let mut command = sh("sleep 0.1");
                 // By itself the engine that is told to do so is the portable one.
                 command.umask(0o022);
                 if new_group {
