@@ -123,10 +123,11 @@ impl TakenReader {
                 }
                 return Poll::Ready(read);
             }
-            if !std::mem::replace(&mut drives, true) {
+            // The time may be over in the midst of a copy, which then waits for nobody.
+            if !std::mem::replace(&mut drives, true) || self.slice.is_spent() {
                 continue;
             }
-            let waits_for_pipe = self.output.tee.as_ref().is_none_or(|tee| tee.chunk.is_empty());
+            let waits_for_pipe = self.output.tee.as_ref().is_none_or(|tee| tee.waits_for_pipe());
             if !waits_for_pipe || self.output.end.arm() == Armed::Yes {
                 self.slice.waits();
                 return Poll::Pending;

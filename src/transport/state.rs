@@ -385,7 +385,7 @@ impl State {
                     end.arm()
                 }
                 PipeState::Output(Output { end, tee: Some(tee), .. })
-                    if is_wanted && tee.chunk.is_empty() =>
+                    if is_wanted && tee.waits_for_pipe() =>
                 {
                     end.arm()
                 }

@@ -61,6 +61,11 @@ impl Tee {
         self.at_end = true;
     }
 
+    /// Whether it waits for the pipe, and not for the writer, which sets the flag by itself.
+    pub(super) fn waits_for_pipe(&self) -> bool {
+        self.chunk.is_empty() && !self.at_end
+    }
+
     pub(super) fn next(&mut self) -> Next {
         if let State::Failed(_) = self.state {
             return match std::mem::replace(&mut self.state, State::Closed) {
@@ -74,7 +79,7 @@ impl Tee {
         }
         match self.state {
             State::Closed => Next::Close,
-            _ if self.chunk.is_empty() && !self.at_end => Next::Read,
+            _ if self.waits_for_pipe() => Next::Read,
             State::Waits if !self.flag.take() => Next::Wait,
             _ => Next::Ask,
         }
