@@ -337,7 +337,7 @@ impl State {
         self.pipes.iter().enumerate().any(|(slot, pipe)| match pipe {
             PipeState::Output(Output { owed: Some(_), tee, .. }) => {
                 // A slow copy has its own time.
-                self.protocol.wants(slot) && tee.as_ref().is_none_or(|tee| tee.chunk.is_empty())
+                self.protocol.wants(slot) && tee.as_ref().is_none_or(|tee| tee.waits_for_pipe())
             }
             _ => false,
         })

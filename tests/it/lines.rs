@@ -332,3 +332,22 @@ fn a_slow_tee_of_a_reader() {
         assert!(process.status().await.expect("a status").success());
     });
 }
+
+/// A copy that is never closed holds nothing up for longer than the bounds of the call.
+#[test]
+fn a_tee_that_never_closes_is_bounded() {
+    everywhere(|| async {
+        let (tell, end) = futures::channel::oneshot::channel::<()>();
+        let end = end.shared();
+        let copy = || Slow { at_once: 1_000, takes: Duration::ZERO, end: end.clone() };
+        let bound = Duration::from_millis(100);
+        let error = helper(&["out:5000"]).stdout(Stdio::tee(copy())).timeout(bound).output().await;
+        assert!(matches!(error, Err(Error::TimedOut(_))), "{error:?}");
+        let output = helper(&["out:5000"]).stdout(Stdio::tee(copy())).drain_timeout(bound).output().await;
+        assert_eq!(output.expect("it ended").stdout, pattern(5_000));
+        // The exit is told before.
+        let mut process = helper(&["out:5000"]).stdout(Stdio::tee(copy())).spawn().expect("starts");
+        while !matches!(process.next().await.expect("the exit comes"), Event::Exited(_)) {}
+        drop(tell);
+    });
+}
