@@ -247,6 +247,7 @@ impl Transport {
             state.close_inputs(|pipe| matches!(pipe, PipeState::Writer { taken: false, .. }));
             state.protocol.resume_all();
         });
+        self.connection.waiting.wake_all_later();
     }
 
     /// Whether the child wrote to a descriptor, other than to a user who took it over.
@@ -266,6 +267,10 @@ impl Transport {
             state.protocol.pause(slot, paused);
             Some(())
         });
+        if !paused {
+            // Another handle may wait for what a copy of this has held up.
+            self.connection.waiting.wake_all_later();
+        }
         found.is_some()
     }
 

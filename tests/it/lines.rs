@@ -351,3 +351,23 @@ fn a_tee_that_never_closes_is_bounded() {
         drop(tell);
     });
 }
+
+/// Whoever is awaited moves a copy; also once it is held back no longer.
+#[test]
+fn a_tee_that_is_resumed_goes_on() {
+    everywhere(|| async {
+        let mut command = helper(&["err:300000", "out:5"]);
+        let mut process = command.stderr(Stdio::tee(Copy::default())).spawn().expect("starts");
+        assert!(process.pause(2));
+        let mut reader = process.reader(1).expect("an output");
+        let reads = smol::spawn(async move {
+            let mut data = Vec::new();
+            futures::AsyncReadExt::read_to_end(&mut reader, &mut data).await.expect("data");
+            data
+        });
+        smol::Timer::after(Duration::from_millis(50)).await;
+        assert!(process.resume(2));
+        assert_eq!(reads.await, pattern(5));
+        assert!(process.status().await.expect("a status").success());
+    });
+}
