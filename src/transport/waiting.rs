@@ -16,6 +16,9 @@
 //!
 //! Rule: wakers are woken, and dropped, with no lock held.
 
+#[cfg(test)]
+mod tests;
+
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -132,10 +135,13 @@ impl Waiting {
 
     /// Wakes all who wait, a moment later: from a drop, or to go on after a poll that took its time.
     pub(super) fn wake_all_later(self: &Arc<Self>) {
-        let somebody = self.change(|wakers| wakers.main.is_some() || !wakers.others.is_empty());
-        if somebody {
+        if self.somebody_waits() {
             wake_later(Waker::from(Flag::new(self, None)));
         }
+    }
+
+    fn somebody_waits(&self) -> bool {
+        self.change(|wakers| wakers.main.is_some() || !wakers.others.is_empty())
     }
 }
 

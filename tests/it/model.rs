@@ -950,7 +950,7 @@ impl Leads {
             }
             Act::Take(fd) => self.takes(fd),
             Act::Pause(fd) => {
-                if self.with(|process| process.pause(fd)) == Some(true) && self.outputs.contains(&fd) {
+                if self.with(|process| process.pause(fd)) == Some(true) {
                     self.paused.insert(fd);
                 }
             }
@@ -960,7 +960,9 @@ impl Leads {
             }
             Act::Close(fd) => {
                 self.shuts(fd);
-                self.with(|process| process.close(fd));
+                if self.with(|process| process.close(fd)) == Some(true) {
+                    self.paused.remove(&fd);
+                }
             }
             Act::CloseAll => {
                 (0..5).for_each(|fd| self.shuts(fd));
@@ -1007,7 +1009,6 @@ impl Leads {
             seen.cut.insert(fd);
         }
         self.inputs.remove(&fd);
-        self.paused.remove(&fd);
     }
 
     async fn finishes(&mut self, finish: Finish) {
