@@ -672,13 +672,13 @@ where
 
 /// What came of a promise.
 enum Came {
-    Output(Output),
+    Output(Box<Output>),
     Status(ExitStatus),
 }
 
 impl From<Result<Output, Error>> for Came {
     fn from(result: Result<Output, Error>) -> Self {
-        Came::Output(result.expect("no bound is set"))
+        Came::Output(Box::new(result.expect("no bound is set")))
     }
 }
 
@@ -754,8 +754,7 @@ impl Actor {
         };
         for time in 0..times {
             if time > 0 {
-                poll_fn(|cx| Poll::Ready(cx.waker().wake_by_ref())).await;
-                futures::pending!();
+                smol::future::yield_now().await;
             }
             if let found @ Some(_) = told(poll_fn(|cx| Poll::Ready(look(cx, true))).await) {
                 return found;

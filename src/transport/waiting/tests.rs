@@ -221,6 +221,19 @@ impl State {
         room || bytes || self.later || self.handles == 0
     }
 
+    /// The flag that the reactor is to set; `None` once all are done.
+    fn next_event(&mut self, waiting: &Arc<Waiting>) -> Option<Arc<Flag>> {
+        if mem::replace(&mut self.later, false) {
+            return Some(Flag::new(waiting, None));
+        }
+        if self.armed && self.room > 0 {
+            self.armed = false;
+            return Some(self.flag.clone());
+        }
+        let bytes = mem::replace(&mut self.readers_armed, false) && self.work == 0;
+        bytes.then(|| self.readers_flag.clone())
+    }
+
     /// Does one thing, or arms.
     fn step(&mut self) -> bool {
         if self.flag.take() {
@@ -256,20 +269,7 @@ async fn kernel(world: Rc<World>) {
 async fn reactor(world: Rc<World>) {
     loop {
         world.waits_until(Waits::Event, 0).await;
-        let mut state = world.state();
-        let later = mem::replace(&mut state.later, false);
-        let flag = if later {
-            Flag::new(&world.waiting, None)
-        } else if state.armed && state.room > 0 {
-            state.armed = false;
-            state.flag.clone()
-        } else if state.readers_armed && state.work == 0 {
-            state.readers_armed = false;
-            state.readers_flag.clone()
-        } else {
-            return;
-        };
-        drop(state);
+        let Some(flag) = world.state().next_event(&world.waiting) else { return };
         // As its `wake`, cut in two.
         flag.set();
         world.cut(usize::from(flag.whom.is_some())).await;
