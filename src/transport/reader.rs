@@ -163,11 +163,12 @@ impl TakenReader {
                 }
                 return Poll::Ready(read);
             }
-            if !std::mem::replace(&mut drives, true) {
+            // The time may be over in the midst of a copy, which then waits for nobody.
+            if !std::mem::replace(&mut drives, true) || self.slice.is_spent() {
                 continue;
             }
             let armed = self.output.as_mut().map(|output| match &output.tee {
-                Some(tee) if !tee.reads() => Armed::Yes,
+                Some(tee) if !tee.waits_for_pipe() => Armed::Yes,
                 _ => output.end.arm(),
             });
             if armed.is_none_or(|armed| armed == Armed::Yes) {

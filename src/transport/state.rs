@@ -339,7 +339,7 @@ impl State {
         self.pipes.iter().enumerate().any(|(slot, pipe)| match pipe {
             PipeState::Output(Output { owed: Some(_), tee, .. }) => {
                 // A slow copy has its own time.
-                self.protocol.wants(slot) && tee.as_ref().is_none_or(|tee| tee.chunk.is_empty())
+                self.protocol.wants(slot) && tee.as_ref().is_none_or(|tee| tee.waits_for_pipe())
             }
             _ => false,
         })
@@ -386,7 +386,9 @@ impl State {
                 PipeState::Output(Output { end, tee: None, .. }) if me == Handle::Main && is_wanted => {
                     end.arm()
                 }
-                PipeState::Output(Output { end, tee: Some(tee), .. }) if is_wanted && tee.reads() => {
+                PipeState::Output(Output { end, tee: Some(tee), .. })
+                    if is_wanted && tee.waits_for_pipe() =>
+                {
                     end.arm()
                 }
                 PipeState::Feed(feeder) => feeder.arm(),

@@ -61,8 +61,8 @@ impl Tee {
         self.at_end = true;
     }
 
-    /// Whether it has nothing to do until the pipe gives more.
-    pub(super) fn reads(&self) -> bool {
+    /// Whether it waits for the pipe, and not for the writer, which sets the flag by itself.
+    pub(super) fn waits_for_pipe(&self) -> bool {
         self.chunk.is_empty() && !self.at_end
     }
 
@@ -79,7 +79,7 @@ impl Tee {
         }
         match self.state {
             State::Closed => Next::Close,
-            _ if self.reads() => Next::Read,
+            _ if self.waits_for_pipe() => Next::Read,
             State::Waits if !self.flag.take() => Next::Wait,
             _ => {
                 // Whoever is told so may leave it to another: the flag is not set again.

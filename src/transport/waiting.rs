@@ -16,6 +16,9 @@
 //!
 //! Rule: wakers are woken, and dropped, with no lock held.
 
+#[cfg(test)]
+mod tests;
+
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -150,10 +153,13 @@ impl Waiting {
 
     /// Wakes all who wait once this time is over: to go on after a poll that took its time.
     pub(super) fn wake_all_after(self: &Arc<Self>, delay: Duration) {
-        let somebody = self.change(|wakers| wakers.main.is_some() || !wakers.others.is_empty());
-        if somebody {
+        if self.somebody_waits() {
             wake_after(delay, Waker::from(Flag::new(self, None)));
         }
+    }
+
+    fn somebody_waits(&self) -> bool {
+        self.change(|wakers| wakers.main.is_some() || !wakers.others.is_empty())
     }
 }
 

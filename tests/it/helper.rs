@@ -8,6 +8,7 @@
 //! | `packets:FD:N` | writes N packets of 100 bytes, each of which takes a read of its own: O_DIRECT, pipe(2) (Linux) |
 //! | `say:FD:TEXT` | writes the text and a line end to FD |
 //! | `copy:FROM:TO` | copies FD FROM to FD TO until end of file |
+//! | `sum:FROM:TO` | reads FD FROM to its end, and tells FD TO the number of bytes and their checksum, a line |
 //! | `close:FD` | closes it |
 //! | `fds` | lists its open descriptors, one a line |
 //! | `links:FD` | lists them to FD, number and name, one a line (Linux) |
@@ -76,6 +77,13 @@ fn take(step: &str) {
             while let Ok(count @ 1..) = read(number(first) as i32, &mut buffer) {
                 write_all(number(second) as i32, &buffer[..count]);
             }
+        }
+        "sum" => {
+            let (mut all, mut buffer) = (Vec::new(), vec![0; 65536]);
+            while let Ok(count @ 1..) = read(number(first) as i32, &mut buffer) {
+                all.extend_from_slice(&buffer[..count]);
+            }
+            write_all(number(second) as i32, sum(&all).as_bytes());
         }
         #[cfg(unix)]
         "close" => drop(unsafe { OwnedFd::from_raw_fd(number(first) as i32) }),
@@ -226,6 +234,12 @@ pub fn open_descriptors() -> Vec<i32> {
 /// A pattern that shows a lost, doubled or swapped byte.
 pub fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|place| (place % 251) as u8).collect()
+}
+
+/// What `sum` tells of these bytes: FNV-1a, which a lost, doubled or swapped byte changes.
+pub fn sum(bytes: &[u8]) -> String {
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    format!("{} {:016x}\n", bytes.len(), bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix))
 }
 
 fn fill(to: i32, length: usize) {

@@ -1,13 +1,14 @@
 //! Lines, and copies of what is captured.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::io::{AsyncReadExt, AsyncWrite};
+use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use futures::{FutureExt, Stream};
 use reaped::{Command, Error, Event, InvalidReason, Line, Process, Stdio};
 
 use super::helper::pattern;
@@ -313,5 +314,126 @@ fn a_stuck_tee_holds_the_child_back() {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs");
             stat.rsplit_once(") ").expect("a state").1.starts_with('S')
         });
+    });
+}
+
+/// A copy that is slow to take anything, and has its end only once it is told.
+struct Slow {
+    at_once: usize,
+    takes: Duration,
+    end: futures::future::Shared<futures::channel::oneshot::Receiver<()>>,
+}
+
+impl AsyncWrite for Slow {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        std::thread::sleep(self.takes);
+        Poll::Ready(Ok(bytes.len().min(self.at_once)))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.end).poll(cx).map(|_| Ok(()))
+    }
+}
+
+/// While the copy is not closed there is nothing to do: a poll ends, and nobody is woken for nothing.
+#[test]
+fn a_tee_that_closes_late_is_waited_for() {
+    everywhere(|| async {
+        for taken_out in [false, true] {
+            let (tell, end) = futures::channel::oneshot::channel();
+            let copy = Slow { at_once: 1_000, takes: Duration::ZERO, end: end.shared() };
+            let mut process = helper(&["out:5000"]).stdout(Stdio::tee(copy)).spawn().expect("starts");
+            let polls = std::sync::atomic::AtomicUsize::new(0);
+            let reads = async {
+                let mut data = Vec::new();
+                let mut reader = taken_out.then(|| process.reader(1).expect("an output"));
+                let mut chunk = vec![0; 10_000];
+                loop {
+                    let read = futures::future::poll_fn(|cx| {
+                        polls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        match &mut reader {
+                            Some(reader) => Pin::new(reader).poll_read(cx, &mut chunk).map(|count| {
+                                let count = count.expect("data");
+                                (count > 0).then(|| chunk[..count].to_vec())
+                            }),
+                            None => Pin::new(&mut process).poll_next(cx).map(|event| match event {
+                                Some(Event::Data { data, .. }) => Some(data),
+                                Some(_) => Some(Vec::new()),
+                                None => None,
+                            }),
+                        }
+                    });
+                    let Some(more) = read.await else { break data };
+                    data.extend(more);
+                }
+            };
+            let tells = async {
+                smol::Timer::after(Duration::from_millis(100)).await;
+                tell.send(()).expect("it is waited for");
+            };
+            let (data, ()) = futures::join!(reads, tells);
+            assert_eq!(data, pattern(5_000));
+            let polls = polls.into_inner();
+            assert!(polls < 60, "{taken_out}: {polls} polls");
+        }
+    });
+}
+
+/// A copy that takes little at once, and longer for it than one poll may take.
+#[test]
+fn a_slow_tee_of_a_reader() {
+    everywhere(|| async {
+        let copy = Slow {
+            at_once: 1_000,
+            takes: Duration::from_micros(50),
+            end: futures::channel::oneshot::channel().1.shared(),
+        };
+        let mut process = helper(&["out:300000"]).stdout(Stdio::tee(copy)).spawn().expect("starts");
+        let mut data = Vec::new();
+        let mut reader = process.reader(1).expect("an output");
+        futures::AsyncReadExt::read_to_end(&mut reader, &mut data).await.expect("data");
+        assert_eq!(data, pattern(300_000));
+        assert!(process.status().await.expect("a status").success());
+    });
+}
+
+/// A copy that is never closed holds nothing up for longer than the bounds of the call.
+#[test]
+fn a_tee_that_never_closes_is_bounded() {
+    everywhere(|| async {
+        let (tell, end) = futures::channel::oneshot::channel::<()>();
+        let end = end.shared();
+        let copy = || Slow { at_once: 1_000, takes: Duration::ZERO, end: end.clone() };
+        let bound = Duration::from_millis(100);
+        let error = helper(&["out:5000"]).stdout(Stdio::tee(copy())).timeout(bound).output().await;
+        assert!(matches!(error, Err(Error::TimedOut(_))), "{error:?}");
+        let output = helper(&["out:5000"]).stdout(Stdio::tee(copy())).drain_timeout(bound).output().await;
+        assert_eq!(output.expect("it ended").stdout, pattern(5_000));
+        // The exit is told before.
+        let mut process = helper(&["out:5000"]).stdout(Stdio::tee(copy())).spawn().expect("starts");
+        while !matches!(process.next().await.expect("the exit comes"), Event::Exited(_)) {}
+        drop(tell);
+    });
+}
+
+/// Whoever is awaited moves a copy; also once it is held back no longer.
+#[test]
+fn a_tee_that_is_resumed_goes_on() {
+    everywhere(|| async {
+        let mut command = helper(&["err:300000", "out:5"]);
+        let mut process = command.stderr(Stdio::tee(Copy::default())).spawn().expect("starts");
+        assert!(process.pause(2));
+        let mut reader = process.reader(1).expect("an output");
+        let reads = smol::spawn(async move {
+            let mut data = Vec::new();
+            futures::AsyncReadExt::read_to_end(&mut reader, &mut data).await.expect("data");
+            data
+        });
+        smol::Timer::after(Duration::from_millis(50)).await;
+        assert!(process.resume(2));
+        assert_eq!(reads.await, pattern(5));
+        assert!(process.status().await.expect("a status").success());
     });
 }

@@ -43,6 +43,8 @@ mod late;
 #[cfg(target_os = "linux")]
 mod lines;
 #[cfg(target_os = "linux")]
+mod model;
+#[cfg(target_os = "linux")]
 mod pipelines;
 #[cfg(unix)]
 mod plans;

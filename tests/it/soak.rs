@@ -160,29 +160,29 @@ async fn at_once(seed: u64, runs: Range<u64>) -> BTreeMap<&'static str, usize> {
 }
 
 /// xorshift64*
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    fn new(seed: u64, run: u64) -> Self {
+    pub fn new(seed: u64, run: u64) -> Self {
         // Neighbours look alike for their first throws.
         let mut dice = Dice((seed ^ run.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1);
         (0..8).for_each(|_| _ = dice.below(2));
         dice
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % end
     }
 
-    fn one_in(&mut self, count: u64) -> bool {
+    pub fn one_in(&mut self, count: u64) -> bool {
         self.below(count) == 0
     }
 
     /// Mostly little, sometimes more than a pipe holds.
-    fn size(&mut self) -> usize {
+    pub fn size(&mut self) -> usize {
         let end = [10, 5_000, 5_000, 200_000][self.below(4) as usize];
         self.below(end) as usize
     }
