@@ -1113,23 +1113,23 @@ struct Pace {
 
 impl Pace {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.timer.is_none() {
+            self.turn += 1;
+            match self.turn % 5 {
+                1 => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                3 => self.timer = Some(Timer::after(Duration::from_micros(300))),
+                _ => return Poll::Ready(()),
+            }
+        }
+        // One that was over when it was asked for the first time says so once, and then nothing for ever.
         if let Some(timer) = &mut self.timer {
             ready!(Pin::new(timer).poll(cx));
             self.timer = None;
-            return Poll::Ready(());
         }
-        self.turn += 1;
-        match self.turn % 5 {
-            1 => {
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            3 => {
-                let timer = self.timer.insert(Timer::after(Duration::from_micros(300)));
-                Pin::new(timer).poll(cx).map(|_| ())
-            }
-            _ => Poll::Ready(()),
-        }
+        Poll::Ready(())
     }
 }
 
