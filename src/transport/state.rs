@@ -277,6 +277,8 @@ impl State {
     pub(super) fn note_end(&mut self) {
         if self.ended_at.is_none() && self.protocol.next() == Next::Ended {
             self.ended_at = if self.outlived { Some(Instant::now()) } else { self.exited_at };
+            // It is never time for anything again, also if the main handle does not look for long.
+            self.clock = None;
         }
     }
 
@@ -353,11 +355,8 @@ impl State {
         if self.protocol.has_exited() && self.protocol.settled() {
             return Some(Step::Happened);
         }
-        let due = self.clock.as_ref()?.due(self.exited_at);
-        if self.protocol.next() == Next::Ended {
-            return None;
-        }
-        let Some(alarm) = due else {
+        self.note_end();
+        let Some(alarm) = self.clock.as_ref()?.due(self.exited_at) else {
             self.is_due = false;
             return None;
         };
@@ -429,15 +428,15 @@ impl State {
     pub(super) fn is_about_to_end(&self) -> bool {
         const LITTLE: usize = 64 * 1024;
         let mut left = 0;
-        let plain = self.pipes.iter().all(|pipe| match pipe {
-            PipeState::Output(Output { tee: None, owed, .. }) => {
-                left += owed.unwrap_or(0);
-                owed.is_some()
+        let plain = self.pipes.iter().enumerate().all(|(slot, pipe)| match pipe {
+            PipeState::Output(Output { tee: None, owed: Some(owed), .. }) => {
+                left += owed;
+                self.protocol.wants(slot)
             }
             PipeState::Writer { .. } | PipeState::Gone => true,
             _ => false,
         });
-        self.protocol.has_exited() && self.protocol.next() != Next::Drain && plain && left <= LITTLE
+        self.protocol.has_exited() && self.protocol.next() == Next::Wait && plain && left <= LITTLE
     }
 
     /// Whether so much moves that more is likely to come at once.
