@@ -107,6 +107,10 @@ impl Output {
     /// The exit is noted when it comes, whether or not anybody awaits the process then. If a descendant holds a pipe open
     /// for longer, the time goes on until somebody has seen that the pipe is closed.
     ///
+    /// # Platform
+    /// With the second engine (see the first page) the exit is noted so only from the first poll on: async-process reaps a
+    /// child that it is asked about.
+    ///
     /// ```
     /// # futures::executor::block_on(async {
     /// let output = reaped::output("true", [""; 0]).await?;

@@ -93,23 +93,20 @@ impl Portable {
         self.running.as_ref().map(|_| self.pid)
     }
 
-    /// Has the waker woken when the child has exited. If it does just now, its exit waits to be taken.
-    pub(super) fn watch(&mut self, waker: &Waker) {
-        if has_exited(self.pid) == Ok(false) {
-            if let Poll::Ready(exit) = self.poll_exit(waker) {
-                self.taken = Some(exit);
-            }
-        }
-    }
-
-    /// Ready once the child has exited. Asking for the status would reap it, so that is done only while it runs, to be
-    /// woken.
+    /// Ready once the child has exited. Asking for the status would reap it, so that is done only if it was done before.
     pub(super) fn poll_seen(&mut self, waker: &Waker) -> Poll<()> {
-        if self.running.is_none() || has_exited(self.pid) != Ok(false) {
+        let Some(child) = &self.running else { return Poll::Ready(()) };
+        if has_exited(self.pid) != Ok(false) {
             return Poll::Ready(());
         }
-        self.watch(waker);
-        if self.taken.is_some() { Poll::Ready(()) } else { Poll::Pending }
+        if child.wakes.is_some() {
+            // It has not exited, so this only has it wake again. If it has just now, the exit waits to be taken.
+            if let Poll::Ready(exit) = self.poll_exit(waker) {
+                self.taken = Some(exit);
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
     }
 
     /// Takes the exit once there is one, and reaps the child.

@@ -436,7 +436,8 @@ impl State {
             PipeState::Writer { .. } | PipeState::Gone => true,
             _ => false,
         });
-        self.protocol.has_exited() && self.protocol.next() == Next::Wait && plain && left <= LITTLE
+        let takes = matches!(self.protocol.next(), Next::Wait | Next::Ended);
+        self.protocol.has_exited() && takes && plain && left <= LITTLE
     }
 
     /// Whether so much moves that more is likely to come at once.
