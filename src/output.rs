@@ -108,8 +108,8 @@ impl Output {
     /// for longer, the time goes on until somebody has seen that the pipe is closed.
     ///
     /// # Platform
-    /// With the second engine (see the first page) the exit is noted so only from the first poll on: async-process reaps a
-    /// child that it is asked about.
+    /// On systems other than Linux and Windows the exit is noted so only from the first poll on: what tells of it there
+    /// reaps the child.
     ///
     /// ```
     /// # futures::executor::block_on(async {

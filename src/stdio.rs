@@ -288,8 +288,13 @@ impl Stdio {
     /// At the end of file the writer is closed (`poll_close`), which the end of the call waits for. Where
     /// the writer fails, the child is killed and the call fails with [`Error::Io`](crate::Error::Io). What
     /// is captured after the child was killed, or a [`drain_timeout`](crate::Command::drain_timeout) has passed, is not
-    /// copied, and the writer is dropped as it is then: one that buffers keeps its last bytes to itself. The writer serves one run; a second run of the
-    /// same command is [`InvalidReason::ReaderUsed`](crate::InvalidReason::ReaderUsed).
+    /// copied, and the writer is dropped as it is then: one that buffers keeps its last bytes to itself. The writer serves
+    /// one run; a second run of the same command is
+    /// [`InvalidReason::ReaderUsed`](crate::InvalidReason::ReaderUsed).
+    ///
+    /// A copied descriptor is read while any handle of the process is awaited, also if only a
+    /// [`Reader`](crate::Reader) of another one is. What was copied is kept until the process is asked for it;
+    /// [`limit_fd`](crate::Command::limit_fd) bounds it.
     ///
     /// ```
     /// # futures::executor::block_on(async {

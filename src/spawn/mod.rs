@@ -206,10 +206,6 @@ impl Process {
     }
 
     /// Has the waker woken when the child has exited, as far as that can be had without reaping it.
-    #[cfg_attr(
-        not(any(windows, all(target_os = "linux", target_env = "gnu"))),
-        expect(unused_variables, reason = "there asking would reap it")
-    )]
     fn watch(&mut self, waker: &Waker) {
         if in_a_copy() {
             return;
@@ -218,7 +214,9 @@ impl Process {
             #[cfg(all(target_os = "linux", target_env = "gnu"))]
             Process::Native(child) => child.watch(waker),
             #[cfg(unix)]
-            Process::Portable(_) | Process::Lost => {}
+            Process::Portable(child) => child.watch(waker),
+            #[cfg(unix)]
+            Process::Lost => {}
             #[cfg(windows)]
             Process::Windows(child) => drop(child.poll_seen(waker)),
         }

@@ -12,6 +12,8 @@ use std::ffi::c_int;
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, Read};
+#[cfg(target_os = "linux")]
+use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::pin::Pin;
@@ -21,9 +23,13 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use std::{fmt, ptr, thread};
 
+#[cfg(target_os = "linux")]
+use async_io::Async;
 use async_io::Timer;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
+#[cfg(target_os = "linux")]
+use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::diagnosis::Tries;
 use super::fds::Action;
@@ -41,6 +47,9 @@ pub(super) struct Portable {
     pid: u32,
     /// Emptied when the status was taken. async-process reaps a live child only when it is asked for the status.
     running: Option<Hosted<Running>>,
+    /// Readable once the child has exited, where the system has such a thing. Asking async-process would reap it.
+    #[cfg(target_os = "linux")]
+    pidfd: Option<Hosted<Async<OwnedFd>>>,
     /// It leads a process group.
     group: bool,
     /// An exit that was found while looking for it.
@@ -74,7 +83,7 @@ fn waits_for_sigchld() -> bool {
     #[cfg(all(target_os = "linux", not(async_process_force_signal_backend)))]
     {
         static WAITS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-        use rustix::process::{PidfdFlags, getpid, pidfd_open};
+        use rustix::process::getpid;
         *WAITS.get_or_init(|| pidfd_open(getpid(), PidfdFlags::empty()).is_err())
     }
     #[cfg(not(all(target_os = "linux", not(async_process_force_signal_backend))))]
@@ -91,6 +100,22 @@ impl Portable {
     /// `None` once it was reaped.
     pub(super) fn pid(&self) -> Option<u32> {
         self.running.as_ref().map(|_| self.pid)
+    }
+
+    /// Has the waker woken when the child has exited, where that can be had without reaping it.
+    #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "there asking reaps it"))]
+    pub(super) fn watch(&mut self, waker: &Waker) {
+        #[cfg(target_os = "linux")]
+        if let Some(pid) = Pid::from_raw(self.pid as _) {
+            // Without one the exit is seen by whoever polls.
+            let pidfd =
+                pidfd_open(pid, PidfdFlags::NONBLOCK).ok().and_then(|fd| Async::new_nonblocking(fd).ok());
+            if pidfd.as_ref().is_some_and(|fd| fd.poll_readable(&mut Context::from_waker(waker)).is_ready()) {
+                // It has exited by now, and nobody would wake.
+                later::wake(waker.clone());
+            }
+            self.pidfd = pidfd.map(Hosted::from);
+        }
     }
 
     /// Ready once the child has exited. Asking for the status would reap it, so that is done only if it was done before.
@@ -147,6 +172,8 @@ impl Portable {
             told = Poll::Ready(ask(self.pid));
         };
         self.running = None;
+        #[cfg(target_os = "linux")]
+        drop(self.pidfd.take());
         Poll::Ready(exit)
     }
 
@@ -257,6 +284,8 @@ pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Re
                     misled: false,
                     again: waits_for_sigchld().then(|| Timer::after(SLOWLY)),
                 })),
+                #[cfg(target_os = "linux")]
+                pidfd: None,
                 group: new_process.new_group,
                 taken: None,
             }))),
