@@ -104,7 +104,7 @@ impl<T> Promise<T> {
     /// [`kill_on_drop(false)`](crate::Command::kill_on_drop).
     ///
     /// Its pipes close with the promise: it reads end of file, and what it writes to a captured descriptor
-    /// raises SIGPIPE in it. A terminal, [`pty`](crate::Command::pty), stays open for as long as the child runs.
+    /// raises SIGPIPE in it. A terminal (`Command::pty`, Unix) stays open for as long as the child runs.
     ///
     /// # Errors
     /// The error of a child that could not be started.
