@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::executor::block_on;
 use futures::future::{Either, select};
 use futures::io::{AsyncRead, AsyncWriteExt};
-use reaped::{Command, Error, Event, Promise, PtySize, Stdio};
+use reaped::{Command, Error, Event, Process, Promise, PtySize, Stdio};
 
 use super::harness::skip;
 use super::support::{alone, everywhere, helper, patiently, sh};
@@ -359,23 +359,34 @@ fn a_sigpipe_that_is_blocked() {
     });
 }
 
+/// Waits until it waits to be reaped.
+fn has_exited(process: &Process) {
+    let pid = process.pid().expect("it runs");
+    super::support::eventually("it has exited", || {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs").contains(") Z ")
+    });
+}
+
+/// How many bytes were told before the exit, and in all.
+async fn until_exited(process: &mut Process) -> (Option<usize>, usize) {
+    let (mut told, mut exited) = (0, None);
+    while let Some(event) = process.next().await {
+        match event {
+            Event::Data { data, .. } => told += data.len(),
+            Event::Exited(_) => exited = Some(told),
+            _ => {}
+        }
+    }
+    (exited, told)
+}
+
 /// The child's own words come before its exit, about as many as a pipe can hold.
 #[test]
 fn a_large_pipe_is_told_before_the_exit() {
     everywhere(|| async {
         let mut process = helper(&["room:1:1048576", "out:1000000"]).spawn().expect("starts");
-        let pid = process.pid().expect("it runs");
-        super::support::eventually("it has exited", || {
-            std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs").contains(") Z ")
-        });
-        let (mut told, mut exited) = (0, None);
-        while let Some(event) = process.next().await {
-            match event {
-                Event::Data { data, .. } => told += data.len(),
-                Event::Exited(_) => exited = Some(told),
-                _ => {}
-            }
-        }
+        has_exited(&process);
+        let (exited, told) = until_exited(&mut process).await;
         assert_eq!((exited, told), (Some(1_000_000), 1_000_000));
     });
 }
@@ -390,19 +401,9 @@ fn small_packets_are_told_before_the_exit() {
         for late in [false, true] {
             let mut process = helper(&steps).spawn().expect("starts");
             if late {
-                let pid = process.pid().expect("it runs");
-                super::support::eventually("it has exited", || {
-                    std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs").contains(") Z ")
-                });
+                has_exited(&process);
             }
-            let (mut told, mut exited) = (0, None);
-            while let Some(event) = process.next().await {
-                match event {
-                    Event::Data { data, .. } => told += data.len(),
-                    Event::Exited(_) => exited = Some(told),
-                    _ => {}
-                }
-            }
+            let (exited, told) = until_exited(&mut process).await;
             assert_eq!((exited, told), (Some(MANY), MANY), "late: {late}");
         }
         // A megabyte of them; and an end that was in time is no timeout, whenever it is asked for.
