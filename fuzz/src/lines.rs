@@ -1,7 +1,7 @@
 //! How bytes are cut into lines, through the protocol as the transport uses it.
 
 use crate::choices::Choices;
-use crate::protocol::{Direction, Notice, Protocol};
+use crate::protocol::{Direction, Notice, Piece, Protocol};
 
 const FDS: [i32; 2] = [1, 2];
 
@@ -30,6 +30,18 @@ impl Channel {
 
     fn told(&self) -> bool {
         !self.paused && !self.released
+    }
+
+    /// It is what is left that says what comes next.
+    fn gave(&mut self, piece: Piece, limit: usize, at_end: bool) {
+        let bytes = piece.raw.as_deref().unwrap_or(piece.text.as_bytes());
+        let Some((expected, complete, used)) = next(self.rest(), limit, at_end) else {
+            panic!("{bytes:?} came too early, limit {limit}")
+        };
+        assert_eq!((bytes, piece.complete), (expected, complete), "limit {limit}");
+        assert_eq!(piece.text, String::from_utf8_lossy(bytes), "how it is shown");
+        self.pieces.push((bytes.to_vec(), complete));
+        self.given += used;
     }
 }
 
@@ -65,7 +77,8 @@ pub fn lines(data: &[u8]) {
             }
             3 | 4 => {
                 let limit = if same { most } else { choices.below(20) };
-                line(&mut protocol, &mut channels, limit);
+                let more = choices.below(8);
+                line(&mut protocol, &mut channels, limit, more);
             }
             5 if !same => take(&mut protocol, slot, &mut channels, op >> 4),
             6 => {
@@ -90,7 +103,7 @@ pub fn lines(data: &[u8]) {
             channel.closed = true;
         }
     }
-    while line(&mut protocol, &mut channels, most) {}
+    while line(&mut protocol, &mut channels, most, 1) {}
     for channel in &channels {
         assert!(channel.rest().is_empty(), "never given: {:?}", channel.rest());
         if same {
@@ -115,27 +128,29 @@ fn feed(protocol: &mut Protocol, slot: usize, channel: &mut Channel, choices: &[
     channel.whole.extend(&bytes[..kept]);
 }
 
-/// Asks for one line; whether there was one.
-fn line(protocol: &mut Protocol, channels: &mut [Channel; 2], limit: usize) -> bool {
-    let found = protocol.line(limit);
-    if let Some((slot, ..)) = found {
-        // As whoever takes many lines does; what is left comes back.
-        let lent = protocol.lend(slot);
-        protocol.give_back(lent);
-    }
-    let given = found.map(|(_, fd, piece)| (fd, piece.bytes, piece.complete));
-    let mut expected = None;
-    for (channel, fd) in channels.iter_mut().zip(FDS).filter(|(channel, _)| channel.told()) {
-        if let Some((bytes, complete, used)) = next(channel.rest(), limit, channel.closed) {
-            let bytes = bytes.to_vec();
-            channel.given += used;
-            channel.pieces.push((bytes.clone(), complete));
-            expected = Some((fd, bytes, complete));
-            break;
+/// Asks for one line, and for some more of those that are ready; whether there was one.
+fn line(protocol: &mut Protocol, channels: &mut [Channel; 2], limit: usize, more: usize) -> bool {
+    let told = channels.iter().position(|c| c.told() && next(c.rest(), limit, c.closed).is_some());
+    let Some((slot, fd, piece)) = protocol.line(limit) else {
+        assert_eq!(told, None, "a line is missing, limit {limit}");
+        return false;
+    };
+    assert_eq!((Some(slot), fd), (told, FDS[slot]), "not the first that has one, limit {limit}");
+    channels[slot].gave(piece, limit, channels[slot].closed);
+    let Some(mut ready) = protocol.lend(slot) else {
+        assert!(channels[slot].rest().is_empty(), "nothing is lent of {:?}", channels[slot].rest());
+        return true;
+    };
+    for _ in 0..more {
+        let of_batch =
+            ready.line(limit).map(|(_, text, complete)| Piece { text: text.to_owned(), raw: None, complete });
+        match of_batch.or_else(|| ready.line_apart(limit).map(|(_, piece)| piece)) {
+            Some(piece) => channels[slot].gave(piece, limit, false),
+            None => assert!(next(channels[slot].rest(), limit, false).is_none(), "a line is missing"),
         }
     }
-    assert_eq!(given, expected, "limit {limit}");
-    given.is_some()
+    protocol.give_back(*ready);
+    true
 }
 
 /// Takes what was not given, by an event or by a takeover.

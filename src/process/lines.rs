@@ -1,6 +1,6 @@
 //! The lines of a process, as a stream.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -30,21 +30,10 @@ pub struct Line {
     /// but the last piece of a line above the [limit](Lines::limit).
     pub complete: bool,
     /// Where the text is not what was written.
-    raw: Option<Vec<u8>>,
+    raw: Option<Box<[u8]>>,
 }
 
 impl Line {
-    fn new(fd: i32, piece: Piece) -> Self {
-        let Piece { bytes, complete } = piece;
-        match String::from_utf8(bytes) {
-            Ok(text) => Line { fd, text, complete, raw: None },
-            Err(error) => {
-                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-                Line { fd, text, complete, raw: Some(error.into_bytes()) }
-            }
-        }
-    }
-
     /// The bytes of the line, without its end.
     ///
     /// ```
@@ -113,24 +102,42 @@ impl Lines<'_> {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     #[expect(clippy::should_implement_trait, reason = "the name that every stream has for it")]
+    #[inline]
     pub fn next(&mut self) -> impl Future<Output = Option<Line>> + Send + '_ {
-        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx))
+        NextLine(self)
     }
 }
 
 impl Stream for Lines<'_> {
     type Item = Line;
 
+    #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Line>> {
         let limit = self.limit;
+        // The line is made in its place: to move it costs more than to look for it.
+        if let Some((fd, text, complete)) = self.process.call.transport.ready_line(limit) {
+            return Poll::Ready(Some(Line { fd, text: text.to_owned(), complete, raw: None }));
+        }
         let line = ready!(self.process.call.transport.poll_line(limit, cx));
         self.over |= line.is_none();
-        Poll::Ready(line.map(|(fd, piece)| Line::new(fd, piece)))
+        Poll::Ready(line.map(|(fd, Piece { text, raw, complete })| Line { fd, text, complete, raw }))
     }
 }
 
 impl FusedStream for Lines<'_> {
     fn is_terminated(&self) -> bool {
         self.over
+    }
+}
+
+/// A named future, since what a closure of another crate does is not inlined.
+struct NextLine<'a, 'b>(&'a mut Lines<'b>);
+
+impl Future for NextLine<'_, '_> {
+    type Output = Option<Line>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Line>> {
+        Pin::new(&mut *self.0).poll_next(cx)
     }
 }

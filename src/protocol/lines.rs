@@ -24,10 +24,30 @@ pub(super) struct Splitter {
 /// A line, or a part of one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
-    /// Without the line end.
-    pub(crate) bytes: Vec<u8>,
+    /// Without the line end. What is no UTF-8 is shown as U+FFFD.
+    pub(crate) text: String,
+    /// As it was, if that is no UTF-8.
+    pub(crate) raw: Option<Box<[u8]>>,
     /// A line end came after it.
     pub(crate) complete: bool,
+}
+
+impl Piece {
+    pub(super) fn new(bytes: &[u8], complete: bool) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Piece { text: text.to_owned(), raw: None, complete },
+            Err(_) => {
+                let text = String::from_utf8_lossy(bytes).into_owned();
+                Piece { text, raw: Some(bytes.into()), complete }
+            }
+        }
+    }
+
+    /// As it was.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.raw.as_deref().unwrap_or(self.text.as_bytes())
+    }
 }
 
 impl Splitter {
@@ -114,14 +134,14 @@ impl Splitter {
             let line = &self.bytes[self.given..end];
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if line.len() <= limit {
-                let piece = Piece { bytes: line.to_vec(), complete: true };
+                let piece = Piece::new(line, true);
                 self.given(end + 1);
                 return Some(piece);
             }
         } else {
             self.searched = most;
         }
-        let rest = &self.bytes[self.given..];
+        let rest = self.rest();
         // A `\r` right after the limit may belong to a line end.
         let too_long = rest.len() > limit && (at_end || rest.len() > limit + 1 || rest[limit] != b'\r');
         let cut = match (too_long, at_end) {
@@ -129,9 +149,23 @@ impl Splitter {
             (false, true) if !rest.is_empty() => rest.len(),
             (false, _) => return None,
         };
-        let piece = Piece { bytes: rest[..cut].to_vec(), complete: false };
+        let piece = Piece::new(&rest[..cut], false);
         self.given(self.given + cut);
         Some(piece)
+    }
+
+    /// What was not given, of what is not secret.
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.bytes[self.given..]
+    }
+
+    pub(super) fn given_up_to(&self) -> usize {
+        self.given
+    }
+
+    /// So many bytes were given by somebody who has looked at them.
+    pub(super) fn skip(&mut self, count: usize) {
+        self.given(self.given + count);
     }
 
     fn given(&mut self, up_to: usize) {
@@ -155,7 +189,7 @@ impl Drop for Splitter {
 
 /// Where to cut a line that is longer than `limit`: there, or a little before so that no character is
 /// split.
-fn cut(line: &[u8], limit: usize) -> usize {
+pub(super) fn cut(line: &[u8], limit: usize) -> usize {
     let starts = |place: &usize| line[*place] & 0b1100_0000 != 0b1000_0000;
     // A character is at most four bytes long. What is no UTF-8 is cut anywhere.
     (limit.saturating_sub(3).max(1)..=limit).rev().find(starts).unwrap_or(limit)
@@ -169,7 +203,7 @@ mod tests {
 
     fn all(splitter: &mut Splitter, limit: usize, at_end: bool) -> Vec<(String, bool)> {
         std::iter::from_fn(|| splitter.line(limit, at_end))
-            .map(|piece| (String::from_utf8_lossy(&piece.bytes).into_owned(), piece.complete))
+            .map(|piece| (piece.text, piece.complete))
             .collect()
     }
 
@@ -257,10 +291,11 @@ mod tests {
             // Put together again, with the line end that each whole line really had.
             let mut rest = &whole[..];
             for piece in given {
-                prop_assert!(piece.bytes.len() <= limit);
-                prop_assert!(!piece.bytes.contains(&b'\n'));
-                prop_assert!(rest.starts_with(&piece.bytes));
-                rest = &rest[piece.bytes.len()..];
+                let bytes = piece.bytes();
+                prop_assert!(bytes.len() <= limit);
+                prop_assert!(!bytes.contains(&b'\n'));
+                prop_assert!(rest.starts_with(bytes));
+                rest = &rest[bytes.len()..];
                 if piece.complete {
                     rest = rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n")).expect("a line end");
                 }

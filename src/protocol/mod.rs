@@ -22,6 +22,7 @@
 
 mod lines;
 mod pieces;
+mod ready;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,7 @@ use crate::output::Exit;
 
 pub(crate) use lines::Piece;
 use lines::Splitter;
+pub(crate) use ready::Ready;
 
 /// What is known of one child.
 #[derive(Debug)]
@@ -85,22 +87,6 @@ enum State {
     Closed,
     /// The user took the pipe over.
     Released,
-}
-
-/// What was read from a descriptor, to be cut into lines.
-#[derive(Debug)]
-pub(crate) struct Lent {
-    slot: Slot,
-    fd: i32,
-    collected: Splitter,
-}
-
-impl Lent {
-    /// The next line that is whole.
-    #[inline]
-    pub(crate) fn line(&mut self, limit: usize) -> Option<(i32, Piece)> {
-        Some((self.fd, self.collected.line(limit, false)?))
-    }
 }
 
 /// Which way the bytes of a channel flow.
@@ -444,16 +430,16 @@ impl Protocol {
         })
     }
 
-    /// What was read from a descriptor and not told, for whoever takes many lines at a time. It is to be given back before
-    /// anything else is asked for.
-    pub(crate) fn lend(&mut self, slot: Slot) -> Lent {
-        let channel = &mut self.channels[slot];
-        Lent { slot, fd: channel.fd, collected: std::mem::take(&mut channel.collected) }
+    /// What was read from a descriptor and not told, for whoever takes many lines at a time; if there is any. It is to be
+    /// given back before anything else is asked for.
+    pub(crate) fn lend(&mut self, slot: Slot) -> Option<Box<Ready>> {
+        let Channel { fd, collected, .. } = &mut self.channels[slot];
+        (!collected.is_empty()).then(|| Box::new(Ready::new(slot, *fd, std::mem::take(collected))))
     }
 
     /// Takes back what is left of it.
-    pub(crate) fn give_back(&mut self, lent: Lent) {
-        self.channels[lent.slot].collected.prepend(lent.collected);
+    pub(crate) fn give_back(&mut self, ready: Ready) {
+        self.channels[ready.slot].collected.prepend(ready.into_rest());
     }
 
     /// Puts together some of what is secret, once `next` said `Ended`; whether that is done. A step costs less than 1 MiB or

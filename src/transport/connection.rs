@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use super::slice::Slice;
-use super::state::{PipeState, State, Step};
+use super::state::{Output, PipeState, State, Step};
 use super::waiting::{Handle, Waiting};
 use crate::protocol::{Next, Slot};
 use crate::spawn::Child;
@@ -25,19 +25,75 @@ pub(crate) struct Connection {
     pub(super) waiting: Arc<Waiting>,
     /// Dropped before the pipes: the child is killed, and not by them.
     pub(super) child: Child,
-    /// Empty once the main handle was dropped, or has the end.
-    pub(super) state: Mutex<Option<State>>,
+    stage: Mutex<Stage>,
+}
+
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is what nearly all children are at, and a box is dearer"
+)]
+enum Stage {
+    /// As long as the main handle is there.
+    Runs(State),
+    /// It was dropped, or has the end. Left are the pipes that a reader has taken over while code of the user's ran for
+    /// them: each comes as soon as that is over.
+    Over(Vec<(Slot, Option<Output>)>),
+}
+
+impl Stage {
+    fn state(&mut self) -> Option<&mut State> {
+        match self {
+            Stage::Runs(state) => Some(state),
+            Stage::Over(_) => None,
+        }
+    }
+
+    /// Where a pipe is put that was taken over while code of the user's runs for it.
+    fn place(&mut self, slot: Slot) -> Option<&mut Option<Output>> {
+        match self {
+            Stage::Runs(state) => match &mut state.pipes[slot] {
+                PipeState::Taken(place) => Some(place),
+                _ => None,
+            },
+            Stage::Over(left) => left.iter_mut().find(|(of, _)| *of == slot).map(|(_, place)| place),
+        }
+    }
 }
 
 impl Connection {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Option<State>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn new(waiting: Arc<Waiting>, child: Child, state: State) -> Self {
+        Connection { waiting, child, stage: Mutex::new(Stage::Runs(state)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, when the main handle needs it no more.
+    pub(super) fn take_state(&self) -> Option<State> {
+        let mut guard = self.lock();
+        let pipes = &mut guard.state()?.pipes;
+        let taken = pipes.iter_mut().enumerate().filter_map(|(slot, pipe)| match pipe {
+            PipeState::Taken(output) => Some((slot, output.take())),
+            _ => None,
+        });
+        let left = taken.collect();
+        match std::mem::replace(&mut *guard, Stage::Over(left)) {
+            Stage::Runs(state) => Some(state),
+            Stage::Over(_) => None,
+        }
+    }
+
+    /// A pipe that was taken over while code of the user's ran for it, once that is over.
+    pub(super) fn taken(&self, slot: Slot) -> Option<Output> {
+        self.lock().place(slot)?.take()
     }
 
     /// Changes the state, and drops with nothing held what was closed by that.
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> Option<T> {
         let mut guard = self.lock();
-        let state = guard.as_mut()?;
+        let state = guard.state()?;
         let result = change(state);
         let garbage = std::mem::take(&mut state.garbage);
         drop(guard);
@@ -57,13 +113,12 @@ impl Connection {
         let result = loop {
             let is_over = slice.is_over();
             let mut guard = self.lock();
-            if is_over && !guard.as_ref().is_some_and(State::is_about_to_end) {
+            if is_over && !guard.state().is_some_and(|state| state.is_about_to_end()) {
                 drop(guard);
-                self.waiting.register(me, cx.waker());
-                self.waiting.wake_all_after(slice.pauses());
+                self.waiting.go_on(me, cx.waker(), slice.pauses());
                 break Poll::Pending;
             }
-            let Some(state) = &mut *guard else {
+            let Some(state) = guard.state() else {
                 drop(guard);
                 self.waiting.register(me, cx.waker());
                 break Poll::Pending;
@@ -139,17 +194,19 @@ struct Called<'a> {
 
 impl Drop for Called<'_> {
     fn drop(&mut self) {
-        self.connection.with(|state| {
-            // It may have been closed or taken over meanwhile.
-            match (&mut state.pipes[self.slot], self.pipe.take()) {
-                (place @ PipeState::Busy, Some(pipe)) => *place = pipe,
-                (PipeState::Taken(place), Some(PipeState::Output(output))) => {
-                    *place = Some(output);
-                    self.returned = false;
-                }
-                (_, pipe) => self.pipe = pipe,
+        // It may have been closed or taken over meanwhile.
+        let mut stage = self.connection.lock();
+        match (self.pipe.take(), stage.place(self.slot)) {
+            (Some(PipeState::Output(output)), Some(place)) => {
+                *place = Some(output);
+                self.returned = false;
             }
-        });
+            (pipe, _) => match (pipe, stage.state().map(|state| &mut state.pipes[self.slot])) {
+                (Some(pipe), Some(place @ PipeState::Busy)) => *place = pipe,
+                (pipe, _) => self.pipe = pipe,
+            },
+        }
+        drop(stage);
         if !self.returned {
             self.connection.waiting.wake_all_later();
         }

@@ -43,7 +43,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use crate::protocol::{Direction, Ending, Fault, Lent, Next, Notice, Piece, Protocol, Slot};
+use crate::protocol::{Direction, Ending, Fault, Next, Notice, Piece, Protocol, Ready, Slot};
 #[cfg(unix)]
 use crate::spawn::is_copy;
 use crate::spawn::{ChildRef, wake_later};
@@ -69,7 +69,7 @@ pub(crate) struct Transport {
     started: Instant,
     /// Lines that are there, taken out of the state so that each of them costs no lock. Given back before anything else is
     /// asked for.
-    ahead: Mutex<Option<Box<Lent>>>,
+    ahead: Mutex<Option<Box<Ready>>>,
 }
 
 impl Drop for Transport {
@@ -84,7 +84,7 @@ impl Drop for Transport {
         }
         // Before the pipes are closed: the child is killed, and not by them.
         self.connection.child.abandon();
-        let state = self.connection.lock().take();
+        let state = self.connection.take_state();
         // A terminal hangs up, whoever has taken out what is typed there.
         if let Some(mut state) = state.filter(|state| state.terminal.is_some()) {
             state.hang_up();
@@ -119,11 +119,25 @@ impl Transport {
         })
     }
 
-    /// Moves bytes until there is a line to tell; `None` when the child has ended and there is none.
-    pub(crate) fn poll_line(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<Option<(i32, Piece)>> {
-        if !self.slice.is_over() {
-            let ahead = self.ahead.get_mut().unwrap_or_else(PoisonError::into_inner);
-            if let Some(line) = ahead.as_mut().and_then(|lent| lent.line(limit)) {
+    /// A line that is there, of those that were looked at together.
+    #[inline]
+    pub(crate) fn ready_line(&mut self, limit: usize) -> Option<(i32, &str, bool)> {
+        let ahead = self.ahead.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let ready = ahead.as_mut()?;
+        if self.slice.is_over_for_line() { None } else { ready.line(limit) }
+    }
+
+    /// Moves bytes until there is a line to tell; `None` when the child has ended and there is none. Asked when
+    /// `ready_line` gives none.
+    #[cold]
+    pub(crate) fn poll_line(&mut self, limit: usize, cx: &Context<'_>) -> Poll<Option<(i32, Piece)>> {
+        if let Some(ready) = self.ahead.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            // Also if the child is about to end: there may be thousands of lines until then.
+            if self.slice.is_spent() {
+                self.connection.waiting.go_on(Handle::Main, cx.waker(), self.slice.pauses());
+                return Poll::Pending;
+            }
+            if let Some(line) = ready.line_apart(limit) {
                 return Poll::Ready(Some(line));
             }
         }
@@ -133,17 +147,16 @@ impl Transport {
         }));
         let Some((slot, fd, piece)) = line else { return Poll::Ready(None) };
         if piece.complete {
-            let lent = self.with(|state| Some(Box::new(state.protocol.lend(slot))));
-            self.ahead = Mutex::new(lent);
+            self.ahead = Mutex::new(self.with(|state| state.protocol.lend(slot)));
         }
         Poll::Ready(Some((fd, piece)))
     }
 
     /// The state is whole again.
     fn give_back(&self) {
-        let lent = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(lent) = lent {
-            self.connection.with(|state| state.protocol.give_back(*lent));
+        let ready = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ready) = ready {
+            self.connection.with(|state| state.protocol.give_back(*ready));
         }
     }
 
@@ -165,7 +178,7 @@ impl Transport {
     /// What the child left, and how long it took; once `poll_end` was ready.
     pub(crate) fn into_ending(self) -> (Ending, Duration) {
         self.give_back();
-        let state = self.connection.lock().take();
+        let state = self.connection.take_state();
         // It is there until the main handle is dropped, which is this one.
         let state = state.expect("the state is the main handle's");
         let ended_at = state.ended_at.unwrap_or_else(Instant::now);

@@ -44,7 +44,10 @@ const ROOM: usize = 256 * 1024;
 /// Whether the reactor will set the flag of an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Armed {
+    /// As before.
     Yes,
+    /// It was asked to, just now.
+    Anew,
     /// The end is ready by now: try it.
     Ready,
 }
@@ -130,7 +133,10 @@ impl ReadEnd {
     pub(super) fn arm(&mut self) -> Armed {
         if !self.ready && !self.armed {
             match self.flag.wait(|cx| self.pipe.poll_readable(cx)) {
-                Poll::Pending => self.armed = true,
+                Poll::Pending => {
+                    self.armed = true;
+                    return Armed::Anew;
+                }
                 Poll::Ready(told) => (self.ready, self.broken) = (true, told.err()),
             }
         }
@@ -315,7 +321,10 @@ impl WriteEnd {
     pub(super) fn arm(&mut self) -> Armed {
         if !self.ready && !self.armed {
             match self.room.wait(|cx| self.pipe.poll_writable(cx)) {
-                Poll::Pending => self.armed = true,
+                Poll::Pending => {
+                    self.armed = true;
+                    return Armed::Anew;
+                }
                 Poll::Ready(told) => (self.ready, self.broken) = (true, told.err()),
             }
         }
@@ -374,7 +383,7 @@ mod tests {
         let mut buffer = Vec::new();
         assert!(end.try_read(&mut buffer).is_pending());
         assert_eq!(buffer.capacity(), 0);
-        assert_eq!((end.arm(), end.is_armed()), (Armed::Yes, true));
+        assert_eq!((end.arm(), end.arm(), end.is_armed()), (Armed::Anew, Armed::Yes, true));
 
         rustix::io::write(&writer, b"word").expect("there is room");
         assert_eq!(end.holds(), 4);

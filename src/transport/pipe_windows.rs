@@ -38,6 +38,8 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Armed {
     Yes,
+    #[expect(dead_code, reason = "a pipe is waited in, which costs the poll nothing")]
+    Anew,
     /// The end is ready by now: try it.
     Ready,
 }

@@ -13,7 +13,7 @@ use super::clock::Activity;
 use super::connection::Connection;
 use super::pipe::Armed;
 use super::slice::Slice;
-use super::state::{Output, PipeState};
+use super::state::Output;
 use super::tee;
 use super::waiting::Handle;
 use crate::protocol::Slot;
@@ -55,11 +55,7 @@ impl TakenReader {
     /// Takes the pipe over, if it was not there at first.
     fn take_over(&mut self) {
         if self.output.is_none() {
-            let given = self.connection.with(|state| match &mut state.pipes[self.slot] {
-                PipeState::Taken(output) => output.take(),
-                _ => None,
-            });
-            self.output = given.flatten();
+            self.output = self.connection.taken(self.slot);
             self.expect();
         }
     }
@@ -142,8 +138,7 @@ impl TakenReader {
         self.slice.is_over();
         loop {
             if self.slice.is_spent() {
-                self.connection.waiting.register(me, cx.waker());
-                self.connection.waiting.wake_all_after(self.slice.pauses());
+                self.connection.waiting.go_on(me, cx.waker(), self.slice.pauses());
                 return Poll::Pending;
             }
             if drives {
@@ -171,7 +166,7 @@ impl TakenReader {
                 Some(tee) if !tee.waits_for_pipe() => Armed::Yes,
                 _ => output.end.arm(),
             });
-            if armed.is_none_or(|armed| armed == Armed::Yes) {
+            if armed != Some(Armed::Ready) {
                 self.slice.waits();
                 return Poll::Pending;
             }

@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 const SLICE: Duration = Duration::from_micros(300);
 
 /// An executor that is woken again before it sleeps looks after its timers now and then only: tokio's does at each 61st
-/// task. So at each eighth slice that one handle has spent in a row it is given the time to fall asleep.
+/// task. So at each eighth slice that one handle has spent in a row it is given the time to fall asleep. In between the
+/// reactor's thread is not needed for going on, and each change to it and back costs a tenth of a slice.
 const PAUSE: Duration = Duration::from_micros(100);
 const IN_A_ROW: u8 = 8;
 
-/// The clock costs about as much as the shortest step, so it is asked at each eighth.
+/// The clock costs about as much as the shortest step, so it is asked at each eighth. A line that is there costs less by
+/// far: so many of them count as a step.
 const STEPS: u32 = 8;
+const LINES: u32 = 8;
 
 /// How long to look again for what is just coming, in a stream.
 const SPIN: Duration = Duration::from_micros(20);
@@ -22,7 +25,8 @@ const SPIN: Duration = Duration::from_micros(20);
 /// Of one handle. It runs on through polls that found something, and starts anew once one had to wait.
 #[derive(Debug, Default)]
 pub(super) struct Slice {
-    steps: u32,
+    /// Since the clock was asked.
+    lines: u32,
     began: Option<Instant>,
     is_spent: bool,
     /// So many slices were spent one after the other.
@@ -33,13 +37,29 @@ pub(super) struct Slice {
 impl Slice {
     /// Counts one step. Whether the time is over.
     pub(super) fn is_over(&mut self) -> bool {
-        self.steps += 1;
-        if self.began.is_none() || self.steps >= STEPS {
-            self.steps = 0;
-            let now = Instant::now();
-            self.is_spent |= now.duration_since(*self.began.get_or_insert(now)) > SLICE;
+        self.counts(LINES)
+    }
+
+    /// Counts a line. Whether the time is over.
+    #[inline]
+    pub(super) fn is_over_for_line(&mut self) -> bool {
+        self.counts(1)
+    }
+
+    #[inline]
+    fn counts(&mut self, lines: u32) -> bool {
+        self.lines += lines;
+        if self.began.is_none() || self.lines >= STEPS * LINES {
+            self.ask();
         }
         self.is_spent
+    }
+
+    #[cold]
+    fn ask(&mut self) {
+        self.lines = 0;
+        let now = Instant::now();
+        self.is_spent |= now.duration_since(*self.began.get_or_insert(now)) > SLICE;
     }
 
     /// Whether the time was over when the last step was counted.
@@ -61,15 +81,15 @@ impl Slice {
 
     /// Something moved, which may have taken long: the clock is asked at the next step.
     pub(super) fn moved(&mut self) {
-        self.steps = STEPS;
+        self.lines = STEPS * LINES;
         self.spins_until = None;
     }
 
-    /// The time was over: the next poll has time anew, once it was woken after this time.
-    pub(super) fn pauses(&mut self) -> Duration {
+    /// The time was over: the next poll has time anew. After how long it is to come, if not at once.
+    pub(super) fn pauses(&mut self) -> Option<Duration> {
         let in_a_row = self.in_a_row % IN_A_ROW + 1;
         *self = Slice { in_a_row, ..Slice::default() };
-        if in_a_row == IN_A_ROW { PAUSE } else { Duration::ZERO }
+        (in_a_row == IN_A_ROW).then_some(PAUSE)
     }
 
     /// The handle waits: the next poll has time anew.

@@ -101,7 +101,7 @@ impl Transport {
             failing: None,
             garbage: Vec::new(),
         };
-        let connection = Connection { waiting, child: spawned.child, state: Mutex::new(Some(state)) };
+        let connection = Connection::new(waiting, spawned.child, state);
         let (connection, slice, ahead) = (Arc::new(connection), Slice::default(), Mutex::default());
         Ok(Transport { connection, slice, started, ahead })
     }

@@ -24,6 +24,9 @@ use crate::output::Exit;
 use crate::protocol::{Fault, Next, Protocol, Slot};
 use crate::spawn::{Cause, Child};
 
+/// So many pipes are armed in one step.
+const ARMED_AT_ONCE: usize = 16;
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) protocol: Protocol,
@@ -378,7 +381,7 @@ impl State {
 
     /// Has the flags set of all that anybody may attend to, and of what `me` reads.
     fn arm(&mut self, me: Handle) -> Step {
-        let mut armed = Armed::Yes;
+        let (mut armed, mut anew) = (Armed::Yes, 0);
         for slot in 0..self.pipes.len() {
             let is_wanted = self.protocol.wants(slot);
             let told = match &mut self.pipes[slot] {
@@ -393,8 +396,12 @@ impl State {
                 PipeState::Feed(feeder) => feeder.arm(),
                 _ => Armed::Yes,
             };
-            if told == Armed::Ready {
-                armed = told;
+            match told {
+                Armed::Yes => {}
+                Armed::Ready => armed = told,
+                // Each costs as much as a read, and there may be hundreds: the others have their turn in the next step.
+                Armed::Anew if anew == ARMED_AT_ONCE => return Step::Moved,
+                Armed::Anew => anew += 1,
             }
         }
         let terminal = self.terminal.as_mut().map(|terminal| terminal.arm());
@@ -427,10 +434,12 @@ impl State {
     /// Then it is taken at once, whatever the time: whoever looks once finds an end that is there, on a busy machine too.
     pub(super) fn is_about_to_end(&self) -> bool {
         const LITTLE: usize = 64 * 1024;
+        /// To read from a pipe, and to close it, takes as long as to read so many bytes more.
+        const OF_A_PIPE: usize = 4096;
         let mut left = 0;
         let plain = self.pipes.iter().enumerate().all(|(slot, pipe)| match pipe {
             PipeState::Output(Output { tee: None, owed: Some(owed), .. }) => {
-                left += owed;
+                left += owed + OF_A_PIPE;
                 self.protocol.wants(slot)
             }
             PipeState::Writer { .. } | PipeState::Gone => true,

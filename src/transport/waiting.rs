@@ -146,6 +146,16 @@ impl Waiting {
         }
     }
 
+    /// This handle has more to do, after this time or at once, and lets others go first.
+    pub(super) fn go_on(self: &Arc<Self>, me: Handle, waker: &Waker, pause: Option<Duration>) {
+        self.register(me, waker);
+        // If others wait, it may be they who are polled next, and this handle not for long.
+        match pause {
+            None if self.is_alone(me) => waker.wake_by_ref(),
+            pause => self.wake_all_after(pause.unwrap_or_default()),
+        }
+    }
+
     /// Wakes all who wait, a moment later: from a drop, or because of what somebody asked for.
     pub(super) fn wake_all_later(self: &Arc<Self>) {
         self.wake_all_after(Duration::ZERO);
@@ -156,6 +166,14 @@ impl Waiting {
         if self.somebody_waits() {
             wake_after(delay, Waker::from(Flag::new(self, None)));
         }
+    }
+
+    /// Whether nobody else waits.
+    fn is_alone(&self, me: Handle) -> bool {
+        self.change(|wakers| match me {
+            Handle::Main => wakers.others.is_empty(),
+            _ => wakers.main.is_none() && wakers.others.iter().all(|(other, _)| *other == me),
+        })
     }
 
     fn somebody_waits(&self) -> bool {

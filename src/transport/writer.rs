@@ -118,8 +118,7 @@ impl TakenWriter {
         let me = Handle::Writer(self.slot);
         let waiting = &self.connection.waiting;
         if self.slice.is_over() {
-            waiting.register(me, cx.waker());
-            waiting.wake_all_after(self.slice.pauses());
+            waiting.go_on(me, cx.waker(), self.slice.pauses());
             return Poll::Pending;
         }
         let mut drives = waiting.take_news();
@@ -139,7 +138,7 @@ impl TakenWriter {
                 continue;
             }
             let armed = self.pipe.lock().as_mut().map(|open| open.pipe.arm());
-            if armed == Some(Armed::Yes) {
+            if matches!(armed, Some(Armed::Yes | Armed::Anew)) {
                 self.slice.waits();
                 return Poll::Pending;
             }

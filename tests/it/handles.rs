@@ -3,17 +3,18 @@
 use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use futures::future::{join, select};
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, sink};
 use futures::{FutureExt, pin_mut};
 use reaped::{Command, Error, Process, PtySize, Stdio};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::support::{everywhere, sh};
 
@@ -250,6 +251,97 @@ fn endless_work_lets_others_run() {
             assert!(matches!(done, futures::future::Either::Left(_)), "{name} has ended");
         }
     });
+}
+
+/// What a child wrote before its exit is lines for a while: whoever takes his time with each of them lets others go
+/// first, also if nothing but these lines is left.
+#[test]
+fn the_last_lines_let_others_run() {
+    block_on(async {
+        let mut process = sh("seq 10000").spawn().expect("starts");
+        // Until all of it was written, and the child has exited.
+        let pid = process.pid().and_then(|pid| Pid::from_raw(pid as i32)).expect("it starts");
+        // If it is reaped by now, it has exited.
+        let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        let mut lines = process.lines();
+        let (mut count, mut turns) = (0, 0);
+        poll_fn(|cx| {
+            turns += 1;
+            loop {
+                let line = std::pin::pin!(lines.next()).poll(cx);
+                match line {
+                    Poll::Ready(Some(_)) => count += 1,
+                    Poll::Ready(None) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+                let began = Instant::now();
+                while began.elapsed() < Duration::from_micros(5) {}
+            }
+        })
+        .await;
+        // 10,000 times 5 microseconds are 50 milliseconds.
+        assert!(count == 10_000 && turns >= 10, "{count} lines in {turns} turns");
+    });
+}
+
+/// A copy that says when it is asked, and takes nothing before it may.
+struct Gate {
+    entered: mpsc::Sender<()>,
+    open: Arc<Mutex<mpsc::Receiver<()>>>,
+}
+
+impl AsyncWrite for Gate {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.entered.send(()).expect("the test waits");
+        self.open.lock().expect("one at a time").recv().expect("the test opens it");
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A reader that is taken while another thread runs the copy of its descriptor gets the pipe once that is over: also if
+/// the process has ended by then, or was dropped.
+#[test]
+fn a_reader_gets_its_pipe_after_the_process_has_ended() {
+    for ends in [true, false] {
+        let ((entered, enters), (opens, open)) = (mpsc::channel(), mpsc::channel());
+        let gate = Gate { entered, open: Arc::new(Mutex::new(open)) };
+        let mut process = sh("echo said >&2; exec 2>&-; read end")
+            .stdin(Stdio::piped())
+            .stderr(Stdio::tee(gate))
+            .spawn()
+            .expect("starts");
+        let mut stdout = process.reader(1).expect("piped");
+        let mut stdin = process.writer(0).expect("piped");
+        let drives = thread::spawn(move || {
+            let mut text = String::new();
+            block_on(in_time("stdout", stdout.read_to_string(&mut text))).expect("text");
+        });
+        enters.recv().expect("the copy is asked");
+
+        let mut stderr = process.reader(2).expect("piped");
+        if ends {
+            block_on(stdin.close()).expect("closes");
+            block_on(in_time("the end", process.status())).expect("a status");
+        } else {
+            drop(process);
+        }
+        let reads = thread::spawn(move || {
+            let mut text = String::new();
+            block_on(in_time("stderr", stderr.read_to_string(&mut text))).expect("text");
+            text
+        });
+        opens.send(()).expect("the copy waits");
+        assert_eq!(reads.join().expect("it reads"), "said\n", "ends: {ends}");
+        drives.join().expect("it drives");
+    }
 }
 
 /// Counts the wakes that come out of a drop on this thread.
