@@ -21,7 +21,7 @@ use futures::{StreamExt, future};
 use reaped::{Command, Error, Event, Output, Process, Promise, Stdio};
 
 use super::helper::pattern;
-use super::support::{Never, alone, descriptors, eventually, no_children, sh, warm_up};
+use super::support::{Never, alone, descriptors, eventually, no_children, nothing_waits, sh, warm_up};
 
 const RUNS: u64 = 10_000;
 /// Of each of the four executors.
@@ -55,6 +55,7 @@ fn nothing_is_left_of_ten_thousand_runs() {
         side_by_side(!seed, 0..200);
         settled();
         let before = (descriptors(), threads());
+        println!("before: {before:?}");
 
         let (mut after_first, mut next) = (0, 0);
         for quarter in 0..4 {
@@ -102,6 +103,7 @@ fn for_long() -> String {
 
 fn settled() {
     no_children();
+    nothing_waits();
     // Descendants in a group of their own are not our children; a dead one has no command line.
     let mark = for_long();
     eventually("no descendant is left", || {

@@ -209,7 +209,11 @@ pub fn warm_up() {
         drop(sh("exec sleep 100").output());
     }
     no_children();
-    // What waited for a dropped one is closed in another thread, a moment after it was reaped.
+    nothing_waits();
+}
+
+/// What waited for a dropped child is closed in another thread, a moment after the child was reaped.
+pub fn nothing_waits() {
     let pidfds = || descriptors().iter().filter(|(_, what)| what.contains("pidfd")).count();
     eventually("nothing waits any more", || pidfds() == 0);
 }
