@@ -7,8 +7,8 @@
 //! - The state's lock is held for one step, never over a poll, and never while code of the user's runs: sources, copies,
 //!   wakers, and whatever their dropping does.
 //! - Every poll leaves one of two things behind: all that anybody may attend to is armed, so that its flag wakes all
-//!   who wait; or all who wait are woken a moment later. So a handle that is dropped, or polled no more, leaves nothing
-//!   undone that another one waits for.
+//!   who wait; or all who wait are woken, and whoever is polled next looks after all of it. So a handle that is dropped,
+//!   or polled no more, leaves nothing undone that another one waits for.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};

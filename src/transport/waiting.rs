@@ -149,11 +149,24 @@ impl Waiting {
     /// This handle has more to do, after this time or at once, and lets others go first.
     pub(super) fn go_on(self: &Arc<Self>, me: Handle, waker: &Waker, pause: Option<Duration>) {
         self.register(me, waker);
-        // If others wait, it may be they who are polled next, and this handle not for long.
-        match pause {
-            None if self.is_alone(me) => waker.wake_by_ref(),
-            pause => self.wake_all_after(pause.unwrap_or_default()),
+        if pause.is_some() || !self.goes_on_alone(me, waker) {
+            self.wake_all_after(pause.unwrap_or_default());
         }
+    }
+
+    /// If nobody else waits, this handle is woken at once. Otherwise it may be another one that is polled next, and this one
+    /// not for long.
+    fn goes_on_alone(&self, me: Handle, waker: &Waker) -> bool {
+        let is_alone = self.change(|wakers| match me {
+            Handle::Main => wakers.others.is_empty(),
+            _ => wakers.main.is_none() && wakers.others.iter().all(|(other, _)| *other == me),
+        });
+        if is_alone {
+            // If it is not polled again, whoever comes next is to do what it has left.
+            self.news.store(true, Ordering::Release);
+            waker.wake_by_ref();
+        }
+        is_alone
     }
 
     /// Wakes all who wait, a moment later: from a drop, or because of what somebody asked for.
@@ -166,14 +179,6 @@ impl Waiting {
         if self.somebody_waits() {
             wake_after(delay, Waker::from(Flag::new(self, None)));
         }
-    }
-
-    /// Whether nobody else waits.
-    fn is_alone(&self, me: Handle) -> bool {
-        self.change(|wakers| match me {
-            Handle::Main => wakers.others.is_empty(),
-            _ => wakers.main.is_none() && wakers.others.iter().all(|(other, _)| *other == me),
-        })
     }
 
     fn somebody_waits(&self) -> bool {

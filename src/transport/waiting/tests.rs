@@ -2,7 +2,7 @@
 //! something that nobody is woken for.
 //!
 //! What registers and wakes is the real thing. The connection is a likeness of the real one, and keeps its rule: every
-//! poll leaves all armed, or wakes all a moment later. It has some work that anybody may do whenever the kernel has
+//! poll leaves all armed, or wakes all a moment later, or itself if nobody else waits. It has some work that anybody may do whenever the kernel has
 //! room for it, and chores that anybody may do at once, of which nobody else tells. Its reader has bytes only once all
 //! is done, as those of a child that is fed; or has always some, and is to see to the rest all the same.
 //!
@@ -208,8 +208,9 @@ impl World {
         self.waits.borrow_mut().retain(|(of, _)| *of != thread);
     }
 
-    fn wake_all_later(&self) {
-        if self.waiting.somebody_waits() {
+    /// The likeness of `Waiting::go_on`, after it has registered the handle.
+    fn goes_on(&self, me: Handle, waker: &Waker) {
+        if !self.waiting.goes_on_alone(me, waker) && self.waiting.somebody_waits() {
             self.state().later = true;
         }
     }
@@ -224,7 +225,7 @@ impl World {
             if moves == 0 {
                 self.waiting.register(me, waker);
                 self.cut(2 * moves.min(9) + usize::from(happened)).await;
-                self.wake_all_later();
+                self.goes_on(me, waker);
                 break;
             }
             if !self.state().step() {
@@ -357,7 +358,7 @@ async fn streams(world: Rc<World>) {
         world.cut(0).await;
         world.waiting.register(READER, &waker);
         world.cut(0).await;
-        world.wake_all_later();
+        world.goes_on(READER, &waker);
         world.waits_until(Waits::Woken(task.clone()), 0).await;
         task.0.store(false, Ordering::SeqCst);
     }
