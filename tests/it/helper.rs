@@ -32,11 +32,24 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 #[ctor::ctor(unsafe)]
 fn become_helper() {
-    let mut args = std::env::args().skip(1);
+    let mut args = arguments().into_iter().skip(1);
     if args.next().as_deref() == Some("--helper") {
         args.for_each(|step| take(&step));
         std::process::exit(0);
     }
+}
+
+/// A constructor is given no arguments by musl, so the kernel is asked.
+#[cfg(target_env = "musl")]
+fn arguments() -> Vec<String> {
+    let line = std::fs::read("/proc/self/cmdline").unwrap_or_default();
+    let words = line.split_inclusive(|byte| *byte == 0).map(|word| word.strip_suffix(&[0]).unwrap_or(word));
+    words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+#[cfg(not(target_env = "musl"))]
+fn arguments() -> Vec<String> {
+    std::env::args().collect()
 }
 
 /// What a container or a user may not be permitted; whoever has started this tells that it was skipped.
