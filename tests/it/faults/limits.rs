@@ -5,8 +5,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use reaped::{Command, Error, InvalidReason, SpawnReason, Stdio};
 use rustix::process::{Resource, getrlimit};
 
+#[cfg(target_env = "gnu")]
+use super::NATIVE;
 use super::{
-    CALLS, Lowered, NATIVE, Traces, again_and_again, all_calls, block_on, each_alone, errno, fault, no_child,
+    CALLS, Lowered, Traces, again_and_again, all_calls, block_on, each_alone, errno, fault, no_child,
     private_user, reason, works,
 };
 use crate::support::{descriptors, root_needed, sh, warm_up};

@@ -186,9 +186,10 @@ fn one_signal_after_the_other() {
         everything();
         works();
         let before = Traces::now();
-        let caller = unsafe { libc::pthread_self() };
+        // A number, since it is a pointer in some C libraries.
+        let caller = unsafe { libc::pthread_self() } as usize;
         let signals = || unsafe {
-            libc::pthread_kill(caller, libc::SIGUSR1);
+            libc::pthread_kill(caller as libc::pthread_t, libc::SIGUSR1);
             libc::kill(libc::getpid(), libc::SIGUSR1);
             std::thread::sleep(Duration::from_micros(200));
         };
