@@ -8,6 +8,9 @@ use zeroize::Zeroize;
 use super::pieces::Pieces;
 use crate::output::most_room;
 
+/// Moving so much takes some microseconds.
+const LITTLE: usize = 64 * 1024;
+
 /// Bytes that were read, from the front of which lines are taken.
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
@@ -43,6 +46,10 @@ impl Piece {
         }
     }
 
+    pub(crate) fn of(text: &str, complete: bool) -> Self {
+        Piece { text: text.to_owned(), raw: None, complete }
+    }
+
     /// As it was.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -72,9 +79,9 @@ impl Splitter {
 
     /// To be appended to.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
-        // What was given makes room, at the latest when it is half of all, so that moving the rest costs
-        // no more than reading it did.
-        if self.given > self.bytes.len() / 2 {
+        // What was given makes room while the rest is little, and at the latest when it is half of all, so that moving the
+        // rest costs no more than reading it did.
+        if self.given > 0 && (self.rest().len() <= LITTLE || self.given > self.bytes.len() / 2) {
             self.bytes.drain(..self.given);
             self.searched -= self.given;
             self.given = 0;

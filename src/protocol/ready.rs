@@ -9,8 +9,10 @@
 use super::Slot;
 use super::lines::{Piece, Splitter, cut};
 
-/// The most bytes of a batch: looking at them takes some microseconds.
+/// The most bytes of a batch: looking at them takes some microseconds. The first one is small, and each may have twice as
+/// many: it may be that two lines are taken and the rest is given back.
 const BATCH: usize = 64 * 1024;
+const FIRST: usize = 512;
 
 /// The longest character in UTF-8: a piece that is at least as long need not split any.
 const CHARACTER: usize = 4;
@@ -28,6 +30,8 @@ pub(crate) struct Ready {
     /// Where the lines of the batch end; `next` is the one that begins at `at`.
     ends: Vec<u32>,
     next: usize,
+    /// The most bytes of the next batch.
+    most: usize,
     /// Up to this place of what was collected there is no batch to be had.
     barren: usize,
 }
@@ -35,7 +39,7 @@ pub(crate) struct Ready {
 impl Ready {
     pub(super) fn new(slot: Slot, fd: i32, collected: Splitter) -> Self {
         let (batch, ends) = (String::new(), Vec::new());
-        Ready { slot, fd, collected, batch, at: 0, ends, next: 0, barren: 0 }
+        Ready { slot, fd, collected, batch, at: 0, ends, next: 0, most: FIRST, barren: 0 }
     }
 
     /// The next of the batch: the text, and whether it is a whole line or a piece of one that is longer than the limit.
@@ -77,13 +81,14 @@ impl Ready {
         if from < self.barren || rest.is_empty() {
             return false;
         }
-        let rest = &rest[..rest.len().min(BATCH)];
+        let rest = &rest[..rest.len().min(self.most)];
         let text =
             std::str::from_utf8(rest).or_else(|error| std::str::from_utf8(&rest[..error.valid_up_to()]));
         let text = text.unwrap_or_default();
         let Some(last) = memchr::memrchr(b'\n', text.as_bytes()) else {
             // Neither is there one up to here, nor with what makes it no UTF-8.
             self.barren = from + text.len() + 1;
+            self.most = BATCH.min(2 * self.most);
             return false;
         };
         self.batch.push_str(&text[..=last]);
@@ -94,6 +99,7 @@ impl Ready {
 
     /// Counts what was given of the batch, and forgets it.
     fn count(&mut self) {
+        self.most = if self.next == self.ends.len() { BATCH.min(2 * self.most) } else { FIRST };
         self.collected.skip(self.at);
         self.batch.clear();
         self.ends.clear();

@@ -13,6 +13,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use super::ANYBODY;
 use super::slice::Slice;
 use super::state::{Output, PipeState, State, Step};
 use super::waiting::{Handle, Waiting};
@@ -90,6 +91,25 @@ impl Connection {
         self.lock().place(slot)?.take()
     }
 
+    /// The reader of this pipe is gone: if it has not got the pipe yet, nobody is to get it any more.
+    pub(super) fn leave(&self, slot: Slot) {
+        let left = match &mut *self.lock() {
+            Stage::Runs(state) => match &mut state.pipes[slot] {
+                PipeState::Taken(output) => {
+                    let output = output.take();
+                    state.pipes[slot] = PipeState::Gone;
+                    output
+                }
+                _ => None,
+            },
+            Stage::Over(left) => {
+                let place = left.iter().position(|(of, _)| *of == slot);
+                place.and_then(|place| left.swap_remove(place).1)
+            }
+        };
+        drop(left);
+    }
+
     /// Changes the state, and drops with nothing held what was closed by that.
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> Option<T> {
         let mut guard = self.lock();
@@ -145,7 +165,8 @@ impl Connection {
                 continue;
             }
             let step = state.step(me, &self.child);
-            let spins = matches!(step, Step::Nothing) && cfg!(unix) && state.streams() && slice.spins();
+            let looks_again = cfg!(unix) && me != ANYBODY && state.streams();
+            let spins = matches!(step, Step::Nothing) && looks_again && slice.spins();
             if spins {
                 state.expect_all();
             }

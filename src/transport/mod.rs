@@ -36,6 +36,7 @@ mod trace;
 mod waiting;
 mod writer;
 
+use std::convert::Infallible;
 #[cfg(unix)]
 use std::io;
 use std::mem;
@@ -60,6 +61,9 @@ use state::{PipeState, State};
 pub(crate) use trace::Trace;
 use waiting::Handle;
 pub(crate) use writer::TakenWriter;
+
+/// Does what anybody may do, and reads nothing for itself.
+const ANYBODY: Handle = Handle::Reader(Slot::MAX);
 
 /// The main handle of a running child. Dropping it kills the child.
 #[derive(Debug)]
@@ -124,20 +128,36 @@ impl Transport {
     pub(crate) fn ready_line(&mut self, limit: usize) -> Option<(i32, &str, bool)> {
         let ahead = self.ahead.get_mut().unwrap_or_else(PoisonError::into_inner);
         let ready = ahead.as_mut()?;
-        if self.slice.is_over_for_line() { None } else { ready.line(limit) }
+        if self.slice.is_new() || self.slice.is_over_for_line() { None } else { ready.line(limit) }
     }
 
     /// Moves bytes until there is a line to tell; `None` when the child has ended and there is none. Asked when
     /// `ready_line` gives none.
     #[cold]
     pub(crate) fn poll_line(&mut self, limit: usize, cx: &Context<'_>) -> Poll<Option<(i32, Piece)>> {
-        if let Some(ready) = self.ahead.get_mut().unwrap_or_else(PoisonError::into_inner) {
+        if self.ahead.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
+            // All else goes on meanwhile: once in each slice, since a line takes none of it along.
+            if self.slice.is_new() && !self.slice.is_over() {
+                let driven = self.connection.poll(ANYBODY, &mut self.slice, cx, |_| None::<Infallible>);
+                debug_assert!(driven.is_pending(), "it wants nothing");
+                self.connection.waiting.forget(ANYBODY);
+                if self.slice.was_spent() {
+                    self.connection.waiting.go_on(Handle::Main, cx.waker(), None);
+                    return Poll::Pending;
+                }
+                self.slice.is_over();
+            }
             // Also if the child is about to end: there may be thousands of lines until then.
             if self.slice.is_spent() {
                 self.connection.waiting.go_on(Handle::Main, cx.waker(), self.slice.pauses());
                 return Poll::Pending;
             }
-            if let Some(line) = ready.line_apart(limit) {
+            let ahead = self.ahead.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let line = ahead.as_mut().and_then(|ready| {
+                let of_batch = ready.line(limit).map(|(fd, text, complete)| (fd, Piece::of(text, complete)));
+                of_batch.or_else(|| ready.line_apart(limit))
+            });
+            if let Some(line) = line {
                 return Poll::Ready(Some(line));
             }
         }

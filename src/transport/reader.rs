@@ -177,6 +177,9 @@ impl TakenReader {
 impl Drop for TakenReader {
     fn drop(&mut self) {
         self.connection.waiting.forget(Handle::Reader(self.slot));
+        if self.output.is_none() {
+            self.connection.leave(self.slot);
+        }
         if self.is_terminal && !self.at_end {
             self.connection.with(|state| state.hang_up());
             self.connection.waiting.wake_all_later();

@@ -3,16 +3,25 @@
 //! Time alone counts, and every step, also one that found something: a child that always has more to say, or a line
 //! that is always there, holds up nobody else for longer than this.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// How long one handle may go on. A poll of the field's timers is due every millisecond or so.
 const SLICE: Duration = Duration::from_micros(300);
 
 /// An executor that is woken again before it sleeps looks after its timers now and then only: tokio's does at each 61st
-/// task. So at each eighth slice that one handle has spent in a row it is given the time to fall asleep. In between the
-/// reactor's thread is not needed for going on, and each change to it and back costs a tenth of a slice.
+/// task, smol's at each 200th. So at each eighth slice that was spent in a thread, all handles there that have spent theirs
+/// give it the time to fall asleep. In between the reactor's thread is not needed for going on, and each change to it and
+/// back costs a tenth of a slice.
 const PAUSE: Duration = Duration::from_micros(100);
 const IN_A_ROW: u8 = 8;
+
+thread_local! {
+    /// So many slices were spent in this thread since its last pause.
+    static SPENT: Cell<u8> = const { Cell::new(0) };
+    /// Until when it pauses.
+    static PAUSES_UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
+}
 
 /// The clock costs about as much as the shortest step, so it is asked at each eighth. A line that is there costs less by
 /// far: so many of them count as a step.
@@ -29,8 +38,8 @@ pub(super) struct Slice {
     lines: u32,
     began: Option<Instant>,
     is_spent: bool,
-    /// So many slices were spent one after the other.
-    in_a_row: u8,
+    /// The one before it was spent as well.
+    goes_on: bool,
     spins_until: Option<Instant>,
 }
 
@@ -59,7 +68,16 @@ impl Slice {
     fn ask(&mut self) {
         self.lines = 0;
         let now = Instant::now();
+        if self.began.is_none() && self.goes_on {
+            self.is_spent = PAUSES_UNTIL.get().is_some_and(|end| now < end);
+        }
         self.is_spent |= now.duration_since(*self.began.get_or_insert(now)) > SLICE;
+    }
+
+    /// Whether no step was counted yet.
+    #[inline]
+    pub(super) fn is_new(&self) -> bool {
+        self.began.is_none()
     }
 
     /// Whether the time was over when the last step was counted.
@@ -69,7 +87,7 @@ impl Slice {
 
     /// Whether the last poll ended because the time was over.
     pub(super) fn was_spent(&self) -> bool {
-        self.in_a_row > 0 && self.began.is_none()
+        self.goes_on && self.began.is_none()
     }
 
     /// Whether to look once more for what is just coming; not for longer than a bounded time since something moved.
@@ -87,9 +105,15 @@ impl Slice {
 
     /// The time was over: the next poll has time anew. After how long it is to come, if not at once.
     pub(super) fn pauses(&mut self) -> Option<Duration> {
-        let in_a_row = self.in_a_row % IN_A_ROW + 1;
-        *self = Slice { in_a_row, ..Slice::default() };
-        (in_a_row == IN_A_ROW).then_some(PAUSE)
+        *self = Slice { goes_on: true, ..Slice::default() };
+        let now = Instant::now();
+        if let Some(left) = PAUSES_UNTIL.get().and_then(|end| end.checked_duration_since(now)) {
+            return Some(left);
+        }
+        let spent = SPENT.get() % IN_A_ROW + 1;
+        SPENT.set(spent);
+        PAUSES_UNTIL.set((spent == IN_A_ROW).then(|| now + PAUSE));
+        (spent == IN_A_ROW).then_some(PAUSE)
     }
 
     /// The handle waits: the next poll has time anew.

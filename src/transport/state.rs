@@ -415,11 +415,10 @@ impl State {
 
     /// Whether something is left to be done that anybody may attend to, beside the main handle. If not, all of it is armed.
     pub(super) fn has_work_for_others(&mut self, child: &Child) -> bool {
-        const ANOTHER: Handle = Handle::Reader(Slot::MAX);
         if self.protocol.next() == Next::Ended {
             return false;
         }
-        match self.step(ANOTHER, child) {
+        match self.step(super::ANYBODY, child) {
             Step::Nothing => false,
             Step::Moved | Step::Happened => true,
             Step::Call(slot, pipe) => {

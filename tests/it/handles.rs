@@ -344,6 +344,69 @@ fn a_reader_gets_its_pipe_after_the_process_has_ended() {
     }
 }
 
+/// A reader that is taken while another thread runs the copy of its descriptor, and dropped: its pipe is closed, whether or
+/// not the copy has come back by then.
+#[test]
+fn a_reader_that_never_got_its_pipe_closes_it() {
+    for back in [false, true] {
+        let ((entered, enters), (opens, open)) = (mpsc::channel(), mpsc::channel());
+        let gate = Gate { entered, open: Arc::new(Mutex::new(open)) };
+        let mut process = Command::new("yes").stdout(Stdio::tee(gate)).spawn().expect("starts");
+        let mut stderr = process.reader(2).expect("piped");
+        let drives = thread::spawn(move || {
+            block_on(in_time("stderr", stderr.read_to_end(&mut Vec::new()))).expect("an end");
+        });
+        enters.recv().expect("the copy is asked");
+        let stdout = process.reader(1).expect("piped");
+        if back {
+            opens.send(()).expect("the copy waits");
+            thread::sleep(Duration::from_millis(50));
+        }
+        drop(stdout);
+        // If the copy waits still: it comes back now.
+        let _ = opens.send(());
+        let status = block_on(in_time("yes, which has no reader", process.status())).expect("a status");
+        assert!(!status.success(), "{status}");
+        drives.join().expect("it drives");
+    }
+}
+
+/// A source of a mebibyte, which tells when it is at its end.
+struct Mebibyte(usize, Arc<AtomicBool>);
+
+impl AsyncRead for Mebibyte {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let count = buffer.len().min((1 << 20) - self.0);
+        self.0 += count;
+        self.1.store(count == 0, Ordering::Relaxed);
+        Poll::Ready(Ok(count))
+    }
+}
+
+/// A child is fed while its lines are taken one by one, also if there are thousands of them already.
+#[test]
+fn lines_that_are_there_hold_up_no_feed() {
+    everywhere(|| async {
+        let done = Arc::new(AtomicBool::new(false));
+        let mut command = sh("seq 5000; cat >/dev/null");
+        let mut process = command.stdin(Stdio::reader(Mebibyte(0, done.clone()))).spawn().expect("starts");
+        let mut lines = process.lines();
+        let mut count = 0;
+        while !done.load(Ordering::Relaxed) {
+            lines.next().await.expect("it was fed before its lines were all taken");
+            count += 1;
+            if count > 1 {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        assert!(count < 5000, "all were taken first");
+    });
+}
+
 /// Counts the wakes that come out of a drop on this thread.
 struct InDrop {
     thread: ThreadId,
