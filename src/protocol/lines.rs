@@ -10,6 +10,8 @@ use crate::output::most_room;
 
 /// Moving so much takes some microseconds.
 const LITTLE: usize = 64 * 1024;
+/// The least that a read is given room for.
+const PACKET: usize = 4096;
 
 /// Bytes that were read, from the front of which lines are taken.
 #[derive(Debug, Default)]
@@ -79,9 +81,10 @@ impl Splitter {
 
     /// To be appended to.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
-        // What was given makes room while the rest is little, and at the latest when it is half of all, so that moving the
-        // rest costs no more than reading it did.
-        if self.given > 0 && (self.rest().len() <= LITTLE || self.given > self.bytes.len() / 2) {
+        // What was given makes room once it is half of all, or little is to be moved and there is no room for the next
+        // read: so moving the rest costs no more than reading it did.
+        let is_full = self.bytes.capacity() - self.bytes.len() < PACKET;
+        if self.given > self.bytes.len() / 2 || self.given > 0 && is_full && self.rest().len() <= LITTLE {
             self.bytes.drain(..self.given);
             self.searched -= self.given;
             self.given = 0;

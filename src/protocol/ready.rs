@@ -12,7 +12,7 @@ use super::lines::{Piece, Splitter, cut};
 /// The most bytes of a batch: looking at them takes some microseconds. The first one is small, and each may have twice as
 /// many: it may be that two lines are taken and the rest is given back.
 const BATCH: usize = 64 * 1024;
-const FIRST: usize = 512;
+const FIRST: usize = 64;
 
 /// The longest character in UTF-8: a piece that is at least as long need not split any.
 const CHARACTER: usize = 4;
