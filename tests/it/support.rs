@@ -213,6 +213,7 @@ pub fn warm_up() {
 }
 
 /// What waited for a dropped child is closed in another thread, a moment after the child was reaped.
+#[cfg(target_os = "linux")]
 pub fn nothing_waits() {
     let pidfds = || descriptors().iter().filter(|(_, what)| what.contains("pidfd")).count();
     eventually("nothing waits any more", || pidfds() == 0);
