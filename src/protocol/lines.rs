@@ -40,7 +40,7 @@ pub(crate) struct Piece {
 impl Piece {
     pub(super) fn new(bytes: &[u8], complete: bool) -> Self {
         match std::str::from_utf8(bytes) {
-            Ok(text) => Piece { text: text.to_owned(), raw: None, complete },
+            Ok(text) => Piece::of(text, complete),
             Err(_) => {
                 let text = String::from_utf8_lossy(bytes).into_owned();
                 Piece { text, raw: Some(bytes.into()), complete }

@@ -10,6 +10,7 @@
 //!   who wait; or all who wait are woken, and whoever is polled next looks after all of it. So a handle that is dropped,
 //!   or polled no more, leaves nothing undone that another one waits for.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -191,6 +192,12 @@ impl Connection {
             self.waiting.wake_others(Some(me));
         }
         result
+    }
+
+    /// Moves all that can be moved, by a handle that wants nothing of it for itself.
+    pub(super) fn drive(&self, me: Handle, slice: &mut Slice, cx: &Context<'_>) {
+        let driven = self.poll(me, slice, cx, |_| None::<Infallible>);
+        debug_assert!(driven.is_pending(), "it wants nothing");
     }
 
     /// Calls code of the user's, with nothing held. Meanwhile others find the pipe busy.

@@ -36,7 +36,6 @@ mod trace;
 mod waiting;
 mod writer;
 
-use std::convert::Infallible;
 #[cfg(unix)]
 use std::io;
 use std::mem;
@@ -138,8 +137,7 @@ impl Transport {
         if self.ahead.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
             // All else goes on meanwhile: once in each slice, since a line takes none of it along.
             if self.slice.is_new() && !self.slice.is_over() {
-                let driven = self.connection.poll(ANYBODY, &mut self.slice, cx, |_| None::<Infallible>);
-                debug_assert!(driven.is_pending(), "it wants nothing");
+                self.connection.drive(ANYBODY, &mut self.slice, cx);
                 self.connection.waiting.forget(ANYBODY);
                 if self.slice.was_spent() {
                     self.connection.waiting.go_on(Handle::Main, cx.waker(), None);

@@ -2,9 +2,10 @@
 //! something that nobody is woken for.
 //!
 //! What registers and wakes is the real thing. The connection is a likeness of the real one, and keeps its rule: every
-//! poll leaves all armed, or wakes all a moment later, or itself if nobody else waits. It has some work that anybody may do whenever the kernel has
-//! room for it, and chores that anybody may do at once, of which nobody else tells. Its reader has bytes only once all
-//! is done, as those of a child that is fed; or has always some, and is to see to the rest all the same.
+//! poll leaves all armed, or wakes all a moment later, or itself if nobody else waits. It has some work that anybody may
+//! do whenever the kernel has room for it, and chores that anybody may do at once, of which nobody else tells. Its
+//! reader has bytes only once all is done, as those of a child that is fed; or has always some, and is to see to the rest
+//! all the same.
 //!
 //! A thread is a future that is cut wherever another one may come between. All orders are tried, each from the
 //! beginning and up to where all is as it was in another order before. Who waits and was not woken has no turn. If there
