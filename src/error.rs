@@ -135,6 +135,13 @@ pub enum SpawnReason {
     OutOfDescriptors,
     /// This user or the whole system has no process left (`EAGAIN`, fork(2)).
     OutOfProcesses,
+    /// The child cannot become the user or the group, or its supplementary groups cannot be set (setuid(2), setgid(2),
+    /// setgroups(2)).
+    User,
+    /// A limit or the nice value cannot be set (setrlimit(2), setpriority(2)).
+    Limits,
+    /// The system has no terminal to give, or does not let the child have it (pty(7), tty_ioctl(4)).
+    Terminal,
     /// Anything else; the system's own words are in the message and in the error's source.
     Other,
 }
@@ -299,7 +306,9 @@ impl Error {
                 SpawnReason::NotExecutable => io::ErrorKind::PermissionDenied,
                 SpawnReason::ArgumentsTooLong => io::ErrorKind::ArgumentListTooLong,
                 // Not the program: "not found" would be taken for that.
-                SpawnReason::Other if source.kind() == io::ErrorKind::NotFound => io::ErrorKind::Other,
+                SpawnReason::Other | SpawnReason::Terminal if source.kind() == io::ErrorKind::NotFound => {
+                    io::ErrorKind::Other
+                }
                 _ => source.kind(),
             },
             Error::Invalid { .. } => io::ErrorKind::InvalidInput,

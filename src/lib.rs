@@ -249,6 +249,8 @@ mod error;
 #[cfg(unix)]
 pub mod gpg;
 pub mod guide;
+#[cfg(unix)]
+mod limit;
 mod output;
 mod process;
 mod promise;
@@ -263,6 +265,8 @@ pub use calls::{exit_code, output, read, read_bytes, run};
 pub use command::{Command, Pipeline};
 pub use control::Control;
 pub use error::{Details, Error, InvalidReason, SpawnReason};
+#[cfg(unix)]
+pub use limit::Resource;
 pub use output::{Output, Usage};
 pub use process::{Event, Line, Lines, Process, Reader, Writer};
 pub use promise::Promise;

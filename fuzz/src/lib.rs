@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `lines` | `protocol/lines.rs` | a split of the whole, without any memory of what came before |
 //! | `protocol` | `protocol/mod.rs` | a log of the facts, and what may be said of it at each moment |
-//! | `plan` | `spawn/fds.rs` | a table of descriptors, as a kernel keeps it |
+//! | `plan` | `spawn/unix/fds.rs` | a table of descriptors, as a kernel keeps it |
 //! | `gpg` | `gpg/status.rs`, `verdict.rs`, `signature.rs` | the report read as a whole, by places and counts |
 //!
 //! The layers are included by path, so that nothing of them need be public in `reaped`. What found something is kept in

@@ -7,7 +7,7 @@ use fds::{Action, Fd, Others};
 use crate::choices::Choices;
 
 #[allow(dead_code, reason = "an engine uses more")]
-#[path = "../../src/spawn/fds.rs"]
+#[path = "../../src/spawn/unix/fds.rs"]
 mod fds;
 
 /// An open descriptor.
@@ -21,8 +21,8 @@ struct Open {
 
 type Table = BTreeMap<Fd, Open>;
 
-/// What the engine wants, as `spawn/unix.rs` holds it: target and source, sorted by target.
-struct Wiring {
+/// What the engine wants, as `spawn/unix/descriptors.rs` holds it: target and source, sorted by target.
+struct Descriptors {
     others: Others,
     wanted: Vec<(Fd, Fd)>,
     closed: Vec<Fd>,
@@ -58,13 +58,13 @@ pub fn plan(data: &[u8]) {
         wanted.iter().map(|(target, source)| (*target, parent[source].file)).collect();
 
     let before = parent.clone();
-    let mut wiring = Wiring { others, wanted: wanted.into_iter().collect(), closed };
-    move_sources(&mut wiring, &mut parent);
+    let mut descriptors = Descriptors { others, wanted: wanted.into_iter().collect(), closed };
+    move_sources(&mut descriptors, &mut parent);
     // The portable engine adds a pipe of its own at the last moment.
     if choices.yes() {
         let pipe = (0..).find(|n| !parent.contains_key(n)).expect("a number");
         parent.insert(pipe, Open { file: 1, cloexec: true });
-        let target = add(&mut wiring, &mut parent, pipe);
+        let target = add(&mut descriptors, &mut parent, pipe);
         assert!(expected.insert(target, 1).is_none(), "{target} was taken");
     }
     for (number, open) in &before {
@@ -76,19 +76,19 @@ pub fn plan(data: &[u8]) {
         parent.entry(number).or_insert(Open { file: 2000 + stranger as u32, cloexec });
     }
 
-    let actions = fds::actions(others, &wiring.wanted, &wiring.closed);
+    let actions = fds::actions(others, &descriptors.wanted, &descriptors.closed);
     assert!(
-        actions.len() <= 3 * wiring.wanted.len() + wiring.closed.len() + 1,
+        actions.len() <= 3 * descriptors.wanted.len() + descriptors.closed.len() + 1,
         "too many steps: {actions:?}"
     );
     if others == Others::Inherit {
         for (number, open) in &parent {
-            if !open.cloexec && !wiring.closed.contains(number) {
+            if !open.cloexec && !descriptors.closed.contains(number) {
                 expected.entry(*number).or_insert(open.file);
             }
         }
     }
-    let highest = wiring.wanted.last().map_or(-1, |(target, _)| *target);
+    let highest = descriptors.wanted.last().map_or(-1, |(target, _)| *target);
     let mut child = parent;
     for action in &actions {
         step(&mut child, *action, highest);
@@ -121,14 +121,15 @@ fn step(table: &mut Table, action: Action, highest: Fd) {
     }
 }
 
-/// As `Wiring::move_sources`, with a copy by F_DUPFD_CLOEXEC.
-fn move_sources(wiring: &mut Wiring, table: &mut Table) {
-    let targets: Vec<Fd> = wiring.wanted.iter().map(|w| w.0).chain(wiring.closed.iter().copied()).collect();
-    let count = wiring.wanted.len();
-    for (place, (target, source)) in wiring.wanted.iter_mut().enumerate() {
-        if fds::must_move(wiring.others, &targets, count, place, *target, *source) {
+/// As `Descriptors::move_sources`, with a copy by F_DUPFD_CLOEXEC.
+fn move_sources(descriptors: &mut Descriptors, table: &mut Table) {
+    let targets: Vec<Fd> =
+        descriptors.wanted.iter().map(|w| w.0).chain(descriptors.closed.iter().copied()).collect();
+    let count = descriptors.wanted.len();
+    for (place, (target, source)) in descriptors.wanted.iter_mut().enumerate() {
+        if fds::must_move(descriptors.others, &targets, count, place, *target, *source) {
             let good =
-                |n: &Fd| !table.contains_key(n) && fds::may_live_at(wiring.others, &targets, count, *n);
+                |n: &Fd| !table.contains_key(n) && fds::may_live_at(descriptors.others, &targets, count, *n);
             let free = (0..).find(good).expect("a number");
             table.insert(free, Open { file: table[source].file, cloexec: true });
             *source = free;
@@ -136,12 +137,12 @@ fn move_sources(wiring: &mut Wiring, table: &mut Table) {
     }
 }
 
-/// As `Wiring::add`.
-fn add(wiring: &mut Wiring, table: &mut Table, source: Fd) -> Fd {
-    let taken = |n: &Fd| wiring.wanted.iter().any(|w| w.0 == *n) || wiring.closed.contains(n);
+/// As `Descriptors::add`.
+fn add(descriptors: &mut Descriptors, table: &mut Table, source: Fd) -> Fd {
+    let taken = |n: &Fd| descriptors.wanted.iter().any(|w| w.0 == *n) || descriptors.closed.contains(n);
     let target = (3..).find(|n| !taken(n)).expect("a number");
-    let place = wiring.wanted.partition_point(|w| w.0 < target);
-    wiring.wanted.insert(place, (target, source));
-    move_sources(wiring, table);
+    let place = descriptors.wanted.partition_point(|w| w.0 < target);
+    descriptors.wanted.insert(place, (target, source));
+    move_sources(descriptors, table);
     target
 }

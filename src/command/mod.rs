@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::quote;
 #[cfg(unix)]
-use crate::spawn::Identity;
+use crate::limit::Resource;
+#[cfg(unix)]
+use crate::spawn::Attributes;
 #[cfg(unix)]
 use crate::stdio::PtySize;
 use crate::stdio::Stdio;
@@ -53,7 +55,8 @@ pub use pipeline::Pipeline;
 ///
 /// # Platform
 /// On Windows descriptors are 0, 1 and 2, and there are no signals to block or ignore. `fd`, `inherit_fds`, `arg0`,
-/// `uid`, `gid`, `groups`, `umask` and `pty` are Unix's. A child also inherits every handle that another part of
+/// `uid`, `gid`, `groups`, `umask`, `pty`, `new_session`, `rlimit` and `nice` are Unix's, and `no_new_privileges` is
+/// Linux's. A child also inherits every handle that another part of
 /// the parent has marked inheritable.
 #[derive(Clone)]
 pub struct Command {
@@ -69,7 +72,7 @@ pub struct Command {
     /// A descriptor that was set both by its name and by its number.
     set_twice: Option<i32>,
     #[cfg(unix)]
-    identity: Identity,
+    attributes: Attributes,
     #[cfg(unix)]
     terminal: Option<PtySize>,
     inherit_fds: bool,
@@ -131,7 +134,7 @@ impl Command {
             stdio: BTreeMap::new(),
             set_twice: None,
             #[cfg(unix)]
-            identity: Identity::default(),
+            attributes: Attributes::default(),
             #[cfg(unix)]
             terminal: None,
             inherit_fds: false,
@@ -478,14 +481,14 @@ impl Command {
     /// the user's.
     ///
     /// # Errors
-    /// Where any step fails nothing runs, and the error is
-    /// [`SpawnReason::Other`](crate::SpawnReason::Other) with the system's words. If dropping the groups is not
-    /// permitted, that is an error too, unless user and group are the parent's already: then nothing changes, and
-    /// the child has the parent's groups. So `uid(0)` works for the root of a user namespace in which setgroups(2)
-    /// is denied.
+    /// If any step fails, nothing runs, and the error is [`SpawnReason::User`](crate::SpawnReason::User) with the
+    /// system's words. If the groups cannot be dropped, that is an error too, unless the parent has none, or user and
+    /// group are the parent's already: then nothing changes, and the child has the parent's groups. So `uid(0)` works for
+    /// the root of a user namespace in which setgroups(2) is denied.
     ///
     /// # Platform
-    /// Unix. Such a child is started by a fork, whose cost grows with the parent's memory.
+    /// Unix. Such a child is started by a copy of the parent, whose cost grows with the parent's memory: another user is
+    /// not to have that memory.
     ///
     /// ```no_run
     /// # futures::executor::block_on(async {
@@ -493,7 +496,7 @@ impl Command {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn uid(&mut self, uid: u32) -> &mut Self {
-        self.identity.uid = Some(uid);
+        self.attributes.uid = Some(uid);
         self
     }
 
@@ -508,7 +511,7 @@ impl Command {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn gid(&mut self, gid: u32) -> &mut Self {
-        self.identity.gid = Some(gid);
+        self.attributes.gid = Some(gid);
         self
     }
 
@@ -523,7 +526,7 @@ impl Command {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn groups(&mut self, groups: &[u32]) -> &mut Self {
-        self.identity.groups = Some(groups.to_vec());
+        self.attributes.groups = Some(groups.to_vec());
         self
     }
 
@@ -554,7 +557,7 @@ impl Command {
     /// # Errors
     /// Where one of stdin, stdout and stderr was set too, running the command is
     /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict). Where the system has no terminals (no `/dev/ptmx`),
-    /// or does not let us give one to the [`uid`](Self::uid), it is [`SpawnReason::Other`](crate::SpawnReason::Other).
+    /// or does not let us give one to the [`uid`](Self::uid), it is [`SpawnReason::Terminal`](crate::SpawnReason::Terminal).
     ///
     /// # Platform
     /// Unix.
@@ -566,7 +569,7 @@ impl Command {
     /// The child's file mode creation mask, umask(2).
     ///
     /// # Platform
-    /// Unix. Such a child is started by a fork, whose cost grows with the parent's memory.
+    /// Unix.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -575,7 +578,93 @@ impl Command {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn umask(&mut self, mask: u32) -> &mut Self {
-        self.identity.umask = Some(mask);
+        self.attributes.umask = Some(mask);
+        self
+    }
+
+    /// The child leads a new session, setsid(2): it has no controlling terminal, so neither Ctrl-C nor the end of the
+    /// parent's terminal reaches it.
+    ///
+    /// A session's leader leads a process group of its own, too. Signals go to the child alone, unless
+    /// [`new_group`](Self::new_group) is set as well. A child with a [`pty`](Self::pty) leads a session in any case.
+    ///
+    /// # Platform
+    /// Unix.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let mut leader = reaped::Command::new("sh");
+    /// leader.args(["-c", "test $(ps -o sid= -p $$) = $$"]).new_session().run().await?;
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn new_session(&mut self) -> &mut Self {
+        self.attributes.new_session = true;
+        self
+    }
+
+    /// Limits what the child, and whatever it starts, may use of a resource, setrlimit(2).
+    ///
+    /// The soft limit is what counts; a process may raise it up to the hard one. `u64::MAX` is no limit. If it is called
+    /// again for the same resource, the last call counts.
+    ///
+    /// # Errors
+    /// If the system does not set it, such as a hard limit above the parent's own, nothing runs, and the error is
+    /// [`SpawnReason::Limits`](crate::SpawnReason::Limits).
+    ///
+    /// # Platform
+    /// Unix.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::{Command, Resource};
+    /// let mut shell = Command::new("sh");
+    /// shell.args(["-c", "ulimit -n"]).rlimit(Resource::NOFILE, 64, 64);
+    /// assert_eq!(shell.read().await?, "64");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn rlimit(&mut self, resource: Resource, soft: u64, hard: u64) -> &mut Self {
+        let limits = &mut self.attributes.limits;
+        limits.retain(|(other, ..)| *other != resource);
+        limits.push((resource, soft, hard));
+        self
+    }
+
+    /// Adds to the child's nice value, nice(2): with a higher one it gets less processor time. Values beyond what the
+    /// system has (-20 to 19 on Linux) are the last that it has.
+    ///
+    /// # Errors
+    /// If the system does not permit a lower value, nothing runs, and the error is
+    /// [`SpawnReason::Limits`](crate::SpawnReason::Limits).
+    ///
+    /// # Platform
+    /// Unix.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// reaped::Command::new("true").nice(10).run().await?;
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn nice(&mut self, more: i32) -> &mut Self {
+        self.attributes.nice = Some(more);
+        self
+    }
+
+    /// No program that the child becomes gets more privileges than it has: set-user-ID bits, set-group-ID bits and file
+    /// capabilities have no effect, prctl(2), `PR_SET_NO_NEW_PRIVS`.
+    ///
+    /// # Platform
+    /// Linux.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let mut child = reaped::Command::new("grep");
+    /// child.args(["NoNewPrivs", "/proc/self/status"]).no_new_privileges();
+    /// assert_eq!(child.read().await?, "NoNewPrivs:\t1");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub fn no_new_privileges(&mut self) -> &mut Self {
+        self.attributes.no_new_privileges = true;
         self
     }
 }

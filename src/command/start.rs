@@ -125,7 +125,7 @@ impl Command {
             ends: wiring.ends,
             inherit_fds: self.inherit_fds,
             #[cfg(unix)]
-            identity: &self.identity,
+            attributes: &self.attributes,
             #[cfg(unix)]
             terminal: self.terminal,
             new_group: self.new_group,

@@ -157,7 +157,7 @@ fn a_failed_step_runs_nothing() {
         command.arg(&mark);
         set(&mut command);
         let error = block_on(command.run()).expect_err("impossible");
-        assert!(matches!(error, Error::Spawn { reason: SpawnReason::Other, .. }), "{error}");
+        assert!(matches!(error, Error::Spawn { reason: SpawnReason::User, .. }), "{error}");
         assert!(error.to_string().contains("cannot become the"), "{error}");
         assert!(!mark.exists());
     }
@@ -176,7 +176,7 @@ fn without_privileges() {
         let mut command = Command::new("true");
         set(&mut command);
         let error = block_on(command.run()).expect_err("not permitted");
-        assert!(matches!(error, Error::Spawn { reason: SpawnReason::Other, .. }), "{error}");
+        assert!(matches!(error, Error::Spawn { reason: SpawnReason::User, .. }), "{error}");
     }
     let run = Command::new("true").uid(user.as_raw()).gid(group.as_raw()).run();
     block_on(run).expect("to be who one is, is permitted");

@@ -233,3 +233,29 @@ pub fn reset_peak() -> u64 {
     std::fs::write("/proc/self/clear_refs", "5").expect("procfs");
     peak()
 }
+
+/// Whether this engine and this kernel know how a child ended that a stranger has reaped: Linux 6.15. Asked each time, of
+/// a process that has just been reaped, in a way of its own.
+#[cfg(target_os = "linux")]
+pub fn statuses_survive() -> bool {
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    if cfg!(reaped_portable) {
+        return false;
+    }
+    let mut info = [0_u64; 8];
+    let told = unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            libc::pause();
+        }
+        let pidfd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        assert!(pidfd >= 0, "{}", std::io::Error::last_os_error());
+        let pidfd = OwnedFd::from_raw_fd(pidfd as i32);
+        libc::kill(pid, libc::SIGKILL);
+        // By us or by whoever else: afterwards it is gone.
+        while libc::waitpid(pid, std::ptr::null_mut(), 0) < 0 && *libc::__errno_location() == libc::EINTR {}
+        info[0] = 1 << 3;
+        libc::ioctl(pidfd.as_raw_fd(), 0xc040_ff0b_u32 as _, &mut info)
+    };
+    told == 0 && info[0] & 1 << 3 != 0
+}

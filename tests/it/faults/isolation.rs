@@ -134,7 +134,7 @@ fn our_children_never_see_others() {
                 assert_eq!(numbers(&list), [0, 1, 2], "{list:?}");
                 assert!(list.iter().all(|(_, name)| name.starts_with("/dev/pts/")), "{list:?}");
 
-                // The engine for what posix_spawn cannot say.
+                // A setting that some systems have only after a fork.
                 let masked = block_on(helper(&["links:1"]).umask(0o22).output()).expect("runs");
                 assert_eq!(numbers(&read_list(&masked.stdout)), [0, 1, 2]);
             });

@@ -18,13 +18,15 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use reaped::{Command, Error, Event, PtySize, SpawnReason, Stdio};
+use reaped::{Command, Error, Event, Output, PtySize, SpawnReason, Stdio};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::support::{alone, descriptors, eventually, root_needed, sh, warm_up};
+pub use sandbox::become_an_old_kernel;
+
+use super::support::{alone, descriptors, eventually, root_needed, sh, statuses_survive, warm_up};
 
 /// Which engine starts the children that ask for nothing special.
-const NATIVE: bool = cfg!(all(target_env = "gnu", not(reaped_portable)));
+const NATIVE: bool = cfg!(not(reaped_portable));
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
@@ -72,6 +74,38 @@ fn each_alone(
         verdict.unwrap_or_else(|| panic!("{name}, case {case}: no verdict\n{said}\n{complaint}")).to_owned()
     });
     judge(verdicts.collect());
+}
+
+/// As `fault`, twice: on the kernel that is here, and where a pidfd tells nothing of a child that a stranger has reaped,
+/// and reaches no group.
+fn on_old_kernels_too(name: &str, body: impl FnOnce()) {
+    each_alone(
+        name,
+        0..2,
+        |case| {
+            if case == 1 {
+                become_an_old_kernel();
+            }
+            body();
+            "done"
+        },
+        |verdicts| assert_eq!(verdicts, ["done", "done"]),
+    );
+}
+
+/// The exit code of what has said this; `None` if the status is lost.
+fn exited(result: &Result<Output, Error>, said: &[u8]) -> Option<i32> {
+    match result {
+        Ok(output) => {
+            assert_eq!(output.stdout, said);
+            Some(output.status.code().expect("a code"))
+        }
+        Err(error) => {
+            assert!(matches!(error, Error::StatusLost(_)), "{error}");
+            assert_eq!(error.output().expect("what was collected").stdout, said);
+            None
+        }
+    }
 }
 
 /// What a process has of what calls may leave behind.
@@ -249,7 +283,6 @@ const CALLS: &[(&str, Call)] = &[
         Ok(())
     }),
     ("another mask of modes", || {
-        // What posix_spawn cannot say.
         let said = block_on(Command::new("cat").umask(0o27).stdin(Stdio::bytes("x")).read())?;
         assert_eq!(said, "x");
         Ok(())

@@ -96,6 +96,17 @@ const SANDBOXES: &[(&str, &[Refused])] = &[
     ),
 ];
 
+/// For good: what Linux before 6.9 and 6.15 lacks. A pidfd tells nothing of a child that was reaped, and reaches no group.
+pub fn become_an_old_kernel() {
+    const PIDFD_GET_INFO: u32 = 0xc040_ff0b;
+    const PROCESS_GROUP: u32 = 1 << 2;
+    let rules = [
+        refused(libc::SYS_ioctl, Equals(1, PIDFD_GET_INFO), libc::ENOTTY),
+        refused(libc::SYS_pidfd_send_signal, HasBits(3, PROCESS_GROUP), libc::EINVAL),
+    ];
+    refuse(&rules, true);
+}
+
 /// Every promise, wherever it is kept in another way.
 fn every_promise() {
     all_calls();
@@ -287,6 +298,7 @@ fn each_call_refused_to_this_thread() {
                                 // Only the folder or the program can be what is not permitted.
                                 libc::EACCES if *reason == SpawnReason::NotExecutable => *reason,
                                 libc::EACCES => SpawnReason::WorkingDirectory,
+                                _ if *reason == SpawnReason::Terminal && kind == &"a terminal" => *reason,
                                 _ => SpawnReason::Other,
                             };
                             // What the new process could not do is told in words.

@@ -12,6 +12,9 @@
 //! - A child also inherits every handle that another part of the parent has marked inheritable.
 //! - There is no zombie: a process is gone when its last handle is closed.
 
+mod job;
+mod pipe;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -29,18 +32,22 @@ use windows_sys::Win32::Foundation::{
     ERROR_MAX_THRDS_REACHED, ERROR_NOT_ENOUGH_QUOTA, ERROR_PATH_NOT_FOUND, ERROR_TOO_MANY_OPEN_FILES,
 };
 
-use super::handles::{Pipe, nothing, pipe};
-use super::job::{Job, SUSPENDED};
-use super::{End, Launch, Ours, Process};
+use super::SystemProcess;
+use super::launch::{End, Launch, Ours};
 use crate::error::{InvalidReason, Refusal, SpawnReason};
 use crate::output::Exit;
 use crate::signal::Signal;
+use crate::stdio::OpenFile;
+use job::{Job, SUSPENDED};
+use pipe::{nothing, pipe};
+
+pub(crate) use pipe::Pipe;
 
 /// Every folder has it, see "Naming Files, Paths, and Namespaces" in Microsoft's documentation.
 const NULL_DEVICE: &str = "NUL";
 
 /// A child of this engine.
-pub(super) struct Handle {
+pub(super) struct Process {
     pid: u32,
     /// Emptied when the status was taken, which closes the process's handles. Until then a handle keeps the process
     /// from being mistaken for another.
@@ -55,29 +62,54 @@ struct Running {
     exited: Waitable<OwnedHandle>,
 }
 
-impl fmt::Debug for Handle {
+impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("pid", &self.pid).finish_non_exhaustive()
+        f.debug_struct("Process").field("pid", &self.pid).finish_non_exhaustive()
     }
 }
 
-impl Handle {
-    pub(super) fn pid(&self) -> u32 {
-        self.pid
+impl SystemProcess for Process {
+    fn pid(&self) -> Option<u32> {
+        Some(self.pid)
+    }
+
+    fn watch(&mut self, waker: &Waker) {
+        drop(self.poll_seen(waker));
     }
 
     /// Ready once the child has exited.
-    pub(super) fn poll_seen(&mut self, waker: &Waker) -> Poll<()> {
+    fn poll_seen(&mut self, waker: &Waker) -> Poll<()> {
         self.poll_wait(waker).map(drop)
     }
 
     /// Takes the exit once there is one.
-    pub(super) fn poll_exit(&mut self, waker: &Waker) -> Poll<Exit> {
+    fn poll_exit(&mut self, waker: &Waker) -> Poll<Exit> {
         let exit = ready!(self.poll_wait(waker));
         self.running = None;
         Poll::Ready(exit)
     }
 
+    /// Ends the child, or its whole job, with exit code 1, whatever the signal; `false` if it was reaped
+    /// already, and nobody is left in the job.
+    fn signal(&mut self, signal: Signal) -> io::Result<bool> {
+        if ![Signal::INT, Signal::TERM, Signal::KILL].contains(&signal) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let ended = self.job.as_ref().map(Job::end).transpose()?;
+        match (&mut self.running, ended) {
+            (Some(_), Some(_)) => Ok(true),
+            (Some(running), None) => running.child.kill().map(|()| true),
+            (None, ended) => Ok(ended.unwrap_or(false)),
+        }
+    }
+
+    /// There a job is ended at once.
+    fn has_members(&mut self) -> bool {
+        false
+    }
+}
+
+impl Process {
     fn poll_wait(&mut self, waker: &Waker) -> Poll<Exit> {
         let Some(Running { child, exited }) = &mut self.running else { return Poll::Ready(Exit::Lost) };
         loop {
@@ -91,20 +123,16 @@ impl Handle {
             }
         }
     }
+}
 
-    /// Ends the child, or its whole job, with exit code 1, whatever the signal; `false` if it was reaped
-    /// already, and nobody is left in the job.
-    pub(super) fn signal(&mut self, signal: Signal) -> io::Result<bool> {
-        if ![Signal::INT, Signal::TERM, Signal::KILL].contains(&signal) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let ended = self.job.as_ref().map(Job::end).transpose()?;
-        match (&mut self.running, ended) {
-            (Some(_), Some(_)) => Ok(true),
-            (Some(running), None) => running.child.kill().map(|()| true),
-            (None, ended) => Ok(ended.unwrap_or(false)),
-        }
-    }
+/// Nobody can be a forked copy there.
+pub(crate) const fn is_copy() -> bool {
+    false
+}
+
+/// A pipe from one child to another, reading end first; no child inherits either end.
+pub(crate) fn joint() -> Result<(OpenFile, OpenFile), Refusal> {
+    pipe().map(|(reader, writer)| (reader.into(), writer.into())).map_err(Refusal::os)
 }
 
 /// Starts a child.
@@ -148,8 +176,8 @@ pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Process, Ours), Refusal> {
         }
     };
     let pid = child.id();
-    let handle = Handle { pid, running: Some(Running { child, exited }), job };
-    Ok((Process::Windows(handle), Ours { pipes: wiring.pipes, terminal: None, child_end: None }))
+    let process = Process { pid, running: Some(Running { child, exited }), job };
+    Ok((process, Ours { pipes: wiring.pipes, terminal: None, child_end: None }))
 }
 
 fn watch(child: &Child) -> io::Result<Waitable<OwnedHandle>> {

@@ -31,19 +31,20 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
 #[cfg(target_os = "linux")]
 use rustix::process::{PidfdFlags, pidfd_open};
 
+use super::super::launch::Attributes;
+use super::super::{SystemProcess, later};
 use super::diagnosis::Tries;
 use super::fds::Action;
 use super::forked::{Hosted, Leave};
-use super::later;
 use super::raw::{send, send_to_group};
-use super::unix::{Image, Wiring, abandon, caught, pipe, retry_busy};
-use super::{AGAIN, Identity, Process, diagnosis};
-use crate::error::{Refusal, SpawnReason};
+use super::setup::{Failure, Setup, keeps_its_groups, nice_value};
+use super::{AGAIN, Descriptors, Image, abandon, caught, pipe, retry_busy};
+use crate::error::Refusal;
 use crate::output::Exit;
 use crate::signal::Signal;
 
 /// A child of this engine.
-pub(super) struct Portable {
+pub(in crate::spawn) struct Portable {
     pid: u32,
     /// Emptied when the status was taken. async-process reaps a live child only when it is asked for the status.
     running: Option<Hosted<Running>>,
@@ -96,15 +97,15 @@ impl fmt::Debug for Portable {
     }
 }
 
-impl Portable {
-    /// `None` once it was reaped.
-    pub(super) fn pid(&self) -> Option<u32> {
+impl SystemProcess for Portable {
+    /// `None` once it was reaped, or if a stranger has reaped it before it could be watched.
+    fn pid(&self) -> Option<u32> {
         self.running.as_ref().map(|_| self.pid)
     }
 
     /// Has the waker woken when the child has exited, where that can be had without reaping it.
     #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "there asking reaps it"))]
-    pub(super) fn watch(&mut self, waker: &Waker) {
+    fn watch(&mut self, waker: &Waker) {
         #[cfg(target_os = "linux")]
         if let Some(pid) = Pid::from_raw(self.pid as _) {
             // Without one the exit is seen by whoever polls.
@@ -119,7 +120,7 @@ impl Portable {
     }
 
     /// Ready once the child has exited. Asking for the status would reap it, so that is done only if it was done before.
-    pub(super) fn poll_seen(&mut self, waker: &Waker) -> Poll<()> {
+    fn poll_seen(&mut self, waker: &Waker) -> Poll<()> {
         let Some(child) = &self.running else { return Poll::Ready(()) };
         if has_exited(self.pid) != Ok(false) {
             return Poll::Ready(());
@@ -135,7 +136,7 @@ impl Portable {
     }
 
     /// Takes the exit once there is one, and reaps the child.
-    pub(super) fn poll_exit(&mut self, waker: &Waker) -> Poll<Exit> {
+    fn poll_exit(&mut self, waker: &Waker) -> Poll<Exit> {
         if let Some(exit) = self.taken.take() {
             return Poll::Ready(exit);
         }
@@ -178,7 +179,7 @@ impl Portable {
     }
 
     /// Sends a signal to the child, or to all of its group; `false` if nobody is there any more.
-    pub(super) fn signal(&mut self, signal: Signal) -> io::Result<bool> {
+    fn signal(&mut self, signal: Signal) -> io::Result<bool> {
         if self.running.is_none() {
             return if self.has_members() {
                 send_to_group(self.pid as _, signal.as_raw())
@@ -205,7 +206,7 @@ impl Portable {
     ///
     /// async-process reaps at once, and then the number of the group may become another's, though not while the group
     /// has members. A new group of that number would have its leader.
-    pub(super) fn has_members(&mut self) -> bool {
+    fn has_members(&mut self) -> bool {
         let is_empty = || matches!(send_to_group(self.pid as _, 0), Ok(false));
         let number_is_used = || !matches!(send(self.pid as _, 0), Ok(false));
         self.group && (self.running.is_some() || !number_is_used() && !is_empty())
@@ -228,20 +229,41 @@ fn ask(pid: u32) -> io::Result<Option<ExitStatus>> {
     Ok(told.map(|(_, status)| ExitStatus::from_raw(status.as_raw())))
 }
 
+impl Portable {
+    /// Started, but a stranger has reaped it before it could be watched.
+    fn lost(pid: u32) -> Self {
+        Portable {
+            pid,
+            running: None,
+            #[cfg(target_os = "linux")]
+            pidfd: None,
+            group: false,
+            taken: None,
+        }
+    }
+}
+
 /// Starts a child.
-pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Result<Process, Refusal> {
+pub(in crate::spawn) fn spawn(
+    image: Image,
+    mut descriptors: Descriptors,
+    attributes: &Attributes,
+    new_group: bool,
+) -> Result<Portable, Refusal> {
     drive()?;
     let (report, childs_report) = pipe()?;
-    let target = wiring.add(childs_report)?;
-    let source = wiring.wanted.iter().find(|w| w.0 == target).map_or(target, |w| w.1);
+    let target = descriptors.add(childs_report)?;
+    let source = descriptors.wanted.iter().find(|w| w.0 == target).map_or(target, |w| w.1);
     let new_process = Arc::new(NewProcess {
-        actions: wiring.actions(),
+        actions: descriptors.actions(),
         report: source,
-        terminal: wiring.terminal.is_some(),
-        new_group: wiring.new_group,
+        terminal: descriptors.terminal,
+        new_group,
         highest_open: highest_open(),
+        nice: attributes.nice.map(nice_value),
+        keeps_its_groups: keeps_its_groups(attributes),
         image,
-        identity: identity.clone(),
+        attributes: attributes.clone(),
     });
 
     let mut command = std::process::Command::new(&new_process.image.candidates[0].1);
@@ -254,7 +276,7 @@ pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Re
     command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
     let spawned = command.spawn();
     // The report ends when nobody holds its other end: we let go here, the child when it executes.
-    drop(wiring);
+    drop(descriptors);
     let mut told = Vec::new();
     let read = File::from(report).read_to_end(&mut told);
 
@@ -262,20 +284,25 @@ pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Re
         let bytes = told.get(4 * place..4 * place + 4)?;
         Some(c_int::from_ne_bytes(bytes.try_into().ok()?))
     };
-    let failure = || Some((word(1)?, word(2)?, word(3)?));
+    let failure = || {
+        let (step, errno, place) = (word(1)?, word(2)?, word(3)?);
+        let step = *STEPS.get(usize::try_from(step).ok()?)?;
+        Some(Failure { step, place: usize::try_from(place).ok()?, errno })
+    };
+    let explain = |failure: Failure| failure.explain(&new_process.image, &new_process.attributes);
     match (spawned, word(0)) {
         (Ok(mut child), _) => match (failure(), read) {
             (Some(failure), _) => {
                 // It has said its last word, and is on its way out.
                 wait_for_exit(child.id());
                 let _: io::Result<Option<ExitStatus>> = child.try_status();
-                Err(new_process.explain(failure))
+                Err(explain(failure))
             }
             (_, Err(error)) => {
                 let _: io::Result<()> = child.kill();
                 Err(Refusal::os(error))
             }
-            _ => Ok(Process::Portable(Box::new(Portable {
+            _ => Ok(Portable {
                 pid: child.id(),
                 running: Some(Hosted::from(Running {
                     status: Box::pin(child.status()),
@@ -286,16 +313,16 @@ pub(super) fn spawn(image: Image, mut wiring: Wiring, identity: &Identity) -> Re
                 })),
                 #[cfg(target_os = "linux")]
                 pidfd: None,
-                group: new_process.new_group,
+                group: new_group,
                 taken: None,
-            }))),
+            }),
         },
         // The child was made, but async-process could not watch it and has forgotten it.
         (Err(error), Some(pid)) => {
             let lost = Pid::from_raw(pid).is_some_and(abandon);
             match failure() {
-                Some(failure) => Err(new_process.explain(failure)),
-                _ if lost => Ok(Process::Lost),
+                Some(failure) => Err(explain(failure)),
+                _ if lost => Ok(Portable::lost(pid.unsigned_abs())),
                 _ => Err(Refusal::os(error)),
             }
         }
@@ -337,7 +364,7 @@ fn drive() -> Result<(), Refusal> {
 /// What the forked process needs to become the program. Made before the fork; only read after it.
 struct NewProcess {
     image: Image,
-    identity: Identity,
+    attributes: Attributes,
     actions: Vec<Action>,
     /// Where the report's descriptor is before the actions.
     report: RawFd,
@@ -347,6 +374,8 @@ struct NewProcess {
     new_group: bool,
     /// No descriptor above this one is open, where the system has no call that closes all.
     highest_open: RawFd,
+    nice: Option<c_int>,
+    keeps_its_groups: bool,
 }
 
 // SAFETY: the pointers in `image` point into heap memory that it owns and never changes.
@@ -354,19 +383,23 @@ unsafe impl Send for NewProcess {}
 // SAFETY: as above.
 unsafe impl Sync for NewProcess {}
 
-/// Where it failed. The numbers travel through the report.
-mod step {
-    pub(super) const DESCRIPTORS: i32 = 1;
-    pub(super) const WORKING_DIRECTORY: i32 = 2;
-    pub(super) const GROUPS: i32 = 3;
-    pub(super) const GROUP: i32 = 4;
-    pub(super) const USER: i32 = 5;
-    pub(super) const EXECUTE: i32 = 6;
-    pub(super) const TERMINAL: i32 = 7;
-}
-
-/// Step, error number, and which candidate it is about.
-type Failure = (c_int, c_int, c_int);
+/// By their numbers, which travel through the report.
+const STEPS: [Setup; 14] = [
+    Setup::Descriptors,
+    Setup::Session,
+    Setup::Group,
+    Setup::Terminal,
+    Setup::WorkingDirectory,
+    Setup::Umask,
+    Setup::Nice,
+    Setup::Limit,
+    Setup::Groups,
+    Setup::Gid,
+    Setup::Uid,
+    Setup::NoNewPrivileges,
+    Setup::Signals,
+    Setup::Execute,
+];
 
 impl NewProcess {
     /// Runs in the new process, in place of what std would do next. Returns never: the program runs,
@@ -379,43 +412,67 @@ impl NewProcess {
         // SAFETY: no memory is involved.
         let pid = unsafe { libc::getpid() };
         tell(report, &[pid]);
-        let (step, errno, place) = self.become_program(&mut report);
-        tell(report, &[step, errno, place]);
+        let Failure { step, place, errno } = self.become_program(&mut report);
+        tell(report, &[step as c_int, errno, place as c_int]);
         // SAFETY: ends this process at once, as a forked copy must: nothing of the parent's is run.
         unsafe { libc::_exit(127) }
     }
 
-    /// The order matters: the directory is entered with the parent's rights, the groups are given up
-    /// while there is still a right to do so, the user comes last, and the program runs with nothing.
+    /// In the order of [`Setup`].
     fn become_program(&self, report: &mut RawFd) -> Failure {
-        if let Err(errno) = self.wire(report) {
-            return (step::DESCRIPTORS, errno, 0);
+        match self.set_up(report) {
+            Err((step, place, errno)) => Failure { step, place, errno },
+            Ok(()) => {
+                reset_signals();
+                let (place, errno) = self.execute();
+                Failure { step: Setup::Execute, place, errno }
+            }
         }
-        if self.new_group && !self.terminal {
+    }
+
+    fn set_up(&self, report: &mut RawFd) -> Result<(), (Setup, usize, c_int)> {
+        let at = |step| move |errno| (step, 0, errno);
+        self.wire(report).map_err(at(Setup::Descriptors))?;
+        if self.terminal || self.attributes.new_session {
+            // Who leads a session leads a group, setsid(2).
+            // SAFETY: no memory is involved.
+            check(unsafe { libc::setsid() }).map_err(at(Setup::Session))?;
+        } else if self.new_group {
             // Cannot fail for a process that leads no session, setpgid(2).
             // SAFETY: no memory is involved; 0 is this process.
             unsafe { libc::setpgid(0, 0) };
         }
         if self.terminal {
-            if let Err(errno) = take_terminal() {
-                return (step::TERMINAL, errno, 0);
-            }
+            // tty_ioctl(4).
+            // SAFETY: this request takes a number. The type of the request differs.
+            check(unsafe { libc::ioctl(0, libc::TIOCSCTTY as _, 0) }).map_err(at(Setup::Terminal))?;
         }
         if let Some((cwd, _)) = &self.image.cwd {
             // SAFETY: a C string.
-            if let Err(errno) = check(unsafe { libc::chdir(cwd.as_ptr()) }) {
-                return (step::WORKING_DIRECTORY, errno, 0);
-            }
+            check(unsafe { libc::chdir(cwd.as_ptr()) }).map_err(at(Setup::WorkingDirectory))?;
         }
-        if let Some(umask) = self.identity.umask {
+        if let Some(umask) = self.attributes.umask {
             // SAFETY: no memory is involved; it cannot fail.
             unsafe { libc::umask(umask as libc::mode_t) };
         }
-        if let Err((step, errno)) = self.give_up_privileges() {
-            return (step, errno, 0);
+        if let Some(nice) = self.nice {
+            // SAFETY: no memory is involved. 0 is this process.
+            check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map_err(at(Setup::Nice))?;
         }
-        reset_signals();
-        self.execute()
+        for (place, (resource, soft, hard)) in self.attributes.limits.iter().enumerate() {
+            let limit = libc::rlimit { rlim_cur: to_limit(*soft), rlim_max: to_limit(*hard) };
+            // SAFETY: a limit, which is only read. The type of the resource differs.
+            check(unsafe { libc::setrlimit(resource.as_raw() as _, &limit) })
+                .map_err(|errno| (Setup::Limit, place, errno))?;
+        }
+        self.give_up_privileges().map_err(|(step, errno)| (step, 0, errno))?;
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if self.attributes.no_new_privileges {
+            // SAFETY: this request takes numbers.
+            check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
+                .map_err(at(Setup::NoNewPrivileges))?;
+        }
+        Ok(())
     }
 
     /// Does the descriptor plan, following the report's descriptor through it.
@@ -443,16 +500,14 @@ impl NewProcess {
         set_close_on_exec(*report, true)
     }
 
-    fn give_up_privileges(&self) -> Result<(), (c_int, c_int)> {
-        let Identity { uid, gid, groups, .. } = &self.identity;
-        // SAFETY: no memory is involved.
-        let real = unsafe { libc::getuid() };
+    fn give_up_privileges(&self) -> Result<(), (Setup, c_int)> {
+        let Attributes { uid, gid, groups, .. } = &self.attributes;
         // SAFETY: no memory is involved.
         let effective = unsafe { libc::geteuid() };
         if let Some(groups) = groups {
             // SAFETY: a pointer to as many groups as are told. Which integer counts them differs.
             check(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) })
-                .map_err(|e| (step::GROUPS, e))?;
+                .map_err(|errno| (Setup::Groups, errno))?;
         }
         // Whether setgroups(2) is permitted, a capability and the user namespace tell, and not the user's number: so
         // it is always asked.
@@ -461,30 +516,33 @@ impl NewProcess {
             // SAFETY: none are told, so none are read.
             kept = check(unsafe { libc::setgroups(0, ptr::null()) }).err();
         }
-        // Who stays who they are, keeps what they have. Anybody else must not get the parent's groups.
-        let stays = uid.is_none_or(|uid| (uid, uid) == (real, effective)) && gid.is_none_or(is_own_group);
         if let Some(gid) = *gid {
             // SAFETY: no memory is involved.
-            check(unsafe { libc::setgid(gid) }).map_err(|e| (step::GROUP, e))?;
+            check(unsafe { libc::setgid(gid) }).map_err(|errno| (Setup::Gid, errno))?;
         }
         if let Some(uid) = *uid {
             // SAFETY: no memory is involved.
-            check(unsafe { libc::setuid(uid) }).map_err(|e| (step::USER, e))?;
+            check(unsafe { libc::setuid(uid) }).map_err(|errno| (Setup::Uid, errno))?;
             // A process that can become root again has given up nothing.
             // SAFETY: no memory is involved.
             if effective == 0 && uid != 0 && unsafe { libc::setuid(0) } == 0 {
-                return Err((step::USER, libc::EPERM));
+                return Err((Setup::Uid, libc::EPERM));
             }
         }
         match kept {
-            // Asked for last: if the ids are not permitted either, that is the better thing to tell.
-            Some(errno) if !(stays && errno == libc::EPERM) => Err((step::GROUPS, errno)),
-            _ => Ok(()),
+            None => Ok(()),
+            // Who stays who they are, keeps what they have.
+            Some(libc::EPERM) if self.keeps_its_groups => Ok(()),
+            // Anybody else must not get the parent's groups. Asked for last: if the ids are not permitted either, that
+            // is the better thing to tell.
+            // SAFETY: none are to be told, so no memory is involved.
+            Some(_) if unsafe { libc::getgroups(0, ptr::null_mut()) } == 0 => Ok(()),
+            Some(errno) => Err((Setup::Groups, errno)),
         }
     }
 
     /// As execvp(3), but never a shell for a file that has no known format. Returns only on failure.
-    fn execute(&self) -> Failure {
+    fn execute(&self) -> (usize, c_int) {
         let mut tries = Tries::default();
         for (place, (path, _)) in self.image.candidates.iter().enumerate() {
             let tried = retry_busy::<()>(|| {
@@ -496,41 +554,22 @@ impl NewProcess {
                 break;
             }
         }
-        let (place, errno) = tries.told();
-        (step::EXECUTE, errno, place as c_int)
+        tries.told()
     }
+}
 
-    /// In the parent: what a report means.
-    fn explain(&self, (step, errno, place): Failure) -> Refusal {
-        let error = io::Error::from_raw_os_error(errno);
-        let what = match step {
-            step::EXECUTE => return self.image.diagnose((place as usize, errno)),
-            step::WORKING_DIRECTORY => {
-                let cwd = self.image.cwd.as_ref().map(|(_, path)| path.clone()).unwrap_or_default();
-                return diagnosis::working_directory(error, &cwd);
-            }
-            step::GROUPS => "cannot set the supplementary groups",
-            step::GROUP => "cannot become the group",
-            step::USER => "cannot become the user",
-            step::TERMINAL => "cannot take the terminal",
-            _ => "cannot set up its descriptors",
-        };
-        Refusal::spawn(SpawnReason::Other, format!("{what}: {error}"), error)
-    }
+/// `u64::MAX` and whatever does not fit is no limit.
+fn to_limit(limit: u64) -> libc::rlim_t {
+    libc::rlim_t::try_from(limit)
+        .ok()
+        .filter(|limit| *limit < libc::RLIM_INFINITY)
+        .unwrap_or(libc::RLIM_INFINITY)
 }
 
 /// Writes words to the report. Sixteen bytes always fit into an empty pipe.
 fn tell(report: RawFd, words: &[c_int]) {
     // SAFETY: the bytes of the words.
     unsafe { libc::write(report, words.as_ptr().cast(), size_of_val(words)) };
-}
-
-/// A new session, whose controlling terminal is descriptor 0: setsid(2), tty_ioctl(4).
-fn take_terminal() -> Result<(), c_int> {
-    // SAFETY: no memory is involved.
-    check(unsafe { libc::setsid() })?;
-    // SAFETY: this request takes a number. The type of the request differs.
-    check(unsafe { libc::ioctl(0, libc::TIOCSCTTY as _, 0) })
 }
 
 fn set_close_on_exec(fd: RawFd, on: bool) -> Result<(), c_int> {
@@ -570,15 +609,6 @@ fn reset_internal_signal(signal: c_int) {
 
 #[cfg(not(target_os = "linux"))]
 fn reset_internal_signal(_: c_int) {}
-
-/// Whether that is the group already, for good.
-fn is_own_group(gid: u32) -> bool {
-    // SAFETY: no memory is involved.
-    let real = unsafe { libc::getgid() };
-    // SAFETY: no memory is involved.
-    let effective = unsafe { libc::getegid() };
-    (gid, gid) == (real, effective)
-}
 
 #[cfg(target_os = "linux")]
 fn close_from(least: RawFd, _highest: RawFd) -> Result<(), c_int> {

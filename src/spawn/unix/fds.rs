@@ -11,15 +11,15 @@
 //! 3. *Spread*, from the highest target down: copy `i` to its target and close `i`. A target is never
 //!    below its place (both rise, and places have no gaps), so no copy that still waits is hit.
 //!
-//! `dup2` of a descriptor onto itself clears close-on-exec here: posix_spawn does so by its
-//! specification, and the portable engine by hand.
+//! `dup2` of a descriptor onto itself clears close-on-exec here, as posix_spawn_file_actions_adddup2(3) says of its own;
+//! dup2(2) leaves it, so both engines do that by hand.
 
 /// A descriptor number.
-pub(super) type Fd = i32;
+pub(crate) type Fd = i32;
 
 /// One step in the new process, before it becomes the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(crate) enum Action {
     /// `to` becomes what `from` is, without close-on-exec, even where both are the same.
     Dup2 { from: Fd, to: Fd },
     /// Closes one, which need not be open.

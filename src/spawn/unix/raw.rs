@@ -84,13 +84,13 @@ fn is_pending(only_pipe: &libc::sigset_t) -> bool {
 }
 
 /// kill(2) of one process; `false` where there is none. Signal 0 only asks.
-pub(super) fn send(pid: libc::pid_t, signal: c_int) -> io::Result<bool> {
+pub(in crate::spawn) fn send(pid: libc::pid_t, signal: c_int) -> io::Result<bool> {
     // SAFETY: no memory is involved.
     was_sent(unsafe { libc::kill(pid, signal) }.into())
 }
 
 /// kill(2) of a whole process group; `false` where it is empty.
-pub(super) fn send_to_group(leader: libc::pid_t, signal: c_int) -> io::Result<bool> {
+pub(in crate::spawn) fn send_to_group(leader: libc::pid_t, signal: c_int) -> io::Result<bool> {
     match send(-leader, signal) {
         // What macOS says of a group in which all are dead; whether it is that, the leader tells.
         Err(error) if cfg!(target_vendor = "apple") && error.raw_os_error() == Some(libc::EPERM) => Ok(false),
@@ -99,7 +99,7 @@ pub(super) fn send_to_group(leader: libc::pid_t, signal: c_int) -> io::Result<bo
 }
 
 /// What a call that sends a signal has returned: `false` where there is nobody to send it to.
-pub(super) fn was_sent(returned: c_long) -> io::Result<bool> {
+pub(in crate::spawn) fn was_sent(returned: c_long) -> io::Result<bool> {
     if returned == 0 {
         return Ok(true);
     }

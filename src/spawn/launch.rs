@@ -1,0 +1,88 @@
+//! What is needed to start one child, and what comes of it: plain data.
+//!
+//! Refuses to know how a child is started.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use super::sys::Pipe;
+#[cfg(unix)]
+use crate::limit::Resource;
+use crate::stdio::OpenFile;
+#[cfg(unix)]
+use crate::stdio::PtySize;
+
+/// All that is needed to start one child.
+#[derive(Debug)]
+pub(crate) struct Launch<'a> {
+    pub(crate) program: &'a OsStr,
+    #[cfg_attr(windows, allow(dead_code, reason = "Windows has one command line"))]
+    pub(crate) arg0: Option<&'a OsStr>,
+    pub(crate) args: &'a [OsString],
+    /// The whole environment of the child.
+    #[cfg(unix)]
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// Where to look for a program without a slash.
+    #[cfg(unix)]
+    pub(crate) path: Option<OsString>,
+    /// The child inherits no variable.
+    #[cfg(windows)]
+    pub(crate) env_clear: bool,
+    /// What is set and removed (`None`) of the environment, each variable once.
+    #[cfg(windows)]
+    pub(crate) env: Vec<(&'a OsStr, Option<&'a OsStr>)>,
+    pub(crate) cwd: Option<&'a Path>,
+    /// Sorted by number, each number once. What is not listed is closed, unless `inherit_fds`.
+    pub(crate) ends: Vec<(i32, End<'a>)>,
+    #[cfg_attr(windows, allow(dead_code, reason = "nothing to choose there"))]
+    pub(crate) inherit_fds: bool,
+    #[cfg(unix)]
+    pub(crate) attributes: &'a Attributes,
+    /// The child's descriptors 0, 1 and 2 are a terminal of this size; the ends name none of them.
+    #[cfg(unix)]
+    pub(crate) terminal: Option<PtySize>,
+    /// The child leads a process group, or a job on Windows, and what is sent to it is sent to all of them.
+    pub(crate) new_group: bool,
+}
+
+/// The child's side of one descriptor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End<'a> {
+    Closed,
+    Inherit,
+    Null,
+    Open(&'a OpenFile),
+    /// A pipe that the child writes.
+    Output,
+    /// A pipe that the child reads.
+    Input,
+    SameAs(i32),
+}
+
+/// What the new process changes about itself before it becomes the program.
+#[cfg(unix)]
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Attributes {
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) groups: Option<Vec<u32>>,
+    pub(crate) umask: Option<u32>,
+    pub(crate) new_session: bool,
+    /// What is added to the parent's nice value.
+    pub(crate) nice: Option<i32>,
+    /// Each resource once, with its soft and its hard limit.
+    pub(crate) limits: Vec<(Resource, u64, u64)>,
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) no_new_privileges: bool,
+}
+
+/// The parent's ends.
+#[derive(Debug, Default)]
+pub(crate) struct Ours {
+    /// In the order of `Launch::ends`; a terminal's are 0, to write, and 1, to read.
+    pub(crate) pipes: Vec<(i32, Pipe)>,
+    /// The terminal once more, which hangs up when nobody here has it open.
+    pub(crate) terminal: Option<Pipe>,
+    /// The child's side of it, to be held open until the child was reaped, on systems where that is known to do no harm.
+    pub(crate) child_end: Option<Pipe>,
+}

@@ -1,0 +1,237 @@
+//! What a new process does before it becomes the program: plain data, made in the parent by safe code.
+//!
+//! Refuses to know how a process is made, and who takes the steps: see [`start`](super::start) and
+//! [`child`](super::child).
+//!
+//! Nearly every step is one system call with numbers and pointers for arguments, so the child has no code of its own for
+//! a setting. A new setting is a line in [`Script::new`].
+
+use std::ffi::{CStr, c_char, c_int, c_long};
+use std::marker::PhantomData;
+
+use super::super::launch::Attributes;
+use super::super::unix::{Action, Descriptors, Failure, Image, Setup, keeps_its_groups, nice_value};
+use super::child::SIGSET_SIZE;
+
+/// What may come of a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Expect {
+    Success,
+    /// Nothing, or this error.
+    SuccessOr(c_int),
+    Whatever,
+    /// This value. Any other one is told as "not permitted".
+    Exactly(c_long),
+    /// That it fails. Success is told as "not permitted".
+    Failure,
+    /// That it never returns: execve(2).
+    Program,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    Call {
+        number: c_long,
+        args: [usize; 5],
+        expect: Expect,
+    },
+    /// close_range(2), or one by one if there is none.
+    CloseFrom(c_int),
+    /// No signal is handled, and none ignored.
+    DefaultSignals,
+}
+
+/// The steps. Borrows what they point to.
+#[derive(Debug)]
+pub(super) struct Script<'a> {
+    pub(super) steps: Vec<Step>,
+    /// What each step is for, and the place within that.
+    whats: Vec<(Setup, usize)>,
+    /// The child becomes another user or group, and is not to have our memory: see `start`.
+    pub(super) changes_identity: bool,
+    borrows: PhantomData<&'a CStr>,
+}
+
+/// The numbers that take ids of 32 bits.
+#[cfg(any(target_arch = "x86", target_arch = "arm", target_arch = "m68k", target_arch = "sparc"))]
+mod id {
+    pub(super) use libc::{
+        SYS_getgroups32 as GETGROUPS, SYS_setgid32 as SETGID, SYS_setgroups32 as SETGROUPS,
+        SYS_setuid32 as SETUID,
+    };
+}
+#[cfg(not(any(target_arch = "x86", target_arch = "arm", target_arch = "m68k", target_arch = "sparc")))]
+mod id {
+    pub(super) use libc::{
+        SYS_getgroups as GETGROUPS, SYS_setgid as SETGID, SYS_setgroups as SETGROUPS, SYS_setuid as SETUID,
+    };
+}
+
+/// What prlimit(2) takes, on every architecture.
+#[repr(C)]
+#[derive(Debug)]
+pub(super) struct Limit {
+    soft: u64,
+    hard: u64,
+}
+
+/// The limits of a start, in the form that the kernel takes.
+pub(super) fn limits(attributes: &Attributes) -> Vec<Limit> {
+    attributes.limits.iter().map(|(_, soft, hard)| Limit { soft: *soft, hard: *hard }).collect()
+}
+
+/// No signal is blocked. As wide as the widest of the kernel's sets.
+static NO_SIGNALS: [u64; 2] = [0; 2];
+
+impl<'a> Script<'a> {
+    /// All steps, in the order of [`Setup`].
+    pub(super) fn new(
+        image: &'a Image,
+        descriptors: &'a Descriptors,
+        attributes: &'a Attributes,
+        limits: &'a [Limit],
+        new_group: bool,
+    ) -> Self {
+        let mut script = Script::empty();
+        script.changes_identity = attributes.change_identity();
+        for action in descriptors.actions() {
+            script.descriptor(action);
+        }
+        if descriptors.terminal || attributes.new_session {
+            // Who leads a session leads a group, setsid(2).
+            script.must(Setup::Session, libc::SYS_setsid, []);
+        } else if new_group {
+            script.must(Setup::Group, libc::SYS_setpgid, [0, 0]);
+        }
+        if descriptors.terminal {
+            // tty_ioctl(4).
+            script.must(Setup::Terminal, libc::SYS_ioctl, [0, libc::TIOCSCTTY as usize, 0]);
+        }
+        if let Some((cwd, _)) = &image.cwd {
+            script.must(Setup::WorkingDirectory, libc::SYS_chdir, [address(cwd.as_ptr())]);
+        }
+        if let Some(umask) = attributes.umask {
+            script.call(Setup::Umask, 0, libc::SYS_umask, [umask as usize], Expect::Whatever);
+        }
+        if let Some(more) = attributes.nice {
+            let nice = nice_value(more) as usize;
+            script.must(Setup::Nice, libc::SYS_setpriority, [libc::PRIO_PROCESS as usize, 0, nice]);
+        }
+        for (place, limit) in limits.iter().enumerate() {
+            let Some((resource, ..)) = attributes.limits.get(place) else { break };
+            let args = [0, resource.as_raw() as usize, address(limit), 0];
+            script.call(Setup::Limit, place, libc::SYS_prlimit64, args, Expect::Success);
+        }
+        script.identity(attributes);
+        if attributes.no_new_privileges {
+            let args = [libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0, 0];
+            script.must(Setup::NoNewPrivileges, libc::SYS_prctl, args);
+        }
+        script.push(Setup::Signals, 0, Step::DefaultSignals);
+        // The last one: from here on signals come.
+        let args = [libc::SIG_SETMASK as usize, address(&NO_SIGNALS), 0, SIGSET_SIZE];
+        script.must(Setup::Signals, libc::SYS_rt_sigprocmask, args);
+        for (place, (path, _)) in image.candidates.iter().enumerate() {
+            let args = [address(path.as_ptr()), address(image.argv.as_ptr()), address(image.envp.as_ptr())];
+            script.call(Setup::Execute, place, libc::SYS_execve, args, Expect::Program);
+        }
+        script
+    }
+
+    /// One step, which fails: nobody's number is -1.
+    pub(super) fn probe() -> Self {
+        let mut script = Script::empty();
+        script.call(Setup::Group, 0, libc::SYS_getpid, [], Expect::Exactly(-1));
+        script
+    }
+
+    fn empty() -> Self {
+        Script {
+            steps: Vec::with_capacity(16),
+            whats: Vec::with_capacity(16),
+            changes_identity: false,
+            borrows: PhantomData,
+        }
+    }
+
+    /// The step at `place` has failed.
+    pub(super) fn failure(&self, place: usize, errno: c_int) -> Failure {
+        // What comes after the last step is that no program was there to be run.
+        let (step, place) = self.whats.get(place).copied().unwrap_or((Setup::Execute, 0));
+        Failure { step, place, errno }
+    }
+
+    fn push(&mut self, what: Setup, place: usize, step: Step) {
+        self.whats.push((what, place));
+        self.steps.push(step);
+    }
+
+    fn call<const N: usize>(
+        &mut self,
+        what: Setup,
+        place: usize,
+        number: c_long,
+        given: [usize; N],
+        expect: Expect,
+    ) {
+        let mut args = [0; 5];
+        for (arg, given) in args.iter_mut().zip(given) {
+            *arg = given;
+        }
+        self.push(what, place, Step::Call { number, args, expect });
+    }
+
+    fn must<const N: usize>(&mut self, what: Setup, number: c_long, args: [usize; N]) {
+        self.call(what, 0, number, args, Expect::Success);
+    }
+
+    fn descriptor(&mut self, action: Action) {
+        match action {
+            // dup3(2) refuses two equal numbers; what is meant is that the descriptor is inherited.
+            Action::Dup2 { from, to } if from == to => {
+                self.must(Setup::Descriptors, libc::SYS_fcntl, [to as usize, libc::F_SETFD as usize, 0]);
+            }
+            Action::Dup2 { from, to } => {
+                self.must(Setup::Descriptors, libc::SYS_dup3, [from as usize, to as usize, 0]);
+            }
+            Action::Close(fd) => {
+                self.call(Setup::Descriptors, 0, libc::SYS_close, [fd as usize], Expect::Whatever);
+            }
+            Action::CloseFrom(fd) => self.push(Setup::Descriptors, 0, Step::CloseFrom(fd)),
+        }
+    }
+
+    /// The groups are given up while there is still a right to do so, and the user comes last.
+    fn identity(&mut self, attributes: &'a Attributes) {
+        let Attributes { uid, gid, groups, .. } = attributes;
+        let keeps_its_groups = keeps_its_groups(attributes);
+        // Whether setgroups(2) is permitted, a capability and the user namespace tell, and not the user's number: so
+        // it is always asked.
+        let drops = groups.is_none() && (uid.is_some() || gid.is_some());
+        if let Some(groups) = groups {
+            self.must(Setup::Groups, id::SETGROUPS, [groups.len(), address(groups.as_ptr())]);
+        } else if drops {
+            let expect = if keeps_its_groups { Expect::SuccessOr(libc::EPERM) } else { Expect::Whatever };
+            self.call(Setup::Groups, 0, id::SETGROUPS, [0, 0], expect);
+        }
+        if let Some(gid) = *gid {
+            self.must(Setup::Gid, id::SETGID, [gid as usize]);
+        }
+        if let Some(uid) = *uid {
+            self.must(Setup::Uid, id::SETUID, [uid as usize]);
+            if uid != 0 && rustix::process::geteuid().is_root() {
+                // A process that can become root again has given up nothing.
+                self.call(Setup::Uid, 0, id::SETUID, [0], Expect::Failure);
+            }
+        }
+        if drops && !keeps_its_groups {
+            // The parent's groups are gone, or it had none. Asked for last: if the ids are not permitted either, that
+            // is the better thing to tell.
+            self.call(Setup::Groups, 0, id::GETGROUPS, [0, 0], Expect::Exactly(0));
+        }
+    }
+}
+
+fn address<T: ?Sized>(place: *const T) -> usize {
+    place.cast::<c_char>().expose_provenance()
+}

@@ -1,0 +1,184 @@
+//! In the parent: a stack, no signals, `clone`, and the answer.
+//!
+//! Refuses to know what the steps of a script are for.
+//!
+//! The child shares the parent's memory until the program runs (`CLONE_VM | CLONE_VFORK`), so a parent of many gigabytes
+//! starts a child as fast as a small one; this thread is suspended until then, and all others run on.
+//!
+//! It is clone(2) and not clone3(2), since sandboxes answer that with ENOSYS; and the C library's function, since the
+//! order of the system call's arguments differs between architectures.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::ptr;
+
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+use super::child::{self, Order, Report, SIGSET_SIZE};
+use super::pidfd;
+use super::script::Script;
+
+/// A process that was started.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) pid: Pid,
+    pub(super) pidfd: OwnedFd,
+}
+
+/// Why none was.
+#[derive(Debug)]
+pub(super) enum NotStarted {
+    /// The system made no process.
+    Process(c_int),
+    /// This step failed, in the new process, which is reaped.
+    Step(usize, c_int),
+}
+
+#[cfg(not(target_env = "gnu"))]
+use libc::clone;
+// SAFETY: the C library's function, by another of its names.
+unsafe extern "C" {
+    /// By this name no sanitizer intercepts it: ThreadSanitizer takes `clone` for a fork, and dies.
+    #[cfg(target_env = "gnu")]
+    #[link_name = "__clone"]
+    fn clone(
+        main: extern "C" fn(*mut c_void) -> c_int,
+        stack: *mut c_void,
+        flags: c_int,
+        arg: *mut c_void,
+        ...
+    ) -> c_int;
+}
+
+/// The child's stack: of 16 bytes, as the widest that any architecture wants it aligned to. 136 bytes of it are used in a
+/// release build and 2.7 KiB with AddressSanitizer, so a page that guards it (10 µs a start) is not worth its while.
+const STACK: usize = 32 * 1024;
+
+/// Starts a child.
+pub(super) fn start(script: &Script<'_>) -> Result<Started, NotStarted> {
+    let (started, report) = make(script, libc::SIGCHLD).map_err(NotStarted::Process)?;
+    match usize::try_from(report.step) {
+        Err(_) => Ok(started),
+        Ok(step) => {
+            pidfd::reap(&started);
+            Err(NotStarted::Step(step, report.errno))
+        }
+    }
+}
+
+/// Whether all this works here. `None` if there is no descriptor, memory or process to try it with just now.
+///
+/// A script that must fail is run, and what has failed must come back. An emulator (qemu-user), valgrind and gVisor may
+/// give the child a copy of the memory, and then a program that is missing would look as if it ran.
+pub(super) fn works() -> Option<bool> {
+    // Without a signal nobody but us hears of it, and a host that waits for any child does not reap it.
+    match make(&Script::probe(), 0) {
+        Ok((started, report)) => {
+            pidfd::reap(&started);
+            let came_back = (report.step, report.errno) == (0, libc::EPERM);
+            Some(came_back && pidfd::is_understood(&started.pidfd))
+        }
+        Err(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN) => None,
+        Err(_) => Some(false),
+    }
+}
+
+/// Makes a process, which takes the steps and has its program by now, or is on its way out.
+fn make(script: &Script<'_>, exit_signal: c_int) -> Result<(Started, Report), c_int> {
+    // setuid(2) makes the *memory* undumpable, and so the parent; and the new user's other processes may stop or trace
+    // the child while it has our memory. So a child that becomes another user gets a copy of it, which is as dear as a
+    // fork.
+    let (sharing, mut shared) = match script.changes_identity {
+        false => (libc::CLONE_VM, None),
+        true => (0, Some(SharedReport::new()?)),
+    };
+    let mut own = Report::NONE;
+    let report = match &mut shared {
+        None => &raw mut own,
+        Some(shared) => shared.0,
+    };
+    let mut order = Order::new(script, report);
+    let mut stack: Vec<MaybeUninit<u128>> = Vec::with_capacity(STACK / 16);
+    // No architecture of ours has a stack that grows upwards.
+    let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
+    let flags = sharing | libc::CLONE_VFORK | libc::CLONE_PIDFD | exit_signal;
+    let order = (&raw mut order).cast::<c_void>();
+    let mut pidfd: c_int = -1;
+    let no_signals = NoSignals::new();
+    // SAFETY: a stack of the child's own. This thread is suspended until the child has its program or is gone, so all that
+    // the order leads to stays. With CLONE_PIDFD the fifth argument is where to put the descriptor.
+    let pid = unsafe { clone(child::main, top.cast(), flags, order, &raw mut pidfd) };
+    let failed = errno();
+    drop(no_signals);
+    let Some(pid) = Pid::from_raw(pid.max(0)) else { return Err(failed) };
+    // SAFETY: the child has written it and is gone, or never will.
+    let report = unsafe { report.read_volatile() };
+    drop(stack);
+    if pidfd < 0 {
+        // Linux before 5.2 ignores a flag that it does not know. Only the probe gets here, and its child has ended.
+        // SAFETY: nobody asks for the status.
+        unsafe { libc::waitpid(pid.as_raw_pid(), ptr::null_mut(), libc::__WALL) };
+        return Err(libc::ENOSYS);
+    }
+    // SAFETY: a new descriptor, and nobody else's.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok((Started { pid, pidfd }, report))
+}
+
+/// A report in memory that a copy of this process shares.
+struct SharedReport(*mut Report);
+
+impl SharedReport {
+    fn new() -> Result<Self, c_int> {
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping, wherever there is room.
+        let place = unsafe { libc::mmap(ptr::null_mut(), size_of::<Report>(), access, flags, -1, 0) };
+        if place == libc::MAP_FAILED {
+            return Err(errno());
+        }
+        let report = SharedReport(place.cast());
+        // SAFETY: our own mapping, which has room for it and the alignment of a page.
+        unsafe { report.0.write(Report::NONE) };
+        Ok(report)
+    }
+}
+
+impl Drop for SharedReport {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, which nobody uses any more.
+        unsafe { libc::munmap(self.0.cast(), size_of::<Report>()) };
+    }
+}
+
+/// No signal reaches this thread while this lives, nor the child that is made meanwhile: a handler of the parent's would
+/// run in shared memory. The C library's own signals too, which its functions leave out.
+struct NoSignals([u64; 2]);
+
+impl NoSignals {
+    fn new() -> Self {
+        let mut before = [0_u64; 2];
+        set_mask(&[u64::MAX; 2], Some(&mut before));
+        NoSignals(before)
+    }
+}
+
+impl Drop for NoSignals {
+    fn drop(&mut self) {
+        set_mask(&self.0, None);
+    }
+}
+
+fn set_mask(mask: &[u64; 2], before: Option<&mut [u64; 2]>) {
+    let before = before.map_or(ptr::null_mut(), ptr::from_mut);
+    // SAFETY: both have room for the widest of the kernel's sets.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, mask, before, SIGSET_SIZE) };
+}
+
+fn errno() -> c_int {
+    Errno::from_io_error(&io::Error::last_os_error()).map_or(libc::EIO, Errno::raw_os_error)
+}

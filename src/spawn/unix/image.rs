@@ -1,0 +1,101 @@
+//! What the child becomes, in the form that the kernel takes: texts and arrays of pointers.
+//!
+//! Refuses to know how the program is started.
+
+use std::ffi::{CString, OsStr, c_char};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::super::launch::Launch;
+use super::{diagnosis, program};
+use crate::error::{InvalidReason, Refusal};
+
+/// What the child becomes, in the form that the kernel takes.
+#[derive(Debug)]
+pub(in crate::spawn) struct Image {
+    pub(in crate::spawn) argv: CStrings,
+    pub(in crate::spawn) envp: CStrings,
+    /// Never empty.
+    pub(in crate::spawn) candidates: Vec<(CString, PathBuf)>,
+    pub(in crate::spawn) cwd: Option<(CString, PathBuf)>,
+}
+
+impl Image {
+    pub(super) fn new(launch: &Launch<'_>) -> Result<Self, Refusal> {
+        if launch.program.as_bytes().contains(&0) {
+            return Err(contains_nul(|| "the program's name".into()));
+        }
+        let mut argv = CStrings::default();
+        argv.push(&[launch.arg0.unwrap_or(launch.program)], || "argument 0".into())?;
+        for (place, arg) in (1..).zip(launch.args) {
+            argv.push(&[arg], || format!("argument {place}"))?;
+        }
+        let mut envp = CStrings::default();
+        for (name, value) in &launch.env {
+            // The value may be a secret; the name tells enough.
+            envp.push(&[name, OsStr::new("="), value], || "an environment variable".into())?;
+        }
+        let cwd = match launch.cwd {
+            Some(cwd) => {
+                Some((c_string(cwd.as_os_str(), || "the working directory".into())?, cwd.to_owned()))
+            }
+            None => None,
+        };
+        let candidates = program::candidates(launch.program, launch.path.as_deref(), launch.cwd)?
+            .into_iter()
+            .map(|path| Ok((c_string(path.as_os_str(), || "PATH".into())?, path)))
+            .collect::<Result<_, Refusal>>()?;
+        Ok(Image { argv: argv.end(), envp: envp.end(), candidates, cwd })
+    }
+
+    /// Why the candidate at `place` could not be executed.
+    pub(super) fn diagnose(&self, (place, errno): (usize, i32)) -> Refusal {
+        let cwd = self.cwd.as_ref().map(|(_, path)| &**path);
+        let place = place.min(self.candidates.len() - 1);
+        diagnosis::diagnose(io::Error::from_raw_os_error(errno), &self.candidates[place].1, cwd)
+    }
+}
+
+fn c_string(text: &OsStr, what: impl FnOnce() -> String) -> Result<CString, Refusal> {
+    CString::new(text.as_bytes()).map_err(|_| contains_nul(what))
+}
+
+fn contains_nul(what: impl FnOnce() -> String) -> Refusal {
+    Refusal::invalid(InvalidReason::Nul, format!("{} contains a NUL byte", what()))
+}
+
+/// Strings for `argv` or `envp`, with the array of pointers that execve(2) takes. All strings are in one
+/// piece of memory, since an environment has many.
+#[derive(Debug, Default)]
+pub(in crate::spawn) struct CStrings {
+    text: Vec<u8>,
+    starts: Vec<usize>,
+    /// Into the text, which is not changed any more; ends with a null pointer.
+    pointers: Vec<*const c_char>,
+}
+
+impl CStrings {
+    /// One string, of parts.
+    fn push(&mut self, parts: &[&OsStr], what: impl FnOnce() -> String) -> Result<(), Refusal> {
+        self.starts.push(self.text.len());
+        for part in parts {
+            if part.as_bytes().contains(&0) {
+                return Err(contains_nul(what));
+            }
+            self.text.extend_from_slice(part.as_bytes());
+        }
+        self.text.push(0);
+        Ok(())
+    }
+
+    fn end(mut self) -> Self {
+        let pointers = self.starts.iter().map(|start| self.text[*start..].as_ptr().cast());
+        self.pointers = pointers.chain([std::ptr::null()]).collect();
+        self
+    }
+
+    pub(in crate::spawn) fn as_ptr(&self) -> *const *const c_char {
+        self.pointers.as_ptr()
+    }
+}

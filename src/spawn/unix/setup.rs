@@ -1,0 +1,105 @@
+//! What a new process does about itself before it becomes the program, and what it means if a step of that fails.
+//!
+//! Refuses to know who takes the steps: a script, or a closure after a fork. Both take them in the order of [`Setup`]:
+//! the limits come after the descriptors, which they could forbid; what needs the parent's rights comes before they are
+//! given up; the user comes last of the identity.
+
+use std::ffi::c_int;
+use std::io;
+
+use rustix::process::{getegid, geteuid, getgid, getpriority_process, getuid};
+
+use super::super::launch::Attributes;
+use super::diagnosis;
+use super::image::Image;
+use crate::error::{Refusal, SpawnReason};
+use crate::limit::Resource;
+
+/// A step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::spawn) enum Setup {
+    Descriptors,
+    Session,
+    Group,
+    Terminal,
+    WorkingDirectory,
+    Umask,
+    Nice,
+    /// With the place of the limit.
+    Limit,
+    Groups,
+    Gid,
+    Uid,
+    NoNewPrivileges,
+    Signals,
+    /// With the place of the candidate.
+    Execute,
+}
+
+/// The step that failed, the place within it, and the error number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::spawn) struct Failure {
+    pub(in crate::spawn) step: Setup,
+    pub(in crate::spawn) place: usize,
+    pub(in crate::spawn) errno: c_int,
+}
+
+impl Failure {
+    /// What it means.
+    pub(in crate::spawn) fn explain(self, image: &Image, attributes: &Attributes) -> Refusal {
+        let Failure { step, place, errno } = self;
+        let error = io::Error::from_raw_os_error(errno);
+        let (reason, what) = match step {
+            // execve(2) looks at the number of the new user's processes.
+            Setup::Execute if errno == libc::EAGAIN => {
+                let what = "its user has more processes than the limit allows (RLIMIT_NPROC)";
+                return Refusal::spawn(SpawnReason::OutOfProcesses, what, error);
+            }
+            Setup::Execute => return image.diagnose((place, errno)),
+            Setup::WorkingDirectory => {
+                let cwd = image.cwd.as_ref().map(|(_, path)| path.clone()).unwrap_or_default();
+                return diagnosis::working_directory(error, &cwd);
+            }
+            Setup::Descriptors if matches!(errno, libc::EMFILE | libc::ENFILE) => return Refusal::os(error),
+            Setup::Groups => (SpawnReason::User, "cannot set the supplementary groups"),
+            Setup::Gid => (SpawnReason::User, "cannot become the group"),
+            Setup::Uid => (SpawnReason::User, "cannot become the user"),
+            Setup::Terminal => (SpawnReason::Terminal, "cannot take the terminal"),
+            Setup::Nice => (SpawnReason::Limits, "cannot set the nice value"),
+            Setup::Limit => {
+                let resource = attributes.limits.get(place).map_or(Resource::CORE, |limit| limit.0);
+                let text = format!("cannot set {resource}: {error}");
+                return Refusal::spawn(SpawnReason::Limits, text, error);
+            }
+            Setup::Descriptors => (SpawnReason::Other, "cannot set up its descriptors"),
+            Setup::Session => (SpawnReason::Other, "cannot start a session"),
+            Setup::Group => (SpawnReason::Other, "cannot lead a process group"),
+            Setup::Umask => (SpawnReason::Other, "cannot set the umask"),
+            Setup::NoNewPrivileges => (SpawnReason::Other, "cannot give up new privileges"),
+            Setup::Signals => (SpawnReason::Other, "cannot reset the signals"),
+        };
+        Refusal::spawn(reason, format!("{what}: {error}"), error)
+    }
+}
+
+impl Attributes {
+    /// Whether the child becomes another user or group, or may.
+    pub(in crate::spawn) fn change_identity(&self) -> bool {
+        self.uid.is_some() || self.gid.is_some() || self.groups.is_some()
+    }
+}
+
+/// Whether user and group are the parent's already, for good: such a child may keep the parent's groups where the
+/// system does not let them be dropped.
+pub(in crate::spawn) fn keeps_its_groups(attributes: &Attributes) -> bool {
+    let (real, effective) = (getuid().as_raw(), geteuid().as_raw());
+    let (real_group, effective_group) = (getgid().as_raw(), getegid().as_raw());
+    attributes.uid.is_none_or(|uid| (uid, uid) == (real, effective))
+        && attributes.gid.is_none_or(|gid| (gid, gid) == (real_group, effective_group))
+}
+
+/// The child's nice value: as nice(2), which adds to the parent's and stays within what there is.
+pub(in crate::spawn) fn nice_value(more: i32) -> c_int {
+    let own = getpriority_process(None).unwrap_or(0);
+    own.saturating_add(more).clamp(-20, 19)
+}
