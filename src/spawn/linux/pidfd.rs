@@ -344,13 +344,15 @@ fn wait(child: By<'_>, options: c_int) -> Result<Option<(ExitStatus, Option<Usag
 }
 
 fn to_usage(usage: &libc::rusage) -> Usage {
+    // The kernel counts none of them below zero. Their type is of 32 bits on some systems.
     let time = |t: libc::timeval| {
-        Duration::from_secs(t.tv_sec.unsigned_abs()) + Duration::from_micros(t.tv_usec.unsigned_abs())
+        let part = |part| u64::try_from(part).unwrap_or_default();
+        Duration::from_secs(part(t.tv_sec)) + Duration::from_micros(part(t.tv_usec))
     };
     Usage {
         user: time(usage.ru_utime),
         system: time(usage.ru_stime),
         // Linux counts it in KiB, getrusage(2).
-        peak_memory: usage.ru_maxrss.unsigned_abs() * 1024,
+        peak_memory: u64::try_from(usage.ru_maxrss).unwrap_or_default() * 1024,
     }
 }

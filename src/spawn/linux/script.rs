@@ -93,7 +93,6 @@ impl<'a> Script<'a> {
         new_group: bool,
     ) -> Self {
         let mut script = Script::empty();
-        script.changes_identity = attributes.change_identity();
         for action in descriptors.actions() {
             script.descriptor(action);
         }
@@ -204,6 +203,7 @@ impl<'a> Script<'a> {
     /// The groups are given up while there is still a right to do so, and the user comes last.
     fn identity(&mut self, attributes: &'a Attributes) {
         let Attributes { uid, gid, groups, .. } = attributes;
+        self.changes_identity = uid.is_some() || gid.is_some() || groups.is_some();
         let keeps_its_groups = keeps_its_groups(attributes);
         // Whether setgroups(2) is permitted, a capability and the user namespace tell, and not the user's number: so
         // it is always asked.

@@ -82,13 +82,6 @@ impl Failure {
     }
 }
 
-impl Attributes {
-    /// Whether the child becomes another user or group, or may.
-    pub(in crate::spawn) fn change_identity(&self) -> bool {
-        self.uid.is_some() || self.gid.is_some() || self.groups.is_some()
-    }
-}
-
 /// Whether user and group are the parent's already, for good: such a child may keep the parent's groups where the
 /// system does not let them be dropped.
 pub(in crate::spawn) fn keeps_its_groups(attributes: &Attributes) -> bool {

@@ -74,7 +74,7 @@ impl SystemProcess for Process {
     }
 
     fn watch(&mut self, waker: &Waker) {
-        drop(self.poll_seen(waker));
+        let _: Poll<()> = self.poll_seen(waker);
     }
 
     /// Ready once the child has exited.
