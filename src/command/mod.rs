@@ -55,7 +55,7 @@ pub use pipeline::Pipeline;
 ///
 /// # Platform
 /// On Windows descriptors are 0, 1 and 2, and there are no signals to block or ignore. `fd`, `inherit_fds`, `arg0`,
-/// `uid`, `gid`, `groups`, `umask`, `pty`, `new_session`, `rlimit` and `nice` are Unix's, and `no_new_privileges` is
+/// `uid`, `gid`, `groups`, `umask`, `pty`, `new_session`, `rlimit`, `nice` and `die_with_parent` are Unix's, and `no_new_privileges` is
 /// Linux's. A child also inherits every handle that another part of
 /// the parent has marked inheritable.
 #[derive(Clone)]
@@ -78,6 +78,8 @@ pub struct Command {
     inherit_fds: bool,
     bounds: Bounds,
     new_group: bool,
+    #[cfg(unix)]
+    die_with_parent: bool,
     fail_on_stderr: bool,
     hide_args: bool,
     kill_on_drop: bool,
@@ -140,6 +142,8 @@ impl Command {
             inherit_fds: false,
             bounds: Bounds::default(),
             new_group: false,
+            #[cfg(unix)]
+            die_with_parent: false,
             fail_on_stderr: false,
             hide_args: false,
             kill_on_drop: true,
@@ -582,6 +586,40 @@ impl Command {
         self
     }
 
+    /// The child is killed (SIGKILL) once this program is gone, however it goes: by `std::process::exit`, abort(3), a crash,
+    /// or a SIGKILL of its own. With [`new_group`](Self::new_group) all of its group is.
+    ///
+    /// A guardian does that, one for the whole program, which the first such call starts: a shell (`/bin/sh`) that waits for
+    /// the end of a pipe that only this program has. It belongs to a session of its own, and is no child of this program;
+    /// it stays for as long as the program runs. If somebody kills the guardian, the next call with this setting starts
+    /// another one, and until then nothing of this is promised.
+    ///
+    /// If this program becomes another one (execve(2)), that is its end too. If it was forked and the copy executes no
+    /// program, the copy's end is waited for as well: the copy has the pipe.
+    ///
+    /// Dropping the promise kills the child in any case, unless it is told otherwise; a child that runs on, by
+    /// [`detach`](crate::Promise::detach) or [`kill_on_drop(false)`](Self::kill_on_drop), is killed at the end of this
+    /// program.
+    ///
+    /// # Errors
+    /// If the guardian cannot be started, or does not read what it is told, the child is not started, and the error is
+    /// [`SpawnReason::Other`](crate::SpawnReason::Other), or what it is that the system lacks.
+    ///
+    /// # Platform
+    /// Unix. A child that runs as another [`uid`](Self::uid) is killed only if this program's user may kill it. Once the
+    /// child itself has exited, its group is watched over until the promise has ended on Linux, and no more on other systems.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let mut server = reaped::Command::new("sleep");
+    /// let server = server.arg("1000").new_group().die_with_parent(true).spawn()?;
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn die_with_parent(&mut self, die: bool) -> &mut Self {
+        self.die_with_parent = die;
+        self
+    }
+
     /// The child leads a new session, setsid(2): it has no controlling terminal, so neither Ctrl-C nor the end of the
     /// parent's terminal reaches it.
     ///
@@ -594,7 +632,7 @@ impl Command {
     /// ```
     /// # futures::executor::block_on(async {
     /// let mut leader = reaped::Command::new("sh");
-    /// leader.args(["-c", "test $(ps -o sid= -p $$) = $$"]).new_session().run().await?;
+    /// leader.args(["-c", "kill -s 0 -- -$$"]).new_session().run().await?;
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn new_session(&mut self) -> &mut Self {

@@ -128,6 +128,8 @@ impl Command {
             attributes: &self.attributes,
             #[cfg(unix)]
             terminal: self.terminal,
+            #[cfg(unix)]
+            die_with_parent: self.die_with_parent,
             new_group: self.new_group,
         };
         Transport::start(&launch, wiring.flows)

@@ -41,6 +41,9 @@ pub(crate) struct Launch<'a> {
     /// The child's descriptors 0, 1 and 2 are a terminal of this size; the ends name none of them.
     #[cfg(unix)]
     pub(crate) terminal: Option<PtySize>,
+    /// The child, or its group, is killed once the parent is gone.
+    #[cfg(unix)]
+    pub(crate) die_with_parent: bool,
     /// The child leads a process group, or a job on Windows, and what is sent to it is sent to all of them.
     pub(crate) new_group: bool,
 }

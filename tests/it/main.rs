@@ -36,6 +36,8 @@ mod errors;
 mod faults;
 #[cfg(unix)]
 mod gpg;
+#[cfg(unix)]
+mod guardian;
 #[cfg(target_os = "linux")]
 mod handles;
 #[cfg(target_os = "linux")]

@@ -12,14 +12,14 @@ use std::task::{Poll, Waker};
 use std::{io, mem};
 
 use super::SystemProcess;
-use super::launch::{Attributes, Launch, Ours};
-use super::unix::{self, Descriptors, Image, Portable, retry_busy};
+use super::launch::{Launch, Ours};
+use super::unix::{self, Portable, Prepared, Registration, retry_busy};
 use crate::error::Refusal;
 use crate::output::Exit;
 use crate::signal::Signal;
 use pidfd::PidfdProcess;
 use script::{Script, limits};
-use start::{NotStarted, Started};
+use start::Started;
 
 pub(crate) use unix::{Pipe, is_copy, joint};
 
@@ -33,47 +33,42 @@ pub(super) enum Process {
 
 /// Starts a child.
 pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Process, Ours), Refusal> {
-    let (image, mut descriptors) = unix::prepare(launch)?;
-    let ours = mem::take(&mut descriptors.ours);
+    let mut prepared = Prepared::new(launch)?;
+    let ours = mem::take(&mut prepared.descriptors.ours);
     if pidfd::available() {
-        if let Some(started) = run_script(&image, &descriptors, launch.attributes, launch.new_group)? {
+        if let Some(started) = run_script(&prepared)? {
+            let guarded = prepared.registration.take().map(|one| one.confirm(started.pid.as_raw_pid()));
             // The child has its ends of the pipes.
-            drop(descriptors);
-            return Ok((Process::Pidfd(PidfdProcess::new(started, launch.new_group)?), ours));
+            drop(prepared);
+            return Ok((Process::Pidfd(PidfdProcess::new(started, launch.new_group, guarded)?), ours));
         }
     }
-    let child = unix::spawn_portable(image, descriptors, launch.attributes, launch.new_group)?;
-    Ok((Process::Portable(Box::new(child)), ours))
+    Ok((Process::Portable(Box::new(unix::spawn_portable(prepared)?)), ours))
 }
 
 /// `None` if this system does not make such a process just now: in a time namespace before Linux 5.19 a process can be
 /// forked, and not share its memory.
-fn run_script(
-    image: &Image,
-    descriptors: &Descriptors,
-    attributes: &Attributes,
-    new_group: bool,
-) -> Result<Option<Started>, Refusal> {
+fn run_script(prepared: &Prepared<'_>) -> Result<Option<Started>, Refusal> {
+    let Prepared { image, attributes, registration, .. } = prepared;
     let limits = limits(attributes);
-    let script = Script::new(image, descriptors, attributes, &limits, new_group);
+    let mut line = registration.as_ref().map(Registration::line).unwrap_or_default();
+    let script = Script::new(prepared, &limits, &mut line);
     // Each try is a new process.
-    let mut not_started = None;
+    let mut failed_step = None;
     let started = retry_busy(|| {
-        start::start(&script).map_err(|failed| {
-            let errno = match failed {
-                NotStarted::Process(errno) | NotStarted::Step(_, errno) => errno,
-            };
-            not_started = Some(failed);
-            errno
-        })
+        failed_step = None;
+        let (started, report) = start::start(&script)?;
+        let Ok(step) = usize::try_from(report.step) else { return Ok(started) };
+        registration.iter().for_each(Registration::cancel);
+        pidfd::reap(&started);
+        failed_step = Some(step);
+        Err(report.errno)
     });
-    match (started, not_started) {
+    match (started, failed_step) {
         (Ok(started), _) => Ok(Some(started)),
-        (Err(_), Some(NotStarted::Step(step, errno))) => {
-            Err(script.failure(step, errno).explain(image, attributes))
-        }
-        (Err(libc::EINVAL | libc::ENOSYS | libc::EPERM), _) => Ok(None),
-        (Err(errno), _) => Err(Refusal::os(io::Error::from_raw_os_error(errno))),
+        (Err(errno), Some(step)) => Err(script.failure(step, errno).explain(image, attributes)),
+        (Err(libc::EINVAL | libc::ENOSYS | libc::EPERM), None) => Ok(None),
+        (Err(errno), None) => Err(Refusal::os(io::Error::from_raw_os_error(errno))),
     }
 }
 

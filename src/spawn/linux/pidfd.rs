@@ -25,7 +25,7 @@ use rustix::ioctl::opcode;
 use rustix::process::Pid;
 
 use super::super::SystemProcess;
-use super::super::unix::{self, AGAIN, Hosted, abandon, is_copy, was_sent};
+use super::super::unix::{self, AGAIN, Guarded, Hosted, abandon, is_copy, was_sent};
 use super::start::{self, Started};
 use crate::error::Refusal;
 use crate::output::{Exit, Usage};
@@ -41,6 +41,8 @@ pub(in crate::spawn) struct PidfdProcess {
     /// nothing is to be sent to the group any more.
     group: bool,
     reaped: bool,
+    /// It is to die with the parent. Then a group keeps its number, too: the guardian names the group by it.
+    guarded: Option<Guarded>,
     /// When to ask again for an exit that was told and cannot be taken: a debugger still has it.
     again: Option<Box<Timer>>,
 }
@@ -67,10 +69,18 @@ pub(super) fn is_understood(pidfd: &OwnedFd) -> bool {
 
 impl PidfdProcess {
     /// From here on the child exists: a failure kills and reaps it before it is told.
-    pub(super) fn new(Started { pid, pidfd }: Started, group: bool) -> Result<Self, Refusal> {
+    pub(super) fn new(
+        Started { pid, pidfd }: Started,
+        group: bool,
+        guarded: Option<Guarded>,
+    ) -> Result<Self, Refusal> {
         match Async::new_nonblocking(pidfd) {
-            Ok(pidfd) => Ok(PidfdProcess { pid, pidfd: pidfd.into(), group, reaped: false, again: None }),
+            Ok(pidfd) => {
+                Ok(PidfdProcess { pid, pidfd: pidfd.into(), group, reaped: false, guarded, again: None })
+            }
             Err(error) => {
+                // Before it is reaped.
+                drop(guarded);
                 abandon(pid);
                 Err(Refusal::os(error))
             }
@@ -96,7 +106,12 @@ impl SystemProcess for PidfdProcess {
 
     /// Takes the exit once there is one, and reaps the child.
     fn poll_exit(&mut self, waker: &Waker) -> Poll<Exit> {
-        let keeps_number = self.group && !self.signals_groups();
+        let keeps_number = self.group && (self.guarded.is_some() || !self.signals_groups());
+        if !keeps_number && self.guarded.is_some() {
+            // Taken back before the child is reaped.
+            ready!(self.poll_wait(PEEK, waker));
+            self.guarded = None;
+        }
         let exit = ready!(self.poll_wait(if keeps_number { PEEK } else { REAP }, waker));
         self.reaped |= !keeps_number;
         Poll::Ready(exit)
@@ -209,6 +224,7 @@ impl PidfdProcess {
 /// A child that has exited and keeps its number for its group is reaped now.
 impl Drop for PidfdProcess {
     fn drop(&mut self) {
+        self.guarded = None;
         if !self.reaped && !is_copy() {
             // The status is known, or nobody wants it.
             let _: Result<_, Errno> = self.wait(REAP);

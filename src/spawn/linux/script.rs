@@ -10,7 +10,7 @@ use std::ffi::{CStr, c_char, c_int, c_long};
 use std::marker::PhantomData;
 
 use super::super::launch::Attributes;
-use super::super::unix::{Action, Descriptors, Failure, Image, Setup, keeps_its_groups, nice_value};
+use super::super::unix::{Action, Failure, Prepared, Setup, keeps_its_groups, nice_value};
 use super::child::SIGSET_SIZE;
 
 /// What may come of a call.
@@ -34,6 +34,12 @@ pub(super) enum Step {
         number: c_long,
         args: [usize; 5],
         expect: Expect,
+    },
+    /// Writes a line to this descriptor, once the number of this process stands before the line's end.
+    Register {
+        pipe: c_int,
+        line: *mut u8,
+        length: usize,
     },
     /// close_range(2), or one by one if there is none.
     CloseFrom(c_int),
@@ -84,23 +90,23 @@ pub(super) fn limits(attributes: &Attributes) -> Vec<Limit> {
 static NO_SIGNALS: [u64; 2] = [0; 2];
 
 impl<'a> Script<'a> {
-    /// All steps, in the order of [`Setup`].
-    pub(super) fn new(
-        image: &'a Image,
-        descriptors: &'a Descriptors,
-        attributes: &'a Attributes,
-        limits: &'a [Limit],
-        new_group: bool,
-    ) -> Self {
+    /// All steps, in the order of [`Setup`]. The line is for the guardian, and gets the child's number.
+    pub(super) fn new(prepared: &'a Prepared<'_>, limits: &'a [Limit], line: &'a mut [u8]) -> Self {
+        let Prepared { image, descriptors, attributes, new_group, registration } = prepared;
         let mut script = Script::empty();
-        for action in descriptors.actions() {
-            script.descriptor(action);
-        }
         if descriptors.terminal || attributes.new_session {
             // Who leads a session leads a group, setsid(2).
             script.must(Setup::Session, libc::SYS_setsid, []);
-        } else if new_group {
+        } else if *new_group {
             script.must(Setup::Group, libc::SYS_setpgid, [0, 0]);
+        }
+        if let Some(registration) = registration {
+            let step =
+                Step::Register { pipe: registration.pipe(), length: line.len(), line: line.as_mut_ptr() };
+            script.push(Setup::Guardian, 0, step);
+        }
+        for action in descriptors.actions() {
+            script.descriptor(action);
         }
         if descriptors.terminal {
             // tty_ioctl(4).

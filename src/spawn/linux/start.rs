@@ -29,15 +29,6 @@ pub(super) struct Started {
     pub(super) pidfd: OwnedFd,
 }
 
-/// Why none was.
-#[derive(Debug)]
-pub(super) enum NotStarted {
-    /// The system made no process.
-    Process(c_int),
-    /// This step failed, in the new process, which is reaped.
-    Step(usize, c_int),
-}
-
 #[cfg(not(target_env = "gnu"))]
 use libc::clone;
 // SAFETY: the C library's function, by another of its names.
@@ -58,16 +49,10 @@ unsafe extern "C" {
 /// release build and 2.7 KiB with AddressSanitizer, so a page that guards it (10 µs a start) is not worth its while.
 const STACK: usize = 32 * 1024;
 
-/// Starts a child.
-pub(super) fn start(script: &Script<'_>) -> Result<Started, NotStarted> {
-    let (started, report) = make(script, libc::SIGCHLD).map_err(NotStarted::Process)?;
-    match usize::try_from(report.step) {
-        Err(_) => Ok(started),
-        Ok(step) => {
-            pidfd::reap(&started);
-            Err(NotStarted::Step(step, report.errno))
-        }
-    }
+/// Makes a process, which has its program by now. If the report names a step, the process is on its way out, and is to be
+/// reaped.
+pub(super) fn start(script: &Script<'_>) -> Result<(Started, Report), c_int> {
+    make(script, libc::SIGCHLD)
 }
 
 /// Whether all this works here. `None` if there is no descriptor, memory or process to try it with just now.
@@ -87,7 +72,6 @@ pub(super) fn works() -> Option<bool> {
     }
 }
 
-/// Makes a process, which takes the steps and has its program by now, or is on its way out.
 fn make(script: &Script<'_>, exit_signal: c_int) -> Result<(Started, Report), c_int> {
     // setuid(2) makes the *memory* undumpable, and so the parent; and the new user's other processes may stop or trace
     // the child while it has our memory. So a child that becomes another user gets a copy of it, which is as dear as a

@@ -6,6 +6,7 @@ mod descriptors;
 mod diagnosis;
 mod fds;
 mod forked;
+mod guardian;
 mod image;
 mod portable;
 mod program;
@@ -23,9 +24,9 @@ use async_io::Async;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
-use super::launch::Launch;
 #[cfg(not(target_os = "linux"))]
 use super::launch::Ours;
+use super::launch::{Attributes, Launch};
 use crate::error::Refusal;
 use crate::stdio::OpenFile;
 
@@ -34,6 +35,9 @@ pub(crate) use descriptors::{check_inherited, resize};
 #[cfg(target_os = "linux")]
 pub(super) use fds::Action;
 pub(crate) use forked::{Hosted, is_copy};
+#[cfg(target_os = "linux")]
+pub(super) use guardian::Guarded;
+pub(super) use guardian::Registration;
 pub(super) use image::Image;
 pub(super) use portable::{Portable, spawn as spawn_portable};
 pub(crate) use raw::write_quietly;
@@ -52,19 +56,35 @@ pub(super) type Process = Box<Portable>;
 /// Starts a child.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Process, Ours), Refusal> {
-    let (image, mut descriptors) = prepare(launch)?;
-    let ours = std::mem::take(&mut descriptors.ours);
-    let child = spawn_portable(image, descriptors, launch.attributes, launch.new_group)?;
-    Ok((Box::new(child), ours))
+    let mut prepared = Prepared::new(launch)?;
+    let ours = std::mem::take(&mut prepared.descriptors.ours);
+    Ok((Box::new(spawn_portable(prepared)?), ours))
 }
 
 /// All that has to be there before a child is.
-pub(super) fn prepare(launch: &Launch<'_>) -> Result<(Image, Descriptors), Refusal> {
-    let image = Image::new(launch)?;
-    let descriptors = Descriptors::new(launch)?;
-    forked::claim()?;
-    start_reactor()?;
-    Ok((image, descriptors))
+#[derive(Debug)]
+pub(super) struct Prepared<'a> {
+    pub(super) image: Image,
+    pub(super) descriptors: Descriptors,
+    pub(super) attributes: &'a Attributes,
+    pub(super) new_group: bool,
+    /// With the guardian, if the child is to die with the parent.
+    pub(super) registration: Option<Registration>,
+}
+
+impl<'a> Prepared<'a> {
+    pub(super) fn new(launch: &Launch<'a>) -> Result<Self, Refusal> {
+        let image = Image::new(launch)?;
+        let descriptors = Descriptors::new(launch)?;
+        forked::claim()?;
+        start_reactor()?;
+        let registration = match launch.die_with_parent {
+            true => Some(guardian::register(launch.new_group)?),
+            false => None,
+        };
+        let (attributes, new_group) = (launch.attributes, launch.new_group);
+        Ok(Prepared { image, descriptors, attributes, new_group, registration })
+    }
 }
 
 /// A pipe from one child to another, reading end first; both ends are ours and no child inherits them.

@@ -36,9 +36,10 @@ use super::super::{SystemProcess, later};
 use super::diagnosis::Tries;
 use super::fds::Action;
 use super::forked::{Hosted, Leave};
+use super::guardian::{Guarded, Registration};
 use super::raw::{send, send_to_group};
 use super::setup::{Failure, Setup, keeps_its_groups, nice_value};
-use super::{AGAIN, Descriptors, Image, abandon, caught, pipe, retry_busy};
+use super::{AGAIN, Image, Prepared, abandon, caught, pipe, retry_busy};
 use crate::error::Refusal;
 use crate::output::Exit;
 use crate::signal::Signal;
@@ -53,6 +54,8 @@ pub(in crate::spawn) struct Portable {
     pidfd: Option<Hosted<Async<OwnedFd>>>,
     /// It leads a process group.
     group: bool,
+    /// It is to die with the parent.
+    guarded: Option<Guarded>,
     /// An exit that was found while looking for it.
     taken: Option<Exit>,
 }
@@ -140,6 +143,10 @@ impl SystemProcess for Portable {
         if let Some(exit) = self.taken.take() {
             return Poll::Ready(exit);
         }
+        if self.guarded.is_some() && has_exited(self.pid) != Ok(false) {
+            // Before it is reaped.
+            self.guarded = None;
+        }
         let Some(child) = &mut self.running else { return Poll::Ready(Exit::Lost) };
         // async-process may wake under a lock that asking takes as well.
         let wakes = child.wakes.get_or_insert_with(|| later::deferred(waker.clone())).clone();
@@ -173,6 +180,7 @@ impl SystemProcess for Portable {
             told = Poll::Ready(ask(self.pid));
         };
         self.running = None;
+        self.guarded = None;
         #[cfg(target_os = "linux")]
         drop(self.pidfd.take());
         Poll::Ready(exit)
@@ -238,18 +246,15 @@ impl Portable {
             #[cfg(target_os = "linux")]
             pidfd: None,
             group: false,
+            guarded: None,
             taken: None,
         }
     }
 }
 
 /// Starts a child.
-pub(in crate::spawn) fn spawn(
-    image: Image,
-    mut descriptors: Descriptors,
-    attributes: &Attributes,
-    new_group: bool,
-) -> Result<Portable, Refusal> {
+pub(in crate::spawn) fn spawn(prepared: Prepared<'_>) -> Result<Portable, Refusal> {
+    let Prepared { image, mut descriptors, attributes, new_group, registration } = prepared;
     drive()?;
     let (report, childs_report) = pipe()?;
     let target = descriptors.add(childs_report)?;
@@ -262,6 +267,7 @@ pub(in crate::spawn) fn spawn(
         highest_open: highest_open(),
         nice: attributes.nice.map(nice_value),
         keeps_its_groups: keeps_its_groups(attributes),
+        guardian: registration.as_ref().map(|registration| (registration.pipe(), registration.line())),
         image,
         attributes: attributes.clone(),
     });
@@ -289,36 +295,45 @@ pub(in crate::spawn) fn spawn(
         let step = *STEPS.get(usize::try_from(step).ok()?)?;
         Some(Failure { step, place: usize::try_from(place).ok()?, errno })
     };
+    let cancel = || registration.iter().for_each(Registration::cancel);
     let explain = |failure: Failure| failure.explain(&new_process.image, &new_process.attributes);
     match (spawned, word(0)) {
         (Ok(mut child), _) => match (failure(), read) {
             (Some(failure), _) => {
                 // It has said its last word, and is on its way out.
                 wait_for_exit(child.id());
+                cancel();
                 let _: io::Result<Option<ExitStatus>> = child.try_status();
                 Err(explain(failure))
             }
             (_, Err(error)) => {
                 let _: io::Result<()> = child.kill();
+                cancel();
                 Err(Refusal::os(error))
             }
-            _ => Ok(Portable {
-                pid: child.id(),
-                running: Some(Hosted::from(Running {
-                    status: Box::pin(child.status()),
-                    _child: child,
-                    wakes: None,
-                    misled: false,
-                    again: waits_for_sigchld().then(|| Timer::after(SLOWLY)),
-                })),
-                #[cfg(target_os = "linux")]
-                pidfd: None,
-                group: new_group,
-                taken: None,
-            }),
+            _ => {
+                let pid = child.id();
+                let guarded = registration.map(|registration| registration.confirm(pid as _));
+                Ok(Portable {
+                    pid,
+                    running: Some(Hosted::from(Running {
+                        status: Box::pin(child.status()),
+                        _child: child,
+                        wakes: None,
+                        misled: false,
+                        again: waits_for_sigchld().then(|| Timer::after(SLOWLY)),
+                    })),
+                    #[cfg(target_os = "linux")]
+                    pidfd: None,
+                    group: new_group,
+                    guarded,
+                    taken: None,
+                })
+            }
         },
         // The child was made, but async-process could not watch it and has forgotten it.
         (Err(error), Some(pid)) => {
+            cancel();
             let lost = Pid::from_raw(pid).is_some_and(abandon);
             match failure() {
                 Some(failure) => Err(explain(failure)),
@@ -374,6 +389,8 @@ struct NewProcess {
     new_group: bool,
     /// No descriptor above this one is open, where the system has no call that closes all.
     highest_open: RawFd,
+    /// The guardian's pipe, and the line for it, in which the number is missing.
+    guardian: Option<(RawFd, Vec<u8>)>,
     nice: Option<c_int>,
     keeps_its_groups: bool,
 }
@@ -384,10 +401,11 @@ unsafe impl Send for NewProcess {}
 unsafe impl Sync for NewProcess {}
 
 /// By their numbers, which travel through the report.
-const STEPS: [Setup; 14] = [
-    Setup::Descriptors,
+const STEPS: [Setup; 15] = [
     Setup::Session,
     Setup::Group,
+    Setup::Guardian,
+    Setup::Descriptors,
     Setup::Terminal,
     Setup::WorkingDirectory,
     Setup::Umask,
@@ -432,7 +450,6 @@ impl NewProcess {
 
     fn set_up(&self, report: &mut RawFd) -> Result<(), (Setup, usize, c_int)> {
         let at = |step| move |errno| (step, 0, errno);
-        self.wire(report).map_err(at(Setup::Descriptors))?;
         if self.terminal || self.attributes.new_session {
             // Who leads a session leads a group, setsid(2).
             // SAFETY: no memory is involved.
@@ -442,6 +459,10 @@ impl NewProcess {
             // SAFETY: no memory is involved; 0 is this process.
             unsafe { libc::setpgid(0, 0) };
         }
+        if let Some((pipe, line)) = &self.guardian {
+            name_to_guardian(*pipe, line).map_err(at(Setup::Guardian))?;
+        }
+        self.wire(report).map_err(at(Setup::Descriptors))?;
         if self.terminal {
             // tty_ioctl(4).
             // SAFETY: this request takes a number. The type of the request differs.
@@ -564,6 +585,27 @@ fn to_limit(limit: u64) -> libc::rlim_t {
         .ok()
         .filter(|limit| *limit < libc::RLIM_INFINITY)
         .unwrap_or(libc::RLIM_INFINITY)
+}
+
+/// Writes the line, with the number of this process before its end.
+fn name_to_guardian(pipe: RawFd, line: &[u8]) -> Result<(), c_int> {
+    // Longer than any line.
+    let mut told = [0; 32];
+    let Some(told) = told.get_mut(..line.len()) else { return Err(libc::EMSGSIZE) };
+    told.copy_from_slice(line);
+    // SAFETY: no memory is involved.
+    let mut number = unsafe { libc::getpid() };
+    for digit in told.iter_mut().rev().skip(1) {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    // It fits, or nothing is written: a pipe takes so little at once (PIPE_BUF).
+    // SAFETY: the bytes of the line. If nobody reads it, SIGPIPE ends this process, which does no harm, or is ignored.
+    let written = unsafe { libc::write(pipe, told.as_ptr().cast(), told.len()) };
+    if written == told.len() as isize { Ok(()) } else { Err(errno()) }
 }
 
 /// Writes words to the report. Sixteen bytes always fit into an empty pipe.

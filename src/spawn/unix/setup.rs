@@ -1,7 +1,7 @@
 //! What a new process does about itself before it becomes the program, and what it means if a step of that fails.
 //!
 //! Refuses to know who takes the steps: a script, or a closure after a fork. Both take them in the order of [`Setup`]:
-//! the limits come after the descriptors, which they could forbid; what needs the parent's rights comes before they are
+//! the guardian is told while its pipe is still open, and of a group that is there; the limits come after the descriptors, which they could forbid; what needs the parent's rights comes before they are
 //! given up; the user comes last of the identity.
 
 use std::ffi::c_int;
@@ -18,9 +18,11 @@ use crate::limit::Resource;
 /// A step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::spawn) enum Setup {
-    Descriptors,
     Session,
     Group,
+    /// The guardian is told.
+    Guardian,
+    Descriptors,
     Terminal,
     WorkingDirectory,
     Umask,
@@ -72,6 +74,7 @@ impl Failure {
                 return Refusal::spawn(SpawnReason::Limits, text, error);
             }
             Setup::Descriptors => (SpawnReason::Other, "cannot set up its descriptors"),
+            Setup::Guardian => (SpawnReason::Other, "cannot tell the guardian that is to kill it"),
             Setup::Session => (SpawnReason::Other, "cannot start a session"),
             Setup::Group => (SpawnReason::Other, "cannot lead a process group"),
             Setup::Umask => (SpawnReason::Other, "cannot set the umask"),

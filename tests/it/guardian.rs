@@ -1,0 +1,251 @@
+//! Children that are to die with the parent: a parent of each kind is started, with children of its own, and ends in each
+//! way.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{self, Child, Stdio as StdStdio};
+use std::time::{Duration, Instant};
+
+use futures::executor::block_on;
+use reaped::{Command, Event, Process};
+
+use super::support::{alone, eventually, sh};
+
+const ENDING: &str = "REAPED_TEST_ENDING";
+
+/// This test once more, in a process of its own, which does what the ending says.
+fn parent(test: &str, ending: &str) -> Child {
+    let mut command = process::Command::new(std::env::current_exe().expect("this binary"));
+    command
+        .args([&format!("guardian::{test}"), "--exact", "--nocapture", "--test-threads=1"])
+        .env(ENDING, ending)
+        .stdin(StdStdio::piped())
+        .stdout(StdStdio::piped())
+        .stderr(StdStdio::null());
+    command.spawn().expect("starts")
+}
+
+/// A line of numbers, which the parent says behind this mark.
+const MARK: &str = "pids: ";
+
+fn pids(parent: &mut Child) -> Vec<i32> {
+    let said = BufReader::new(parent.stdout.as_mut().expect("a pipe"));
+    for line in said.lines() {
+        if let Some(pids) = line.expect("text").strip_prefix(MARK) {
+            return pids.split_whitespace().map(|pid| pid.parse().expect("a number")).collect();
+        }
+    }
+    panic!("it said no numbers");
+}
+
+/// Number, whether it is a zombie, and command line of every process.
+#[cfg(target_os = "linux")]
+fn processes() -> Vec<(i32, bool, String)> {
+    let listed = std::fs::read_dir("/proc").expect("procfs").flatten();
+    let pids = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let look = |pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name before it may have anything in it, proc_pid_stat(5).
+        let zombie = stat.rsplit_once(") ")?.1.starts_with(['Z', 'X']);
+        let args = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        Some((pid, zombie, String::from_utf8_lossy(&args).replace('\0', " ")))
+    };
+    pids.filter_map(look).collect()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn processes() -> Vec<(i32, bool, String)> {
+    let listed =
+        process::Command::new("ps").args(["-A", "-o", "pid=,stat=,args="]).output().expect("ps is there");
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let look = |line: &str| {
+        let mut words = line.split_whitespace();
+        let pid = words.next()?.parse().ok()?;
+        Some((pid, words.next()?.starts_with('Z'), words.collect::<Vec<_>>().join(" ")))
+    };
+    listed.lines().filter_map(look).collect()
+}
+
+/// Neither running nor, as a zombie, waiting for a new parent to look at it.
+fn is_gone(pid: i32) -> bool {
+    !processes().iter().any(|(other, zombie, _)| *other == pid && !zombie)
+}
+
+/// A child, one of its own, and one of that; and what says all three numbers.
+fn tree(new_group: bool) -> (Process, String) {
+    let mut command = sh("sh -c 'sleep 1000 & echo $$ $!; wait' & echo $$; wait");
+    if new_group {
+        command.new_group();
+    }
+    let mut process = command.die_with_parent(true).spawn().expect("starts");
+    let mut said = String::new();
+    while said.split_whitespace().count() < 3 || !said.ends_with('\n') {
+        match block_on(process.next()) {
+            Some(Event::Data { data, .. }) => said.push_str(&String::from_utf8(data).expect("text")),
+            event => panic!("{event:?}"),
+        }
+    }
+    (process, said.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// All of a tree are gone soon after their parent, however it ends.
+#[test]
+fn a_tree_dies_with_its_parent() {
+    const TEST: &str = "a_tree_dies_with_its_parent";
+    if let Ok(ending) = std::env::var(ENDING) {
+        let (tree, pids) = tree(true);
+        println!("\n{MARK}{pids}");
+        match &*ending {
+            "kill" => drop(unsafe { libc::kill(libc::getpid(), libc::SIGKILL) }),
+            "abort" => process::abort(),
+            // Nothing is dropped.
+            "exit" => process::exit(3),
+            "panic" => {
+                std::panic::set_hook(Box::new(|_| process::abort()));
+                panic!("as with panic = \"abort\"");
+            }
+            "detached" => {
+                tree.control();
+                std::mem::forget(tree);
+                process::exit(0);
+            }
+            // It ends when this program becomes another one.
+            "exec" => panic!("{}", process::Command::new("sleep").arg("1000").exec()),
+            other => panic!("{other}"),
+        }
+        unreachable!("it is gone");
+    }
+    for ending in ["kill", "abort", "exit", "panic", "detached", "exec"] {
+        let mut parent = parent(TEST, ending);
+        let pids = pids(&mut parent);
+        assert_eq!(pids.len(), 3, "{pids:?}");
+        let start = Instant::now();
+        eventually("all of the tree are gone", || pids.iter().all(|pid| is_gone(*pid)));
+        println!("{ending}: gone after {:?}", start.elapsed());
+        assert_eq!(parent.try_wait().expect("ours").is_none(), ending == "exec");
+        let _ = parent.kill();
+        parent.wait().expect("ours");
+    }
+}
+
+/// Without a group it is the child alone. And whoever was not to die lives on.
+#[test]
+fn who_is_not_to_die_lives() {
+    const TEST: &str = "who_is_not_to_die_lives";
+    if std::env::var(ENDING).is_ok() {
+        let (_tree, pids) = tree(false);
+        let lives = Command::new("sleep").arg("1000").spawn().expect("starts");
+        println!("\n{MARK}{pids} {}", lives.pid().expect("runs"));
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    }
+    let mut parent = parent(TEST, "kill");
+    let pids = pids(&mut parent);
+    parent.wait().expect("ours");
+    eventually("the child is gone", || is_gone(pids[0]));
+    std::thread::sleep(Duration::from_millis(200));
+    for pid in &pids[1..] {
+        assert!(!is_gone(*pid), "{pids:?}");
+        unsafe { libc::kill(*pid, libc::SIGKILL) };
+    }
+}
+
+/// The guardian's number: whoever runs its script, and reads a pipe of ours.
+#[cfg(target_os = "linux")]
+fn guardians(parent: i32) -> Vec<i32> {
+    let running = processes().into_iter().filter(|(.., args)| args.starts_with("/bin/sh -c"));
+    running.map(|(pid, ..)| pid).filter(|pid| watches(*pid, parent)).collect()
+}
+
+/// Whether it reads the pipe that this process writes.
+#[cfg(target_os = "linux")]
+fn watches(guardian: i32, parent: i32) -> bool {
+    let pipe = |pid: i32| std::fs::read_link(format!("/proc/{pid}/fd/0")).ok();
+    let ours = std::fs::read_dir(format!("/proc/{parent}/fd")).expect("ours").flatten();
+    let mut ours = ours.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    pipe(guardian).is_some_and(|pipe| ours.any(|link| link == pipe))
+}
+
+/// A guardian that was killed is replaced at the next start, and the new one knows the old children.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_guardian_that_was_killed_is_replaced() {
+    const TEST: &str = "a_guardian_that_was_killed_is_replaced";
+    if std::env::var(ENDING).is_ok() {
+        let own = process::id() as i32;
+        let (_first, pids) = tree(true);
+        let guardian = guardians(own);
+        assert_eq!(guardian.len(), 1, "one for the whole program: {guardian:?}");
+        // What people send to all of a program does not reach it, and what it may ignore it ignores.
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            unsafe { libc::kill(guardian[0], signal) };
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(guardians(own), guardian);
+        let exits = Command::new("true").die_with_parent(true).run();
+        block_on(exits).expect("success");
+        unsafe { libc::kill(guardian[0], libc::SIGKILL) };
+        eventually("the guardian is gone", || is_gone(guardian[0]));
+        let (_second, more) = tree(true);
+        assert_eq!(guardians(own).len(), 1);
+        println!("\n{MARK}{pids} {more}");
+        unsafe { libc::kill(own, libc::SIGKILL) };
+    }
+    let mut parent = parent(TEST, "kill");
+    let pids = pids(&mut parent);
+    assert_eq!(pids.len(), 6, "{pids:?}");
+    eventually("all are gone", || pids.iter().all(|pid| is_gone(*pid)));
+    parent.wait().expect("ours");
+}
+
+/// It has none of our descriptors but the pipe, a session of its own, and is no child of ours.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_guardian_has_nothing_of_ours() {
+    alone("guardian::the_guardian_has_nothing_of_ours", || {
+        let open = unsafe { libc::fcntl(2, libc::F_DUPFD, 60) };
+        assert!(open >= 60);
+        let (tree, _) = tree(true);
+        let guardian = guardians(process::id() as i32)[0];
+        eventually("its first shell is reaped", || {
+            crate::support::children().iter().all(|(pid, ..)| tree.pid() == Some(*pid as u32))
+        });
+        let fds = std::fs::read_dir(format!("/proc/{guardian}/fd")).expect("it runs").flatten();
+        let mut fds: Vec<_> = fds.map(|entry| entry.file_name().into_string().expect("a number")).collect();
+        fds.sort();
+        assert_eq!(fds, ["0", "1", "2"]);
+        let session = unsafe { libc::getsid(guardian) };
+        assert_ne!(session, unsafe { libc::getsid(0) });
+        assert_eq!(std::fs::read_link(format!("/proc/{guardian}/cwd")).expect("it runs").to_str(), Some("/"));
+    });
+}
+
+/// The parent is killed while it starts one child after the other, at any moment: none is left.
+#[test]
+fn killed_while_it_starts() {
+    const TEST: &str = "killed_while_it_starts";
+    const NAME: &str = "reaped-test-killed-while-it-starts";
+    if std::env::var(ENDING).is_ok() {
+        let started: Vec<Process> = (0..)
+            .map(|n| {
+                if n == 1 {
+                    println!("\n{MARK}");
+                }
+                let mut command = sh(&format!(": {NAME}; sleep 1000; :"));
+                command.new_group();
+                command.die_with_parent(true).spawn().expect("starts")
+            })
+            .take(200)
+            .collect();
+        std::thread::sleep(Duration::from_secs(1000));
+        drop(started);
+    }
+    for round in 0..20 {
+        let mut parent = parent(TEST, "kill");
+        pids(&mut parent);
+        std::thread::sleep(Duration::from_micros(round * 700));
+        parent.kill().expect("ours");
+        parent.wait().expect("ours");
+        let left = || processes().iter().filter(|(_, zombie, args)| !zombie && args.contains(NAME)).count();
+        eventually("none is left", || left() == 0);
+    }
+}
