@@ -108,22 +108,33 @@ impl Members {
     }
 
     fn poll_member(&mut self, place: usize, cx: &mut Context<'_>) {
+        let Some(at_once) = self.poll_one(place, cx) else { return };
+        if self.first.is_some() {
+            return;
+        }
+        // Several may be late at once, and any of them may be looked at first: it is the first in order that is named.
+        let late_before = |earlier: &usize| !at_once && self.poll_one(*earlier, cx) == Some(false);
+        let first = (0..place).find(late_before).unwrap_or(place);
+        self.first = Some(first);
+        let others = self.members.iter_mut().enumerate().filter(|(other, _)| *other != first);
+        for other in others.filter_map(|(_, member)| member.call.as_mut()) {
+            other.transport.stop(at_once);
+        }
+    }
+
+    /// What `has_failed` says of the member.
+    fn poll_one(&mut self, place: usize, cx: &mut Context<'_>) -> Option<bool> {
         // It stays in its place meanwhile: a reader of the user's may panic.
-        let Some(call) = &mut self.members[place].call else { return };
+        let call = self.members[place].call.as_mut()?;
         let ended = call.transport.poll_end(cx).is_ready();
         let ended_at = call.transport.ended_at();
-        if let (None, Some(at_once)) = (self.first, call.transport.has_failed()) {
-            self.first = Some(place);
-            let others = self.members.iter_mut().enumerate().filter(|(other, _)| *other != place);
-            for other in others.filter_map(|(_, member)| member.call.as_mut()) {
-                other.transport.stop(at_once);
-            }
-        }
+        let failed = call.transport.has_failed();
         if ended {
             self.ended_at = self.ended_at.max(ended_at);
             let member = &mut self.members[place];
             member.end = member.call.take().map(Call::conclude);
         }
+        failed
     }
 
     /// What all have left; every member has ended.
