@@ -11,6 +11,7 @@ mod limits;
 mod memory;
 mod sandbox;
 mod signals;
+mod starts;
 mod strangers;
 
 use std::future::Future;

@@ -1,0 +1,131 @@
+//! What the start of a child goes through: signals from everywhere, threads that allocate and lock, an emulator.
+
+use std::hint::black_box;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use reaped::{Command, SpawnReason};
+
+use super::{Stop, Traces, all_calls, block_on, fault, reason, watch_dog};
+use crate::harness::skip;
+use crate::support::sh;
+
+static PARENT: AtomicI32 = AtomicI32::new(0);
+static HANDLED: AtomicUsize = AtomicUsize::new(0);
+static IN_A_CHILD: AtomicUsize = AtomicUsize::new(0);
+
+/// A new process that works in our memory counts here, too.
+extern "C" fn count(_: i32) {
+    HANDLED.fetch_add(1, Ordering::Relaxed);
+    if unsafe { libc::syscall(libc::SYS_getpid) } as i32 != PARENT.load(Ordering::Relaxed) {
+        IN_A_CHILD.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Four threads start children; a thousand signals a second go to all of the process group, which the children are part
+/// of; other threads allocate, and take the locks of the C library. No handler of ours ever runs in a child, nothing
+/// hangs, and nothing is left. By hand with `REAPED_STORM_STARTS=100000`.
+#[test]
+fn a_storm() {
+    fault("starts::a_storm", || {
+        let starts =
+            std::env::var("REAPED_STORM_STARTS").map_or(2000, |starts| starts.parse().expect("a number"));
+        unsafe {
+            libc::alarm(0);
+            assert_eq!(libc::setpgid(0, 0), 0);
+            PARENT.store(libc::getpid(), Ordering::Relaxed);
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = count as *const () as libc::sighandler_t;
+            action.sa_flags = libc::SA_RESTART;
+            // What these do by themselves is nothing, so that no program dies of them.
+            for signal in [libc::SIGWINCH, libc::SIGURG] {
+                assert_eq!(libc::sigaction(signal, &action, ptr::null_mut()), 0);
+            }
+            if starts <= 2000 {
+                libc::alarm(600);
+            }
+        }
+        all_calls();
+        let before = Traces::now();
+        let (left, stop) = (AtomicUsize::new(starts), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for signal in [libc::SIGWINCH, libc::SIGURG].iter().cycle() {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    unsafe { libc::kill(0, *signal) };
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut size = 1;
+                    while !stop.load(Ordering::Relaxed) {
+                        size = size * 7 % 100_003;
+                        let mut time: libc::tm = unsafe { std::mem::zeroed() };
+                        unsafe { libc::localtime_r(&(size as libc::time_t), &mut time) };
+                        unsafe { libc::fflush(ptr::null_mut()) };
+                        black_box((vec![1_u8; size], time, std::env::var_os("PATH")));
+                        std::thread::sleep(Duration::from_micros(50));
+                    }
+                });
+            }
+            let _stop = Stop(&stop);
+            let starters: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let one_more = |n: usize| n.checked_sub(1);
+                        while let Ok(n) = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
+                            if n % 3 == 0 {
+                                let error =
+                                    block_on(Command::new("/no/such/program").run()).expect_err("missing");
+                                assert_eq!(reason(&error), SpawnReason::ProgramNotFound);
+                            } else if n % 50 == 1 {
+                                assert_eq!(block_on(sh("echo said").read()).expect("runs"), "said");
+                            } else {
+                                block_on(Command::new("true").run()).expect("success");
+                            }
+                        }
+                    })
+                })
+                .collect();
+            for starter in starters {
+                starter.join().expect("no panic");
+            }
+        });
+        println!("{} signals handled", HANDLED.load(Ordering::Relaxed));
+        assert!(HANDLED.load(Ordering::Relaxed) > 100, "there was no storm");
+        assert_eq!(IN_A_CHILD.load(Ordering::Relaxed), 0, "a handler of ours ran in a child");
+        before.are_all(8 << 10);
+    });
+}
+
+/// valgrind gives a new process a copy of the memory, whatever was asked for: what the process says there is not heard.
+/// So the other engine starts the children, and a program that is missing does not look as if it ran.
+#[test]
+fn under_valgrind() {
+    const TEST: &str = "faults::starts::under_valgrind";
+    const VARIABLE: &str = "REAPED_TEST_VALGRIND";
+    if std::env::var_os(VARIABLE).is_some() {
+        watch_dog();
+        assert_eq!(block_on(Command::new("echo").arg("hi").read()).expect("runs"), "hi");
+        let error = block_on(Command::new("/no/such/program").run()).expect_err("missing");
+        assert_eq!(reason(&error), SpawnReason::ProgramNotFound);
+        assert_eq!(block_on(Command::new("true").output()).expect("runs").usage(), None);
+        println!("\nall is as it should be");
+        return;
+    }
+    let mut valgrind = std::process::Command::new("valgrind");
+    valgrind.arg("-q").arg(std::env::current_exe().expect("this binary"));
+    let output =
+        match valgrind.args([TEST, "--exact", "--nocapture", "--test-threads=1"]).env(VARIABLE, "1").output()
+        {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => skip("valgrind is missing"),
+            output => output.expect("valgrind starts"),
+        };
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("all is as it should be"), "{said}\n{complaint}");
+}
