@@ -170,16 +170,19 @@
 //!
 //! Descendants live on, unless the child has a group and they are in it. So does a child of ours where nothing is
 //! dropped: after [`std::process::exit`], an abort, or a SIGKILL to this program, in a task that the runtime
-//! does not drop at its end, and after [`std::mem::forget`]. And a child that nobody polls is not read: it waits
-//! once its pipes are full, and its timeout is not looked at.
+//! does not drop at its end, and after [`std::mem::forget`].
+#![cfg_attr(unix, doc = "[`die_with_parent`](Command::die_with_parent) ends it all the same.")]
+//! And a child that nobody polls is not read: it waits once its pipes are full.
 //!
 //! # How it works
 //!
-//! **Engines.** On Linux, with pidfd (5.4) and glibc 2.34, a child is started by `posix_spawn`, which shares the
-//! parent's memory until the program runs; nothing is forked, so the parent's size does not matter, and neither do
-//! extra descriptors, a working directory, a group or a terminal. Elsewhere (musl and macOS too), and for `uid`,
-//! `gid`, `groups` and `umask` on any system, async-process starts it, by std; on Unix with a fork. Which one it is,
-//! is found out once, when the first child starts; `--cfg reaped_portable` chooses the second.
+//! **Engines.** On Linux 5.4 and later, with any C library, the new process works in the parent's memory until the program
+//! runs (`CLONE_VM`, clone(2)): it takes the steps of a script, each of them one system call, and a pidfd tells of its
+//! end. Nothing is forked, so the parent's size does not matter, and neither do extra descriptors, a working directory, a
+//! group, limits or a terminal. A child that becomes another user (`uid`, `gid`, `groups`) gets a copy of the memory, as
+//! with a fork. Elsewhere, and where a sandbox, gVisor, qemu-user or valgrind lacks what that needs, async-process starts
+//! the child, on Unix with a fork. The first start finds out which one it is; `--cfg reaped_portable` chooses the
+//! second.
 //!
 //! **Threads.** Pipes, the exit and timers are watched by async-io's reactor: one thread, `async-io`, for the whole
 //! program, started at the first call, which sleeps while nothing happens. Under smol and async-std, whose reactor it
@@ -192,8 +195,9 @@
 //! **Signals.** The first engine installs no handler, for SIGCHLD or anything else, waits for its own children alone,
 //! and signals through the pidfd, so that a number which was given away is never hit (a group by its number, which
 //! its leader keeps for as long as it is not reaped). async-process uses pidfd where it can, and a handler for
-//! SIGCHLD where it cannot. The child starts with no signal blocked or ignored, whatever is so here. Somebody else's
-//! `waitpid(-1)`, or an ignored SIGCHLD, makes [`Error::StatusLost`].
+//! SIGCHLD where it cannot. The child starts with no signal blocked or ignored, whatever is so here. If a stranger's
+//! `waitpid(-1)` reaps the child, or SIGCHLD is ignored, the pidfd still tells how it ended on Linux 6.15 and later; before
+//! that, and with the second engine, it is [`Error::StatusLost`].
 //!
 //! **Fork.** A host that forks, fork(2), does so before its first call, and before any executor on async-io starts:
 //! a copy has no threads. In a copy that was forked later every start is [`SpawnReason::Forked`], and a copied handle
@@ -209,7 +213,7 @@
 //! # What Windows does not have
 //!
 //! Descriptors are 0, 1 and 2 there. There is no `Command::fd`, `inherit_fds`, `arg0`, `uid`, `gid`, `groups`,
-//! `umask` and `pty`, no `Stdio::parent_fd`, no `Process::resize`, and no `gpg`. Every signal ends the child at once;
+//! `umask`, `pty`, `new_session`, `rlimit`, `nice` and `die_with_parent`, no `Stdio::parent_fd`, no `Process::resize`, and no `gpg`. Every signal ends the child at once;
 //! a [`new_group`](Command::new_group) is a job object.
 //! A program is found as std finds it there, and a child also inherits what other parts of the program have marked
 //! inheritable.
@@ -220,9 +224,8 @@
 //!   duct has pipelines on top.
 //! - The program lives on tokio, starts very many short children, needs no more than 0, 1 and 2, and every
 //!   microsecond counts: `tokio::process` waits in the reactor that runs already.
-//! - Something has to be done in the child before the program runs: namespaces, resource limits, seccomp, a signal
-//!   when the parent dies. There is no `pre_exec`; either a program does it (`prlimit`, `setpriv`, `unshare`, `sh -c
-//!   'ulimit …; exec "$@"'`), or [`std::process::Command`] with its `pre_exec`.
+//! - Something has to be done in the child before the program runs that no setting says: namespaces, seccomp. There is no
+//!   `pre_exec`; either a program does it (`setpriv`, `unshare`), or [`std::process::Command`] with its `pre_exec`.
 //! - The child must outlive this program and be looked after: that is a service, and systemd's or another supervisor's.
 //! - This program is to *become* the other one: `std::os::unix::process::CommandExt::exec`.
 //! - Terminals and extra descriptors on Windows: they are not there.

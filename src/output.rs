@@ -124,8 +124,7 @@ impl Output {
     /// The processor time and memory that the child used, where the system told it.
     ///
     /// # Platform
-    /// Linux with pidfd (5.4 and later); `None` elsewhere, and where `uid`, `gid`, `groups` or
-    /// `umask` were set. The figures are those of `getrusage(2)` for the child and the descendants
+    /// Linux with pidfd (5.4 and later) on 64 bits; `None` elsewhere, and if a stranger reaped the child. The figures are those of `getrusage(2)` for the child and the descendants
     /// that it waited for.
     ///
     /// ```

@@ -81,6 +81,8 @@ struct Whole {
     grace: Option<Duration>,
     limit: Option<u64>,
     new_group: bool,
+    #[cfg(unix)]
+    die_with_parent: Option<bool>,
     fail_on_stderr: bool,
     kill_on_drop: Option<bool>,
 }
@@ -97,6 +99,10 @@ impl Whole {
         member.fail_on_stderr |= self.fail_on_stderr;
         member.kill_on_drop = self.kill_on_drop.unwrap_or(member.kill_on_drop);
         member.new_group |= self.new_group;
+        #[cfg(unix)]
+        {
+            member.die_with_parent = self.die_with_parent.unwrap_or(member.die_with_parent);
+        }
     }
 }
 
@@ -268,6 +274,24 @@ impl Pipeline {
     /// ```
     pub fn new_group(&mut self) -> &mut Self {
         self.whole.new_group = true;
+        self
+    }
+
+    /// Whether each member is killed once this program is gone, however it goes; see [`Command::die_with_parent`].
+    ///
+    /// # Platform
+    /// Unix.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::Command;
+    /// let mut lines = Command::new("echo").arg("one").pipe(Command::new("wc").arg("-l").clone());
+    /// assert_eq!(lines.die_with_parent(true).read().await?.trim(), "1");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    #[cfg(unix)]
+    pub fn die_with_parent(&mut self, die: bool) -> &mut Self {
+        self.whole.die_with_parent = Some(die);
         self
     }
 
