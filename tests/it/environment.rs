@@ -3,9 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use reaped::{Command, Error, SpawnReason};
+use reaped::{Command, Error, Resource, SpawnReason, Stdio};
 
-use super::support::{again_as_ordinary_user, root_needed, sh};
+use super::support::{again_as_ordinary_user, alone, helper, root_needed, sh};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
@@ -180,4 +180,114 @@ fn without_privileges() {
     }
     let run = Command::new("true").uid(user.as_raw()).gid(group.as_raw()).run();
     block_on(run).expect("to be who one is, is permitted");
+}
+
+/// A child of its own session leads a group, and has no terminal.
+#[test]
+fn new_session() {
+    let script = "kill -s 0 -- -$$ && if (: </dev/tty) 2>/dev/null; then echo terminal; else echo none; fi";
+    assert_eq!(block_on(sh(script).new_session().read()).expect("a leader"), "none");
+    // Whoever leads a session leads a group in any case, and signals go to all of it if that was asked for.
+    let mut command =
+        sh("trap 'echo told' TERM; sh -c 'trap \"echo too; exit\" TERM; echo up; sleep 100 & wait'; wait");
+    let error = {
+        let command = command.new_session().new_group().timeout(std::time::Duration::from_millis(500));
+        block_on(command.output()).expect_err("slow")
+    };
+    let said = String::from_utf8_lossy(&error.output().expect("it ran").stdout).into_owned();
+    assert!(said.contains("up\ntoo\n"), "{said}");
+}
+
+/// The soft and the hard limit, the last call for each resource; none can forbid the descriptors that were asked for.
+#[test]
+fn limits_are_the_childs_alone() {
+    let before = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let mut command = sh("ulimit -Sn; ulimit -Hn; ulimit -Sc");
+    command.rlimit(Resource::NOFILE, 1, 1).rlimit(Resource::CORE, 0, 0).rlimit(Resource::NOFILE, 20, 30);
+    assert_eq!(block_on(command.read()).expect("runs"), "20\n30\n0");
+    let mut command = helper(&["say:60:far"]);
+    let output =
+        block_on(command.rlimit(Resource::NOFILE, 20, 30).fd(60, Stdio::output()).output()).expect("runs");
+    assert_eq!(output.fd(60), Some(&b"far\n"[..]));
+    assert_eq!(rustix::process::getrlimit(rustix::process::Resource::Nofile), before);
+    let mut none = sh("ulimit -Sc");
+    assert_eq!(block_on(none.rlimit(Resource::CORE, 0, u64::MAX).read()).expect("runs"), "0");
+
+    for impossible in [
+        (|c: &mut Command| c.rlimit(Resource::from_raw(9999), 1, 1)) as fn(&mut Command) -> &mut Command,
+        |c| c.rlimit(Resource::CORE, 2, 1),
+    ] {
+        let mut command = Command::new("true");
+        let error = block_on(impossible(&mut command).run()).expect_err("impossible");
+        assert!(matches!(error, Error::Spawn { reason: SpawnReason::Limits, .. }), "{error}");
+    }
+}
+
+/// What a user may not raise or lower is an error, and nothing runs.
+#[test]
+fn limits_of_an_ordinary_user() {
+    if rustix::process::geteuid().is_root() {
+        return again_as_ordinary_user("environment::limits_of_an_ordinary_user", "REAPED_TEST_USER", "1");
+    }
+    let lowered = || {
+        let mut command = sh("exit 0");
+        command.rlimit(Resource::NOFILE, 20, 20);
+        command
+    };
+    block_on(lowered().run()).expect("to lower it is permitted");
+    for (mut command, what) in [
+        (Command::new("true").nice(-20).clone(), "cannot set the nice value"),
+        (Command::new("true").rlimit(Resource::NOFILE, 1, 1 << 40).clone(), "cannot set RLIMIT_NOFILE"),
+    ] {
+        let error = block_on(command.run()).expect_err("not permitted");
+        assert!(matches!(error, Error::Spawn { reason: SpawnReason::Limits, .. }), "{error}");
+        assert!(error.to_string().contains(what), "{error}");
+    }
+}
+
+#[test]
+fn a_nicer_child() {
+    let own: i32 = block_on(Command::new("nice").read()).expect("runs").parse().expect("a number");
+    for (more, expected) in [(0, own), (3, own + 3), (i32::MAX, 19)] {
+        let said = block_on(Command::new("nice").nice(more).read()).expect("runs");
+        assert_eq!(said.parse(), Ok(expected.min(19)), "{more} more than {own}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn no_new_privileges_in_the_child_alone() {
+    let look = |command: &mut Command| {
+        let status = block_on(command.arg("/proc/self/status").read()).expect("runs");
+        status.lines().find_map(|line| line.strip_prefix("NoNewPrivs:")).expect("told").trim().to_owned()
+    };
+    let own = unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) };
+    assert_eq!(look(&mut Command::new("cat")), own.to_string());
+    assert_eq!(look(Command::new("cat").no_new_privileges()), "1");
+    assert_eq!(unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) }, own);
+}
+
+/// A child that becomes another user changes nothing about the parent: setuid(2) makes memory undumpable, and the child's
+/// is not ours. And what execve(2) says of too many processes is told.
+#[cfg(target_os = "linux")]
+#[test]
+fn another_user_leaves_the_parent_alone() {
+    root_needed();
+    alone("environment::another_user_leaves_the_parent_alone", || {
+        let dumpable = || unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) };
+        assert_eq!(dumpable(), 1);
+        for _ in 0..3 {
+            let said = block_on(Command::new("id").arg("-u").uid(65534).gid(65533).groups(&[7]).read());
+            assert_eq!(said.expect("runs"), "65534");
+            let error = block_on(Command::new("/no/such/program").uid(65534).run()).expect_err("missing");
+            assert!(matches!(error, Error::Spawn { reason: SpawnReason::ProgramNotFound, .. }), "{error}");
+        }
+        assert_eq!(dumpable(), 1);
+        let _another = Command::new("sleep").arg("1000").uid(65531).spawn().expect("starts");
+        let mut crowded = Command::new("true");
+        let error =
+            block_on(crowded.uid(65531).rlimit(Resource::NPROC, 0, 0).run()).expect_err("one too many");
+        assert!(matches!(error, Error::Spawn { reason: SpawnReason::OutOfProcesses, .. }), "{error}");
+        assert!(error.to_string().contains("RLIMIT_NPROC"), "{error}");
+    });
 }

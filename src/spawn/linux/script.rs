@@ -210,10 +210,10 @@ impl<'a> Script<'a> {
     fn identity(&mut self, attributes: &'a Attributes) {
         let Attributes { uid, gid, groups, .. } = attributes;
         self.changes_identity = uid.is_some() || gid.is_some() || groups.is_some();
-        let keeps_its_groups = keeps_its_groups(attributes);
         // Whether setgroups(2) is permitted, a capability and the user namespace tell, and not the user's number: so
         // it is always asked.
         let drops = groups.is_none() && (uid.is_some() || gid.is_some());
+        let keeps_its_groups = drops && keeps_its_groups(attributes);
         if let Some(groups) = groups {
             self.must(Setup::Groups, id::SETGROUPS, [groups.len(), address(groups.as_ptr())]);
         } else if drops {

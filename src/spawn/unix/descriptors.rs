@@ -59,14 +59,18 @@ impl Descriptors {
         if let Some(size) = launch.terminal {
             descriptors.open_terminal(size, launch.attributes.uid)?;
         }
-        let mut shared = Vec::new();
+        let (mut shared, mut null) = (Vec::new(), None);
         for (target, end) in &launch.ends {
             let source = match end {
                 End::Closed => None,
                 End::Inherit => continue,
+                // One for all: it has no position.
+                End::Null if null.is_some() => null,
                 End::Null => {
-                    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-                    Some(descriptors.keep(null.map_err(|errno| Refusal::of_file("/dev/null", errno.into()))?))
+                    let opened = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+                    let opened = opened.map_err(|errno| Refusal::of_file("/dev/null", errno.into()))?;
+                    null = Some(descriptors.keep(opened));
+                    null
                 }
                 End::Open(fd) => Some(fd.as_raw_fd()),
                 End::Output => {
