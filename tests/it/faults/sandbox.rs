@@ -85,6 +85,19 @@ const SANDBOXES: &[(&str, &[Refused])] = &[
     ("range to close not permitted", &[refused(libc::SYS_close_range, Always, libc::EPERM)]),
     ("no new way to make a process", &[refused(libc::SYS_clone3, Always, libc::ENOSYS)]),
     (
+        "no process that has our memory",
+        &[refused(libc::SYS_clone, HasBits(0, libc::CLONE_VFORK as u32), libc::EPERM)],
+    ),
+    // A time namespace before Linux 5.19, or a kernel that does not know the flag and says so.
+    (
+        "no process that comes with a pidfd",
+        &[refused(libc::SYS_clone, HasBits(0, libc::CLONE_PIDFD as u32), libc::EINVAL)],
+    ),
+    (
+        "nothing told of a child that was reaped",
+        &[refused(libc::SYS_ioctl, Equals(1, 0xc040_ff0b), libc::ENOTTY)],
+    ),
+    (
         "an old kernel",
         &[
             refused(libc::SYS_pidfd_open, Always, libc::ENOSYS),
@@ -186,6 +199,8 @@ fn refused_from_now_on() {
             }
             drop(dropped);
             no_child();
+            // If the other engine takes over, its thread is there from now on.
+            let _: Result<(), Error> = CALLS[0].1();
             let before = Traces::now();
             let mut refusals = 0;
             for (kind, call) in CALLS {
