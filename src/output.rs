@@ -6,8 +6,6 @@ use std::fmt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::error::{Details, Error};
-
 /// What a child process left behind: its exit status and everything that was captured.
 ///
 /// ```
@@ -22,7 +20,7 @@ use crate::error::{Details, Error};
 pub struct Output {
     /// How the process ended.
     ///
-    /// In the output that an [`Error::StatusLost`] carries it is neither a code nor a signal, and
+    /// In the output that an [`Error::StatusLost`](crate::Error::StatusLost) carries it is neither a code nor a signal, and
     /// not a success.
     pub status: ExitStatus,
     /// Every byte of descriptor 1 that was captured; empty where it was connected elsewhere.
@@ -158,57 +156,14 @@ impl Output {
         &self.members
     }
 
-    /// The member whose status is that of the whole.
+    /// What the child wrote to stderr, wherever that went.
     pub(crate) fn complaints(&self) -> &[u8] {
         if self.merged { &self.stdout } else { &self.stderr }
     }
 
+    /// The member whose status is that of the whole.
     pub(crate) fn decisive(&self) -> Option<&Output> {
         self.members.get(self.decisive)
-    }
-
-    /// This output if the program exited with code 0, else [`Error::Failed`] with this output in it.
-    ///
-    /// # Errors
-    /// [`Error::Failed`] for any other code, and for a death by signal.
-    ///
-    /// ```
-    /// # futures::executor::block_on(async {
-    /// let error = reaped::output("false", [""; 0]).await?.check().unwrap_err();
-    /// assert_eq!(error.to_string(), "`false` exited with code 1");
-    /// # Ok::<(), reaped::Error>(()) }).unwrap();
-    /// ```
-    pub fn check(self) -> Result<Output, Error> {
-        if self.status.success() { Ok(self) } else { Err(Error::Failed(Details::ended(self))) }
-    }
-
-    /// The exit code, which a death by signal has not.
-    pub(crate) fn into_code(self) -> Result<i32, Error> {
-        match self.status.code() {
-            Some(code) => Ok(code),
-            None => self.check().map(|_| 0),
-        }
-    }
-
-    /// stdout as text, without its last line end.
-    pub(crate) fn into_text(mut self) -> Result<String, Error> {
-        match String::from_utf8(std::mem::take(&mut self.stdout)) {
-            Ok(mut text) => {
-                if text.ends_with('\n') {
-                    text.truncate(text.len() - if text.ends_with("\r\n") { 2 } else { 1 });
-                }
-                if text.capacity() > most_room(text.len()) {
-                    text.shrink_to_fit();
-                }
-                Ok(text)
-            }
-            Err(error) => {
-                let place = error.utf8_error().valid_up_to();
-                self.stdout = error.into_bytes();
-                let text = format!("wrote to stdout what is not UTF-8, from byte {place} on");
-                Err(Error::NotUtf8(Details::of(self, text)))
-            }
-        }
     }
 }
 

@@ -28,7 +28,7 @@ pub const TARGETS: [Target; 4] = [("lines", lines), ("protocol", protocol), ("pl
 
 // The modules of `reaped` that a target needs, where they expect each other to be.
 #[allow(dead_code, reason = "only a part of it is tried here")]
-#[path = "../../src/error.rs"]
+#[path = "../../src/error/mod.rs"]
 mod error;
 #[allow(dead_code, reason = "only a part of it is tried here")]
 #[path = "../../src/output.rs"]

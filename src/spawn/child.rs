@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 
 use async_io::Timer;
 
-use super::Process;
 use super::later;
+use super::sys::{self, is_copy};
+use super::system::SystemProcess;
 use crate::output::Exit;
 use crate::signal::Signal;
 use crate::stdio::OpenFile;
@@ -101,10 +102,42 @@ enum Ladder {
     Killed,
 }
 
+/// A process that was started. In a forked copy of the parent it does nothing: the child is not the copy's.
+#[derive(Debug)]
+struct Process(sys::Process);
+
+impl Process {
+    fn pid(&self) -> Option<u32> {
+        self.0.pid()
+    }
+
+    fn watch(&mut self, waker: &Waker) {
+        if !is_copy() {
+            self.0.watch(waker);
+        }
+    }
+
+    fn poll_seen(&mut self, waker: &Waker) -> Poll<()> {
+        if is_copy() { Poll::Ready(()) } else { self.0.poll_seen(waker) }
+    }
+
+    fn poll_exit(&mut self, waker: &Waker) -> Poll<Exit> {
+        if is_copy() { Poll::Ready(Exit::Lost) } else { self.0.poll_exit(waker) }
+    }
+
+    fn signal(&mut self, signal: Signal) -> io::Result<bool> {
+        if is_copy() { Ok(false) } else { self.0.signal(signal) }
+    }
+
+    fn has_members(&mut self) -> bool {
+        !is_copy() && self.0.has_members()
+    }
+}
+
 impl Child {
-    pub(super) fn new(process: Process) -> Self {
+    pub(super) fn new(process: sys::Process) -> Self {
         let life = Life {
-            process: Some(process),
+            process: Some(Process(process)),
             exited_at: None,
             reaped: false,
             asked: None,

@@ -3,9 +3,13 @@
 //! Refuses to know how a child is started.
 
 use std::ffi::{OsStr, OsString};
+#[cfg(unix)]
+use std::os::fd::OwnedFd as Pipe;
 use std::path::Path;
 
-use super::sys::Pipe;
+#[cfg(windows)]
+use super::windows::pipe::Pipe;
+use crate::error::Refusal;
 #[cfg(unix)]
 use crate::limit::Resource;
 use crate::stdio::OpenFile;
@@ -78,6 +82,10 @@ pub(crate) struct Attributes {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(crate) no_new_privileges: bool,
 }
+
+/// What starts one more process and lets it run on, for a system that needs a process of its own.
+#[cfg_attr(windows, allow(dead_code, reason = "nothing there needs one"))]
+pub(super) type StartAnother = fn(&Launch<'_>) -> Result<Ours, Refusal>;
 
 /// The parent's ends.
 #[derive(Debug, Default)]

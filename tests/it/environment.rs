@@ -5,7 +5,9 @@ use std::path::Path;
 
 use reaped::{Command, Error, Resource, SpawnReason, Stdio};
 
-use super::support::{again_as_ordinary_user, alone, helper, root_needed, sh};
+#[cfg(target_os = "linux")]
+use super::support::alone;
+use super::support::{again_as_ordinary_user, helper, root_needed, sh};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use futures::executor::block_on;
 use reaped::{Command, Event, Process};
 
-use super::support::{alone, eventually, sh};
+#[cfg(target_os = "linux")]
+use super::support::alone;
+use super::support::{eventually, sh};
 
 const ENDING: &str = "REAPED_TEST_ENDING";
 

@@ -1,10 +1,13 @@
 //! The plan of the house, held by a test: floors only look down.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Modules by floor, the ground first.
 const FLOORS: &[&[&str]] = &[
-    &["error", "limit", "output", "stdio", "signal"],
+    &["limit", "signal"],
+    &["output", "stdio"],
+    &["error"],
     &["protocol", "spawn"],
     &["transport"],
     &["command", "control", "promise", "process"],
@@ -50,10 +53,9 @@ fn floors_only_look_down() {
                 let used: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 looked += 1;
                 // The nouns name each other: a command makes promises.
-                let noun = floor(module) == 3 && floor(&used) == 3;
-                let ground = floor(module) == 0 && floor(&used) == 0;
+                let noun = floor(module) == floor("command") && floor(&used) == floor("command");
                 assert!(
-                    used == module || ground || noun || floor(&used) < floor(module),
+                    used == module || noun || floor(&used) < floor(module),
                     "{inside:?} on floor {} looks up: {line}",
                     floor(module)
                 );
@@ -61,6 +63,113 @@ fn floors_only_look_down() {
         }
     }
     assert!(looked > 30, "the scan saw only {looked} uses");
+}
+
+/// The paths that a use declaration names, written out.
+fn paths(tree: &str) -> Vec<String> {
+    let tree = tree.trim();
+    let Some((head, group)) = tree.split_once('{') else {
+        return vec![tree.split(" as ").next().expect("a path").trim().to_owned()];
+    };
+    let group = group.trim_end().trim_end_matches('}');
+    let (mut depth, mut parts, mut start) = (0, Vec::new(), 0);
+    for (place, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&group[start..place]);
+                start = place + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&group[start..]);
+    let parts = parts.into_iter().filter(|part| !part.trim().is_empty());
+    parts.flat_map(paths).map(|path| format!("{head}{path}")).collect()
+}
+
+/// Which of the module files a path leads to, from the module that names it.
+fn leads_to(path: &str, from: &[String], modules: &[Vec<String>]) -> Option<Vec<String>> {
+    let mut at = from.to_vec();
+    let mut words = path.split("::").peekable();
+    match words.peek() {
+        Some(&"crate") => {
+            words.next();
+            at.clear();
+        }
+        Some(&"super") => {
+            while words.next_if_eq(&"super").is_some() {
+                at.pop();
+            }
+        }
+        _ => {}
+    }
+    for word in words {
+        at.push(word.to_owned());
+        if !modules.contains(&at) {
+            at.pop();
+            break;
+        }
+    }
+    (at != from && modules.contains(&at)).then_some(at)
+}
+
+/// No file uses one that uses it, by whatever way: in the engines' floor, and on the ground. A folder's `mod.rs` uses the
+/// files in it, so none of them uses it.
+#[test]
+fn no_files_go_in_circles() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let module = |file: &Path| -> Vec<String> {
+        let inside = file.strip_prefix(&root).expect("below src").with_extension("");
+        let mut words: Vec<String> =
+            inside.iter().map(|word| word.to_str().expect("UTF-8").to_owned()).collect();
+        if words.last().is_some_and(|last| last == "mod") {
+            words.pop();
+        }
+        words
+    };
+    let modules: Vec<Vec<String>> = files.iter().map(|file| module(file)).collect();
+    let held = |module: &[String]| {
+        let first = module.first().map_or("", |first| first);
+        first == "spawn" || FLOORS[..3].iter().any(|floor| floor.contains(&first))
+    };
+    let mut uses: BTreeMap<Vec<String>, BTreeSet<Vec<String>>> = BTreeMap::new();
+    for file in files.iter().filter(|file| !file.ends_with("src/lib.rs") && held(&module(file))) {
+        let from = module(file);
+        let text = std::fs::read_to_string(file).expect("readable");
+        let text = text.split("#[cfg(test)]\nmod tests").next().expect("some").to_owned();
+        let found = uses.entry(from.clone()).or_default();
+        for (place, _) in text.match_indices("use ") {
+            let before = text[..place].rsplit('\n').next().expect("a line");
+            if !(before.is_empty() || before.starts_with("pub")) {
+                continue;
+            }
+            let declared = text[place + 4..].split(';').next().expect("a path");
+            for path in paths(declared) {
+                // The folder of the system that is compiled for, by whatever name.
+                for system in ["linux", "unix", "windows"] {
+                    found.extend(leads_to(&path.replace("sys::", &format!("{system}::")), &from, &modules));
+                }
+            }
+        }
+    }
+    let seen: usize = uses.values().map(BTreeSet::len).sum();
+    assert!(seen > 60, "the scan saw only {seen} uses");
+    // Whoever uses nothing of what is left is taken away, until nobody is left.
+    while !uses.is_empty() {
+        let left: BTreeSet<Vec<String>> = uses.keys().cloned().collect();
+        let before = uses.len();
+        uses.retain(|_, used| used.iter().any(|one| left.contains(one)));
+        let shown = || -> Vec<String> {
+            let pairs = uses.iter().flat_map(|(from, used)| used.iter().map(move |used| (from, used)));
+            let pairs = pairs.filter(|(_, used)| uses.contains_key(*used));
+            pairs.map(|(from, used)| format!("{} uses {}", from.join("::"), used.join("::"))).collect()
+        };
+        assert!(uses.len() < before, "these go in circles: {:#?}", shown());
+    }
 }
 
 #[test]
@@ -150,7 +259,7 @@ fn the_harness_speaks_as_libtest_does() {
     assert!(all.lines().any(|line| line.strip_suffix(": test") == Some(OWN)), "{all}");
     assert_eq!(run(&["--list", "--format", "terse", "--ignored"]), "");
     let some = run(&["house::", "--skip", "harness", "--skip", "ignored"]);
-    assert!(some.contains("running 3 tests") && some.contains(" 3 passed; 0 failed; 0 ignored;"), "{some}");
+    assert!(some.contains("running 4 tests") && some.contains(" 4 passed; 0 failed; 0 ignored;"), "{some}");
     let one = run(&["house::floors_only_look_down", "--exact", "--nocapture", "--test-threads=1"]);
     assert!(one.contains("running 1 test") && one.contains(" 1 passed; 0 failed; 0 ignored;"), "{one}");
 }

@@ -16,19 +16,7 @@ use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_int, c_long, c_void};
 use std::ptr;
 
-use super::script::{Expect, Script, Step};
-
-/// Of the kernel's signal set, in bytes. MIPS has twice as many signals as others.
-pub(super) const SIGSET_SIZE: usize = if cfg!(any(
-    target_arch = "mips",
-    target_arch = "mips64",
-    target_arch = "mips32r6",
-    target_arch = "mips64r6"
-)) {
-    16
-} else {
-    8
-};
+use super::script::{Expect, SIGSET_SIZE, Script, Step};
 
 const LAST_SIGNAL: usize = SIGSET_SIZE * 8;
 

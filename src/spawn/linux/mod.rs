@@ -11,15 +11,14 @@ mod start;
 use std::task::{Poll, Waker};
 use std::{io, mem};
 
-use super::SystemProcess;
-use super::launch::{Launch, Ours};
+use super::launch::{Launch, Ours, StartAnother};
+use super::system::SystemProcess;
 use super::unix::{self, Portable, Prepared, Registration, retry_busy};
 use crate::error::Refusal;
 use crate::output::Exit;
 use crate::signal::Signal;
-use pidfd::PidfdProcess;
+use pidfd::{PidfdProcess, Started};
 use script::{Script, limits};
-use start::Started;
 
 pub(crate) use unix::{Pipe, is_copy, joint};
 
@@ -32,10 +31,10 @@ pub(super) enum Process {
 }
 
 /// Starts a child.
-pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Process, Ours), Refusal> {
-    let mut prepared = Prepared::new(launch)?;
+pub(super) fn spawn(launch: &Launch<'_>, start: StartAnother) -> Result<(Process, Ours), Refusal> {
+    let mut prepared = Prepared::new(launch, start)?;
     let ours = mem::take(&mut prepared.descriptors.ours);
-    if pidfd::available() {
+    if start::available() {
         if let Some(started) = run_script(&prepared)? {
             let guarded = prepared.registration.take().map(|one| one.confirm(started.pid.as_raw_pid()));
             // The child has its ends of the pipes.

@@ -24,12 +24,18 @@ use rustix::io::Errno;
 use rustix::ioctl::opcode;
 use rustix::process::Pid;
 
-use super::super::SystemProcess;
+use super::super::system::SystemProcess;
 use super::super::unix::{self, AGAIN, Guarded, Hosted, abandon, is_copy, was_sent};
-use super::start::{self, Started};
 use crate::error::Refusal;
 use crate::output::{Exit, Usage};
 use crate::signal::Signal;
+
+/// A process that was started.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) pid: Pid,
+    pub(super) pidfd: OwnedFd,
+}
 
 /// A child of this engine. Dropping it reaps a child that has exited.
 #[derive(Debug)]
@@ -45,20 +51,6 @@ pub(in crate::spawn) struct PidfdProcess {
     guarded: Option<Guarded>,
     /// When to ask again for an exit that was told and cannot be taken: a debugger still has it.
     again: Option<Box<Timer>>,
-}
-
-/// Whether this kernel and sandbox have all that is needed: processes that share the memory and come with a pidfd (Linux
-/// 5.2), waiting for one (Linux 5.4), and signals through it. Asked once.
-pub(super) fn available() -> bool {
-    static AVAILABLE: OnceLock<bool> = OnceLock::new();
-    if cfg!(reaped_portable) {
-        return false;
-    }
-    match AVAILABLE.get() {
-        Some(available) => *available,
-        // If it cannot be tried just now, the start itself says why.
-        None => start::works().is_none_or(|works| *AVAILABLE.get_or_init(|| works)),
-    }
 }
 
 /// Whether the exit of a child, which was reaped, can be waited for through its pidfd, and signals be sent through it.

@@ -11,7 +11,18 @@ use std::marker::PhantomData;
 
 use super::super::launch::Attributes;
 use super::super::unix::{Action, Failure, Prepared, Setup, keeps_its_groups, nice_value};
-use super::child::SIGSET_SIZE;
+
+/// Of the kernel's signal set, in bytes. MIPS has twice as many signals as others.
+pub(super) const SIGSET_SIZE: usize = if cfg!(any(
+    target_arch = "mips",
+    target_arch = "mips64",
+    target_arch = "mips32r6",
+    target_arch = "mips64r6"
+)) {
+    16
+} else {
+    8
+};
 
 /// What may come of a call.
 #[derive(Clone, Copy, Debug)]

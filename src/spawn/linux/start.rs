@@ -14,20 +14,14 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::OnceLock;
 
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::child::{self, Order, Report, SIGSET_SIZE};
-use super::pidfd;
-use super::script::Script;
-
-/// A process that was started.
-#[derive(Debug)]
-pub(super) struct Started {
-    pub(super) pid: Pid,
-    pub(super) pidfd: OwnedFd,
-}
+use super::child::{self, Order, Report};
+use super::pidfd::{self, Started};
+use super::script::{SIGSET_SIZE, Script};
 
 #[cfg(not(target_env = "gnu"))]
 use libc::clone;
@@ -55,11 +49,25 @@ pub(super) fn start(script: &Script<'_>) -> Result<(Started, Report), c_int> {
     make(script, libc::SIGCHLD)
 }
 
+/// Whether this kernel and sandbox have all that is needed: processes that share the memory and come with a pidfd (Linux
+/// 5.2), waiting for one (Linux 5.4), and signals through it. Asked once.
+pub(super) fn available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    if cfg!(reaped_portable) {
+        return false;
+    }
+    match AVAILABLE.get() {
+        Some(available) => *available,
+        // If it cannot be tried just now, the start itself says why.
+        None => works().is_none_or(|works| *AVAILABLE.get_or_init(|| works)),
+    }
+}
+
 /// Whether all this works here. `None` if there is no descriptor, memory or process to try it with just now.
 ///
 /// A script that must fail is run, and what has failed must come back. An emulator (qemu-user), valgrind and gVisor may
 /// give the child a copy of the memory, and then a program that is missing would look as if it ran.
-pub(super) fn works() -> Option<bool> {
+fn works() -> Option<bool> {
     // Without a signal nobody but us hears of it, and a host that waits for any child does not reap it.
     match make(&Script::probe(), 0) {
         Ok((started, report)) => {

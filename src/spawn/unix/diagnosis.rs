@@ -11,11 +11,10 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, open};
 
-use super::program::seen_from;
 use crate::error::{Refusal, SpawnReason};
 
 /// How many interpreters deep the kernel goes: exec_binprm in its fs/exec.c.
@@ -237,7 +236,7 @@ pub(super) struct Tries {
 impl Tries {
     /// Of the candidate at `place`; whether to try the next one.
     pub(super) fn failed(&mut self, place: usize, errno: i32) -> bool {
-        let goes_on = super::program::try_next(errno);
+        let goes_on = try_next(errno);
         let denied = matches!(self.told, Some((_, libc::EACCES)));
         if !goes_on || self.told.is_none() || errno == libc::EACCES && !denied {
             self.told = Some((place, errno));
@@ -247,6 +246,19 @@ impl Tries {
 
     pub(super) fn told(&self) -> (usize, i32) {
         self.told.unwrap_or((0, libc::ENOENT))
+    }
+}
+
+/// Whether another folder of `PATH` may still have the program, as execvp(3) goes on.
+fn try_next(errno: i32) -> bool {
+    matches!(errno, libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::ESTALE | libc::ENODEV)
+}
+
+/// A path of the child's, as the parent can look at it.
+pub(super) fn seen_from(cwd: Option<&Path>, path: &Path) -> PathBuf {
+    match cwd {
+        Some(cwd) => cwd.join(path),
+        None => path.to_owned(),
     }
 }
 

@@ -27,7 +27,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
 
-use super::super::launch::{Attributes, End, Launch};
+use super::super::launch::{Attributes, End, Launch, StartAnother};
 use super::descriptors::pipe;
 use super::forked::is_copy;
 use super::raw::write_quietly;
@@ -89,12 +89,12 @@ pub(in crate::spawn) struct Registration {
 pub(in crate::spawn) struct Guarded(u32);
 
 /// Has a guardian, and an entry for one more child. The child names itself with the line.
-pub(in crate::spawn) fn register(group: bool) -> Result<Registration, Refusal> {
+pub(in crate::spawn) fn register(group: bool, start: StartAnother) -> Result<Registration, Refusal> {
     let mut state = lock();
     let pipe = state.pipe.clone().filter(|pipe| has_reader(pipe));
     let pipe = match pipe {
         Some(pipe) => pipe,
-        None => state.start()?,
+        None => state.start(start)?,
     };
     state.last = state.last.wrapping_add(1);
     Ok(Registration { id: state.last, pipe, group })
@@ -155,7 +155,7 @@ fn lock() -> MutexGuard<'static, State> {
 
 impl State {
     /// Starts a guardian, and waits until it says that it is there.
-    fn start(&mut self) -> Result<Arc<OwnedFd>, Refusal> {
+    fn start(&mut self, start: StartAnother) -> Result<Arc<OwnedFd>, Refusal> {
         let failed = |error: io::Error| {
             let text = format!("the guardian that is to kill it does not start: {error}");
             Refusal::spawn(SpawnReason::Other, text, error)
@@ -179,10 +179,8 @@ impl State {
             new_group: false,
             die_with_parent: false,
         };
-        let mut started = super::super::spawn(&launch)?;
         // It leaves the guardian behind, and ends.
-        started.child.keep_running_on_drop();
-        let said = started.ours.pipes.pop().map(|(_, said)| said);
+        let said = start(&launch)?.pipes.pop().map(|(_, said)| said);
         let said = said.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
         wait(&said, PollFlags::IN, START).map_err(|errno| failed(errno.into()))?;
         let mut answer = [0; 6];

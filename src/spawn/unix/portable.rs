@@ -31,15 +31,18 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
 #[cfg(target_os = "linux")]
 use rustix::process::{PidfdFlags, pidfd_open};
 
+use super::super::later;
 use super::super::launch::Attributes;
-use super::super::{SystemProcess, later};
+use super::super::system::SystemProcess;
+use super::descriptors::pipe;
 use super::diagnosis::Tries;
 use super::fds::Action;
 use super::forked::{Hosted, Leave};
 use super::guardian::{Guarded, Registration};
+use super::image::Image;
+use super::prepare::{AGAIN, Prepared, abandon, caught, retry_busy};
 use super::raw::{send, send_to_group};
 use super::setup::{Failure, Setup, keeps_its_groups, nice_value};
-use super::{AGAIN, Image, Prepared, abandon, caught, pipe, retry_busy};
 use crate::error::Refusal;
 use crate::output::Exit;
 use crate::signal::Signal;

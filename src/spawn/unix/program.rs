@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::diagnosis::diagnose;
+use super::diagnosis::{diagnose, seen_from};
 use crate::error::{Refusal, SpawnReason};
 
 /// Where to look when neither the command nor the parent has a `PATH`, as execvp(3) does.
@@ -47,18 +47,5 @@ pub(super) fn candidates(
             let error = io::Error::from_raw_os_error(libc::ENOENT);
             Err(Refusal::spawn(SpawnReason::ProgramNotFound, "program not found in PATH", error))
         }
-    }
-}
-
-/// Whether another folder of `PATH` may still have the program, as execvp(3) goes on.
-pub(super) fn try_next(errno: i32) -> bool {
-    matches!(errno, libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::ESTALE | libc::ENODEV)
-}
-
-/// A path of the child's, as the parent can look at it.
-pub(super) fn seen_from(cwd: Option<&Path>, path: &Path) -> PathBuf {
-    match cwd {
-        Some(cwd) => cwd.join(path),
-        None => path.to_owned(),
     }
 }

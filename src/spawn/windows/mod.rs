@@ -13,7 +13,7 @@
 //! - There is no zombie: a process is gone when its last handle is closed.
 
 mod job;
-mod pipe;
+pub(super) mod pipe;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -32,8 +32,8 @@ use windows_sys::Win32::Foundation::{
     ERROR_MAX_THRDS_REACHED, ERROR_NOT_ENOUGH_QUOTA, ERROR_PATH_NOT_FOUND, ERROR_TOO_MANY_OPEN_FILES,
 };
 
-use super::SystemProcess;
-use super::launch::{End, Launch, Ours};
+use super::launch::{End, Launch, Ours, StartAnother};
+use super::system::SystemProcess;
 use crate::error::{InvalidReason, Refusal, SpawnReason};
 use crate::output::Exit;
 use crate::signal::Signal;
@@ -136,7 +136,7 @@ pub(crate) fn joint() -> Result<(OpenFile, OpenFile), Refusal> {
 }
 
 /// Starts a child.
-pub(super) fn spawn(launch: &Launch<'_>) -> Result<(Process, Ours), Refusal> {
+pub(super) fn spawn(launch: &Launch<'_>, _: StartAnother) -> Result<(Process, Ours), Refusal> {
     refuse_nul(launch)?;
     let mut wiring = Wiring::new(launch)?;
     let job = launch.new_group.then(Job::new).transpose().map_err(os)?;

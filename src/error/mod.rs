@@ -5,6 +5,8 @@
 //! back by a POSIX shell; it, the quoted stderr and the whole are cut at a sane length; neither the environment nor
 //! what was fed to a descriptor is ever shown.
 
+mod of_output;
+
 use std::ffi::OsStr;
 use std::process::ExitStatus;
 use std::{fmt, io};
