@@ -590,8 +590,9 @@ impl Command {
     /// or a SIGKILL of its own. With [`new_group`](Self::new_group) all of its group is.
     ///
     /// A guardian does that, one for the whole program, which the first such call starts: a shell (`/bin/sh`) that waits for
-    /// the end of a pipe that only this program has. It belongs to a session of its own, and is no child of this program;
-    /// it stays for as long as the program runs. If somebody kills the guardian, the next call with this setting starts
+    /// the end of a pipe that only this program has. It belongs to a session of its own, and is an orphan, so a host that waits
+    /// for any child does not meet it, unless orphans become children of this program (PR_SET_CHILD_SUBREAPER, or the first
+    /// process of a container). It stays for as long as the program runs. If somebody kills the guardian, the next call with this setting starts
     /// another one, and until then nothing of this is promised.
     ///
     /// If this program becomes another one (execve(2)), that is its end too. If it was forked and the copy executes no
@@ -602,7 +603,8 @@ impl Command {
     /// program.
     ///
     /// # Errors
-    /// If the guardian cannot be started, or does not read what it is told, the child is not started, and the error is
+    /// If the guardian cannot be started, or does not read what it is told, or this program starts its children in a new
+    /// namespace of processes (unshare(2)), the child is not started, and the error is
     /// [`SpawnReason::Other`](crate::SpawnReason::Other), or what it is that the system lacks.
     ///
     /// # Platform

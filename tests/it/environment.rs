@@ -293,3 +293,23 @@ fn another_user_leaves_the_parent_alone() {
         assert!(error.to_string().contains("RLIMIT_NPROC"), "{error}");
     });
 }
+
+/// A parent that has root among its ids, and not in effect, gives none of it to the child.
+#[cfg(target_os = "linux")]
+#[test]
+fn no_id_is_left() {
+    root_needed();
+    alone("environment::no_id_is_left", || {
+        unsafe {
+            assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
+            assert_eq!(libc::setresgid(0, 65533, 0), 0);
+            assert_eq!(libc::setresuid(0, 65534, 0), 0);
+        }
+        let said = block_on(Command::new("cat").arg("/proc/self/status").uid(65534).gid(65533).read())
+            .expect("runs");
+        for (name, id) in [("Uid:", "65534"), ("Gid:", "65533")] {
+            let line = said.lines().find_map(|line| line.strip_prefix(name)).expect("told");
+            assert!(line.split_whitespace().all(|one| one == id), "{name}{line}");
+        }
+    });
+}

@@ -8,9 +8,13 @@ use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use reaped::{Command, Event, Process};
+#[cfg(target_os = "linux")]
+use reaped::{Error, SpawnReason};
 
 #[cfg(target_os = "linux")]
-use super::support::alone;
+use super::harness::skip;
+#[cfg(target_os = "linux")]
+use super::support::{alone, helper, root_needed};
 use super::support::{eventually, sh};
 
 const ENDING: &str = "REAPED_TEST_ENDING";
@@ -250,4 +254,91 @@ fn killed_while_it_starts() {
         let left = || processes().iter().filter(|(_, zombie, args)| !zombie && args.contains(NAME)).count();
         eventually("none is left", || left() == 0);
     }
+}
+
+/// One that has left its group does not get away with it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_leader_that_left_its_group() {
+    const TEST: &str = "a_leader_that_left_its_group";
+    if std::env::var(ENDING).is_ok() {
+        let mut leader = helper(&["group:join", "say:1:ready", "sleep:100000"]);
+        let mut leader = leader.new_group().die_with_parent(true).spawn().expect("starts");
+        assert!(matches!(block_on(leader.next()), Some(Event::Data { .. })));
+        println!("\n{MARK}{}", leader.pid().expect("runs"));
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    }
+    let mut parent = parent(TEST, "kill");
+    let pids = pids(&mut parent);
+    parent.wait().expect("ours");
+    eventually("it is gone", || is_gone(pids[0]));
+}
+
+/// Somebody stops the guardian: its pipe is full in the end. Then a child that is to die with the parent is refused, and
+/// nobody else waits. When the guardian goes on, it knows who is left.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_guardian_that_is_stopped() {
+    const TEST: &str = "a_guardian_that_is_stopped";
+    if std::env::var(ENDING).is_ok() {
+        let (_tree, pids) = tree(true);
+        let (gone, _) = tree(true);
+        let guardian = guardians(process::id() as i32)[0];
+        unsafe { libc::kill(guardian, libc::SIGSTOP) };
+        let guarded = || Command::new("true").die_with_parent(true).run();
+        let refused =
+            (0..10_000).find_map(|_| block_on(guarded()).err()).expect("the pipe is full in the end");
+        assert!(matches!(refused, Error::Spawn { reason: SpawnReason::Other, .. }), "{refused}");
+        let start = Instant::now();
+        drop(gone);
+        for _ in 0..10 {
+            block_on(Command::new("true").run()).expect("nobody else waits");
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        unsafe { libc::kill(guardian, libc::SIGCONT) };
+        eventually("it reads again", || block_on(guarded()).is_ok());
+        println!("\n{MARK}{pids}");
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    }
+    let mut parent = parent(TEST, "kill");
+    let pids = pids(&mut parent);
+    parent.wait().expect("ours");
+    eventually("all of the tree are gone", || pids.iter().all(|pid| is_gone(*pid)));
+}
+
+/// In a new namespace of processes a child has a number of its own there, which is somebody else's outside: 1, and a group
+/// of that number would be everybody. Tried in a namespace, so that everybody is few.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_child_with_another_number() {
+    const TEST: &str = "guardian::a_child_with_another_number";
+    if std::env::var(ENDING).is_ok() {
+        // All threads are there, since none can be made afterwards.
+        block_on(Command::new("true").die_with_parent(true).run()).expect("here they are known");
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID) }, 0);
+        for group in [true, false] {
+            let mut command = Command::new("true");
+            if group {
+                command.new_group();
+            }
+            let error = block_on(command.die_with_parent(true).run()).expect_err("nobody knows its number");
+            assert!(matches!(error, Error::Spawn { reason: SpawnReason::Other, .. }), "{error}");
+        }
+        println!("\nall is as it should be");
+        return;
+    }
+    root_needed();
+    let mut unshare = process::Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--mount-proc"]).arg(std::env::current_exe().expect("this binary"));
+    unshare.args([TEST, "--exact", "--nocapture", "--test-threads=1"]).env(ENDING, "none");
+    let output = match unshare.output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => skip("unshare is missing"),
+        output => output.expect("it starts"),
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    if complaint.contains("Operation not permitted") {
+        skip("no new namespace is permitted");
+    }
+    assert!(output.status.success() && said.contains("all is as it should be"), "{said}\n{complaint}");
 }

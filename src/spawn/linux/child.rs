@@ -16,6 +16,7 @@ use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_int, c_long, c_void};
 use std::ptr;
 
+use super::super::unix::DIGITS;
 use super::script::{Expect, SIGSET_SIZE, Script, Step};
 
 const LAST_SIGNAL: usize = SIGSET_SIZE * 8;
@@ -29,7 +30,9 @@ pub(super) struct Order<'a> {
     /// The child's answer. In memory that both have.
     report: *mut Report,
     /// Zeros: the kernel's `struct sigaction` for the default, whatever its layout is here.
-    default: [u64; 8],
+    default: [usize; 16],
+    /// And to ignore a signal: the handler stands first, but on MIPS.
+    ignore: [usize; 16],
     listed: UnsafeCell<[u64; LISTED / 8]>,
 }
 
@@ -47,7 +50,9 @@ impl Report {
 
 impl<'a> Order<'a> {
     pub(super) fn new(script: &'a Script<'a>, report: *mut Report) -> Self {
-        Order { script, report, default: [0; 8], listed: UnsafeCell::new([0; LISTED / 8]) }
+        let mut ignore = [0; 16];
+        ignore[if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 1 } else { 0 }] = libc::SIG_IGN;
+        Order { script, report, default: [0; 16], ignore, listed: UnsafeCell::new([0; LISTED / 8]) }
     }
 }
 
@@ -134,21 +139,34 @@ fn default_signals(order: &Order<'_>) -> c_int {
         call(libc::SYS_rt_sigaction, [signal, default, 0, SIGSET_SIZE, 0]);
         signal = signal.wrapping_add(1);
     }
+    // A Ctrl-Z of the terminal that came meanwhile would stop this process once signals are let in, and with it the thread
+    // that waits for it. A signal that is ignored is dropped.
+    let ignore = ptr::from_ref(&order.ignore).expose_provenance();
+    for stop in &[libc::SIGTSTP as usize, libc::SIGTTIN as usize, libc::SIGTTOU as usize] {
+        call(libc::SYS_rt_sigaction, [*stop, ignore, 0, SIGSET_SIZE, 0]);
+        call(libc::SYS_rt_sigaction, [*stop, default, 0, SIGSET_SIZE, 0]);
+    }
     0
 }
 
 /// There is room for the number before the line's end. A pipe takes so little as a whole or not at all (PIPE_BUF).
 fn register(pipe: c_int, line: *mut u8, length: usize) -> c_int {
+    if call(libc::SYS_getppid, [0; 5]) == 0 {
+        // In a namespace of its own (unshare(2), CLONE_NEWPID) it has another number than outside.
+        return libc::ESRCH;
+    }
     let mut number = call(libc::SYS_getpid, [0; 5]) as u32;
-    let mut digit = line.wrapping_add(length).wrapping_sub(1);
-    loop {
-        digit = digit.wrapping_sub(1);
+    let mut place = line.wrapping_add(length).wrapping_sub(1);
+    let mut digits = 0;
+    // All of the field: what an earlier try has left there goes.
+    while digits < DIGITS {
+        place = place.wrapping_sub(1);
+        let blank = number == 0 && digits != 0;
+        let digit = if blank { b' ' } else { b'0'.wrapping_add((number % 10) as u8) };
         // SAFETY: within the line, which is this process's for now: its own copy, or the parent waits.
-        unsafe { digit.write(b'0'.wrapping_add((number % 10) as u8)) };
+        unsafe { place.write(digit) };
         number /= 10;
-        if number == 0 {
-            break;
-        }
+        digits = digits.wrapping_add(1);
     }
     let done = call(libc::SYS_write, [pipe as usize, line.expose_provenance(), length, 0, 0]);
     if done < 0 { error_of(done) } else { 0 }

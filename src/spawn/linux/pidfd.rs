@@ -22,7 +22,7 @@ use async_io::{Async, Timer};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::ioctl::opcode;
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::super::system::SystemProcess;
 use super::super::unix::{self, AGAIN, Guarded, Hosted, abandon, is_copy, was_sent};
@@ -137,7 +137,7 @@ impl PidfdProcess {
             match self.wait(options) {
                 Ok(Some((status, usage))) => return Poll::Ready(Exit::Reaped(status, usage)),
                 // A stranger has reaped it, or is about to, or the system has: SIGCHLD is ignored.
-                Err(Errno::CHILD) => match exit_info(self.pidfd.get_ref()) {
+                Err(Errno::CHILD) => match self.exit_info() {
                     Ok(None) => again = true,
                     told => {
                         self.reaped = true;
@@ -163,6 +163,12 @@ impl PidfdProcess {
                 self.again = Some(Box::new(Timer::after(AGAIN)));
             }
         }
+    }
+
+    /// What is told of a child that somebody else reaps. Its number may be another's from now on.
+    fn exit_info(&mut self) -> Result<Option<ExitStatus>, Errno> {
+        self.guarded = None;
+        exit_info(self.pidfd.get_ref())
     }
 
     /// Whether the kernel says at this moment that the child has exited; what the reactor says may be old.
@@ -198,8 +204,16 @@ impl PidfdProcess {
     // ones. The number is the child's for as long as nobody has reaped it.
 
     fn wait(&self, options: c_int) -> Result<Option<(ExitStatus, Option<Usage>)>, Errno> {
-        match wait(By::Pidfd(self.pidfd.get_ref()), options) {
+        let told = match wait(By::Pidfd(self.pidfd.get_ref()), options) {
             Err(errno) if errno != Errno::CHILD => wait(By::Number(self.pid), options),
+            told => told,
+        };
+        match told {
+            // The oldest one is left. It cannot leave the child to be reaped later.
+            Err(errno) if errno != Errno::CHILD => {
+                let told = waitpid(Some(self.pid), WaitOptions::NOHANG)?;
+                Ok(told.map(|(_, status)| (ExitStatus::from_raw(status.as_raw()), None)))
+            }
             told => told,
         }
     }

@@ -73,14 +73,15 @@ pub(super) struct Script<'a> {
 #[cfg(any(target_arch = "x86", target_arch = "arm", target_arch = "m68k", target_arch = "sparc"))]
 mod id {
     pub(super) use libc::{
-        SYS_getgroups32 as GETGROUPS, SYS_setgid32 as SETGID, SYS_setgroups32 as SETGROUPS,
-        SYS_setuid32 as SETUID,
+        SYS_getgroups32 as GETGROUPS, SYS_setgroups32 as SETGROUPS, SYS_setresgid32 as SETRESGID,
+        SYS_setresuid32 as SETRESUID, SYS_setuid32 as SETUID,
     };
 }
 #[cfg(not(any(target_arch = "x86", target_arch = "arm", target_arch = "m68k", target_arch = "sparc")))]
 mod id {
     pub(super) use libc::{
-        SYS_getgroups as GETGROUPS, SYS_setgid as SETGID, SYS_setgroups as SETGROUPS, SYS_setuid as SETUID,
+        SYS_getgroups as GETGROUPS, SYS_setgroups as SETGROUPS, SYS_setresgid as SETRESGID,
+        SYS_setresuid as SETRESUID, SYS_setuid as SETUID,
     };
 }
 
@@ -201,6 +202,14 @@ impl<'a> Script<'a> {
         self.call(what, 0, number, args, Expect::Success);
     }
 
+    /// -1 would leave an id as it is; so it is refused, as setuid(2) refuses it.
+    fn identify(&mut self, what: Setup, number: c_long, id: u32) {
+        match id {
+            u32::MAX => self.must(what, id::SETUID, [id as usize]),
+            id => self.must(what, number, [id as usize; 3]),
+        }
+    }
+
     fn descriptor(&mut self, action: Action) {
         match action {
             // dup3(2) refuses two equal numbers; what is meant is that the descriptor is inherited.
@@ -224,18 +233,24 @@ impl<'a> Script<'a> {
         // Whether setgroups(2) is permitted, a capability and the user namespace tell, and not the user's number: so
         // it is always asked.
         let drops = groups.is_none() && (uid.is_some() || gid.is_some());
-        let keeps_its_groups = drops && keeps_its_groups(attributes);
+        let keeps_its_groups = self.changes_identity && keeps_its_groups(attributes);
         if let Some(groups) = groups {
             self.must(Setup::Groups, id::SETGROUPS, [groups.len(), address(groups.as_ptr())]);
         } else if drops {
             let expect = if keeps_its_groups { Expect::SuccessOr(libc::EPERM) } else { Expect::Whatever };
             self.call(Setup::Groups, 0, id::SETGROUPS, [0, 0], expect);
         }
+        // All three ids: whoever has another one left could return to it.
         if let Some(gid) = *gid {
-            self.must(Setup::Gid, id::SETGID, [gid as usize]);
+            self.identify(Setup::Gid, id::SETRESGID, gid);
         }
         if let Some(uid) = *uid {
-            self.must(Setup::Uid, id::SETUID, [uid as usize]);
+            self.identify(Setup::Uid, id::SETRESUID, uid);
+            if !keeps_its_groups {
+                // Capabilities that are not lost to whoever is not root. Linux before 4.3 knows none.
+                let args = [libc::PR_CAP_AMBIENT as usize, libc::PR_CAP_AMBIENT_CLEAR_ALL as usize, 0, 0, 0];
+                self.call(Setup::Uid, 0, libc::SYS_prctl, args, Expect::Whatever);
+            }
             if uid != 0 && rustix::process::geteuid().is_root() {
                 // A process that can become root again has given up nothing.
                 self.call(Setup::Uid, 0, id::SETUID, [0], Expect::Failure);

@@ -7,13 +7,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::fs::{Mode, OFlags, Uid, fchown, fcntl_setfl, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::process::{Resource, getrlimit};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::super::launch::{End, Launch, Ours};
 use super::fds::{self, Others};
-use super::raw::borrow;
+use super::raw::{borrow, most_open_files};
 use crate::error::{InvalidReason, Reason, Refusal, SpawnReason};
 use crate::stdio::PtySize;
 
@@ -209,7 +208,7 @@ impl Descriptors {
         }
         let taken = |n: &RawFd| self.wanted.iter().any(|w| w.0 == *n) || self.closed.contains(n);
         let target = (3..).find(|n| !taken(n)).unwrap_or(RawFd::MAX);
-        if limit().is_some_and(|limit| target as u64 >= limit) {
+        if most_open_files().is_some_and(|limit| target as u64 >= limit) {
             return Err(os(Errno::MFILE));
         }
         let place = self.wanted.partition_point(|w| w.0 < target);
@@ -274,16 +273,11 @@ fn inherited(target: RawFd) -> Result<Option<RawFd>, Refusal> {
     }
 }
 
-/// The limit of open files; `None` where there is none.
-fn limit() -> Option<u64> {
-    getrlimit(Resource::Nofile).current
-}
-
 fn check_limit(highest: RawFd) -> Result<(), Refusal> {
     if highest <= 2 {
         return Ok(());
     }
-    match limit() {
+    match most_open_files() {
         Some(limit) if highest as u64 >= limit => {
             let text = format!("descriptor {highest} is above the limit of open files ({limit})");
             Err(Refusal::invalid(InvalidReason::Descriptor, text))

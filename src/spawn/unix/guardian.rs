@@ -8,25 +8,28 @@
 //!
 //! Rules:
 //! - The new process names itself to the guardian, before it becomes the program: the parent may be killed at any time.
-//! - No line is there for a number that may be another's by then. A number is taken back before the child is reaped.
-//! - The guardian has a session of its own, is no child of ours (a host may wait for all of its children), and has none
-//!   of our descriptors but the pipe.
+//! - No line is there for a number that may be another's by then. A number is taken back before the child is reaped, and
+//!   a process whose number here nobody knows, in a new namespace of processes, is not named. (If somebody has stopped the
+//!   guardian and the pipe is full, what is to be taken back waits until there is room; nobody else waits for that.)
+//! - The guardian has a session of its own, is an orphan and so no child of ours (a host may wait for all of its
+//!   children), unless orphans come to us, and has none of our descriptors but the pipe.
 //! - If somebody kills it, the next start of such a child starts another one, which is told of all that still run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString, c_int};
-use std::fmt::Write;
 use std::fs::File;
 use std::io::{self, IoSlice, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
+use super::super::later::wake_after;
 use super::super::launch::{Attributes, End, Launch, StartAnother};
 use super::descriptors::pipe;
 use super::forked::is_copy;
@@ -34,46 +37,57 @@ use super::raw::write_quietly;
 use crate::error::{Refusal, SpawnReason};
 
 /// What the guardian runs: a background list, so that the shell that was started can go. No line of it needs a process of
-/// its own, since there may be none to be had when it matters.
+/// its own, since there may be none to be had when it matters; and none takes longer the more children there are, so it
+/// has a variable for each. Of a group the leader is killed by its own number as well: it may have left the group.
 const SCRIPT: &str = r#"
 trap "" HUP INT QUIT TERM PIPE TSTP TTIN TTOU USR1 USR2
 {
   echo ready
   exec >&2
-  all=
+  last=0
   while read -r what id number; do
     case $what in
-      p) all="$all $id:$number" ;;
-      g) all="$all $id:-$number" ;;
-      -) case $all in
-           *" $id:"*)
-             rest=${all#*" $id:"}
-             case $rest in
-               *" "*) rest=" ${rest#* }" ;;
-               *) rest= ;;
-             esac
-             all=${all%%" $id:"*}$rest
-             ;;
-         esac ;;
+      p | g)
+        eval "child$id='$what $number'"
+        if [ "$id" -gt $last ]; then last=$id; fi
+        ;;
+      -) unset "child$id" ;;
     esac
   done
-  for one in $all; do kill -s KILL -- "${one#*:}"; done
+  while [ $last -gt 0 ]; do
+    eval "child=\${child$last-}"
+    case $child in
+      "g "*) kill -s KILL -- "-${child#g }" "${child#g }" ;;
+      "p "*) kill -s KILL -- "${child#p }" ;;
+    esac
+    last=$((last - 1))
+  done
 } <&3 3<&- &
 "#;
 
 /// How long it may take to start.
 const START: Duration = Duration::from_secs(10);
 
-/// How long the parent waits for room in the pipe, which holds some thousand lines.
-const ROOM: Duration = Duration::from_secs(1);
+/// When to try again what had no room in the pipe, which holds some thousand lines.
+const AGAIN: Duration = Duration::from_millis(20);
 
-static STATE: Mutex<State> = Mutex::new(State { pipe: None, last: 0, guarded: BTreeMap::new() });
+static STATE: Mutex<State> = Mutex::new(State {
+    pipe: None,
+    free: BTreeSet::new(),
+    last: 0,
+    guarded: BTreeMap::new(),
+    unsent: VecDeque::new(),
+});
 
 struct State {
     pipe: Option<Arc<OwnedFd>>,
+    /// The ids up to the last one that nobody has. They are used again, so that they stay as few as the children.
+    free: BTreeSet<u32>,
     last: u32,
     /// What is named to the guardian: the process, or the group if it is negative.
     guarded: BTreeMap<u32, c_int>,
+    /// Ids that are to be taken back, for which there is no room in the pipe: the guardian is stopped.
+    unsent: VecDeque<u32>,
 }
 
 /// Of a child that is about to be started.
@@ -82,6 +96,7 @@ pub(in crate::spawn) struct Registration {
     id: u32,
     pipe: Arc<OwnedFd>,
     group: bool,
+    confirmed: bool,
 }
 
 /// The guardian knows the child for as long as this lives.
@@ -96,8 +111,15 @@ pub(in crate::spawn) fn register(group: bool, start: StartAnother) -> Result<Reg
         Some(pipe) => pipe,
         None => state.start(start)?,
     };
-    state.last = state.last.wrapping_add(1);
-    Ok(Registration { id: state.last, pipe, group })
+    state.flush();
+    let id = match state.free.pop_first() {
+        Some(id) => id,
+        None => {
+            state.last += 1;
+            state.last
+        }
+    };
+    Ok(Registration { id, pipe, group, confirmed: false })
 }
 
 impl Registration {
@@ -112,25 +134,52 @@ impl Registration {
     }
 
     /// The child runs. To be called while it is not reaped.
-    pub(in crate::spawn) fn confirm(self, pid: c_int) -> Guarded {
+    pub(in crate::spawn) fn confirm(mut self, pid: c_int) -> Guarded {
+        self.confirmed = true;
         let mut state = lock();
         let number = if self.group { -pid } else { pid };
         state.guarded.insert(self.id, number);
         // Another guardian has been started in between, and was not told.
         if state.pipe.as_ref().is_some_and(|pipe| !Arc::ptr_eq(pipe, &self.pipe)) {
-            state.tell(&line(self.id, number));
+            state.write(&line(self.id, number));
         }
         Guarded(self.id)
     }
 
-    /// The child does not run. To be called before it is reaped.
+    /// The child does not run. To be called before it is reaped. It may be tried again.
     pub(in crate::spawn) fn cancel(&self) {
-        lock().tell(&format!("- {}\n", self.id));
+        lock().write(&no_more(self.id));
+    }
+}
+
+/// Nothing is started with it any more.
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if !self.confirmed && !is_copy() {
+            take_back(self.id);
+        }
     }
 }
 
 /// How long a number may be.
 pub(in crate::spawn) const DIGITS: usize = 10;
+
+/// The number that has this id is not to be killed any more.
+fn take_back(id: u32) {
+    let mut state = lock();
+    state.guarded.remove(&id);
+    state.unsent.push_back(id);
+    state.flush();
+    let waits = !state.unsent.is_empty();
+    drop(state);
+    if waits {
+        wake_after(AGAIN, Waker::from(Arc::new(Again)));
+    }
+}
+
+fn no_more(id: u32) -> String {
+    format!("- {id}\n")
+}
 
 fn line(id: u32, number: c_int) -> String {
     let what = if number < 0 { 'g' } else { 'p' };
@@ -142,9 +191,7 @@ impl Drop for Guarded {
     fn drop(&mut self) {
         // They are not a copy's.
         if !is_copy() {
-            let mut state = lock();
-            state.guarded.remove(&self.0);
-            state.tell(&format!("- {}\n", self.0));
+            take_back(self.0);
         }
     }
 }
@@ -160,8 +207,11 @@ impl State {
             let text = format!("the guardian that is to kill it does not start: {error}");
             Refusal::spawn(SpawnReason::Other, text, error)
         };
+        let os = |errno: Errno| Refusal::os(errno.into());
         let (reads, writes) = pipe()?;
-        fcntl_setfl(&writes, OFlags::NONBLOCK).map_err(|errno| Refusal::os(errno.into()))?;
+        // A host that has closed its standard descriptors may still write to them, and what it writes is no line.
+        let writes = fcntl_dupfd_cloexec(&writes, 3).map_err(os)?;
+        fcntl_setfl(&writes, OFlags::NONBLOCK).map_err(os)?;
         let attributes = Attributes { new_session: true, ..Attributes::default() };
         let args = ["-c", SCRIPT, "guardian"].map(OsString::from);
         let ends = vec![(0, End::Null), (1, End::Output), (2, End::Null), (3, End::Open(&reads))];
@@ -188,25 +238,49 @@ impl State {
         drop(reads);
         let writes = Arc::new(writes);
         self.pipe = Some(writes.clone());
-        let mut lines = String::new();
+        // It knows of nobody.
+        self.free.extend(self.unsent.drain(..));
         for (id, number) in &self.guarded {
-            // Into a string: it cannot fail.
-            let _: std::fmt::Result = lines.write_str(&line(*id, *number));
+            self.write(&line(*id, *number));
         }
-        lines.split_inclusive('\n').for_each(|line| self.tell(line));
         Ok(writes)
     }
 
-    /// If the guardian is gone, there is nobody to tell; the next one is told of all.
-    fn tell(&self, line: &str) {
-        let Some(pipe) = &self.pipe else { return };
-        let write = || write_quietly(pipe.as_fd(), &[IoSlice::new(line.as_bytes())]);
-        loop {
-            match write() {
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) if wait(pipe, PollFlags::OUT, ROOM).is_ok() => {}
-                _ => return,
+    /// Takes back what is to be taken back, as far as there is room.
+    fn flush(&mut self) {
+        while let Some(id) = self.unsent.front() {
+            if !self.write(&no_more(*id)) {
+                return;
             }
+            // Not before: whoever has the id next is named in a line behind this one.
+            self.free.extend(self.unsent.pop_front());
+        }
+    }
+
+    /// A line, at once: nobody waits here for a guardian that does not read. `false` if there is no room for it. If the
+    /// guardian is gone, there is nobody to tell; the next one is told of all.
+    fn write(&self, line: &str) -> bool {
+        let Some(pipe) = &self.pipe else { return true };
+        loop {
+            match write_quietly(pipe.as_fd(), &[IoSlice::new(line.as_bytes())]) {
+                Err(Errno::INTR) => {}
+                written => return written != Err(Errno::AGAIN),
+            }
+        }
+    }
+}
+
+/// By the reactor's thread: there may be room by now.
+struct Again;
+
+impl Wake for Again {
+    fn wake(self: Arc<Self>) {
+        let mut state = lock();
+        state.flush();
+        let waits = !state.unsent.is_empty();
+        drop(state);
+        if waits {
+            wake_after(AGAIN, Waker::from(self));
         }
     }
 }
@@ -257,8 +331,9 @@ mod tests {
             let what = if id % 2 == 0 { 'g' } else { 'p' };
             writeln!(told, "{what} {id} {:10}", child.id()).expect("it reads");
         }
-        // In the middle, the first and the last; one that is not there, and 1 is no part of 11.
-        write!(told, "p 11 {}\n- 3\n- 1\n- 6\n- 7\n", i32::MAX).expect("it reads");
+        // In the middle, the first and the last; one that is not there, and one whose id was used before.
+        write!(told, "p 11 {}\n- 3\n- 1\n- 6\n- 7\n- 2\ng 2 {:10}\n", i32::MAX, children[1].id())
+            .expect("it reads");
         drop(told);
         assert!(shell.wait().expect("ours").code().is_some());
         for (id, child) in (1..).zip(&mut children) {

@@ -24,7 +24,7 @@ pub(crate) use descriptors::{check_inherited, resize};
 pub(super) use fds::Action;
 pub(crate) use forked::{Hosted, is_copy};
 #[cfg(target_os = "linux")]
-pub(super) use guardian::{Guarded, Registration};
+pub(super) use guardian::{DIGITS, Guarded, Registration};
 pub(super) use portable::{Portable, spawn as spawn_portable};
 pub(super) use prepare::Prepared;
 #[cfg(target_os = "linux")]

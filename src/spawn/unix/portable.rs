@@ -128,7 +128,12 @@ impl SystemProcess for Portable {
     /// Ready once the child has exited. Asking for the status would reap it, so that is done only if it was done before.
     fn poll_seen(&mut self, waker: &Waker) -> Poll<()> {
         let Some(child) = &self.running else { return Poll::Ready(()) };
-        if has_exited(self.pid) != Ok(false) {
+        let exited = has_exited(self.pid);
+        if exited == Err(Errno::CHILD) {
+            // A stranger has reaped it, and its number may be another's.
+            self.guarded = None;
+        }
+        if exited != Ok(false) {
             return Poll::Ready(());
         }
         if child.wakes.is_some() {
@@ -228,7 +233,11 @@ impl SystemProcess for Portable {
 fn has_exited(pid: u32) -> Result<bool, Errno> {
     let sees = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let pid = Pid::from_raw(pid as _).ok_or(Errno::CHILD)?;
-    let seen = waitid(WaitId::Pid(pid), sees)?;
+    let seen = match waitid(WaitId::Pid(pid), sees) {
+        // A sandbox that lets nobody ask: then async-process tells.
+        Err(errno) if errno != Errno::CHILD => return Ok(false),
+        seen => seen?,
+    };
     // waitid(2) tells of the stops of a process that we trace, whatever it was asked for.
     Ok(seen.is_some_and(|status| status.exited() || status.killed() || status.dumped()))
 }
@@ -335,7 +344,8 @@ pub(in crate::spawn) fn spawn(prepared: Prepared<'_>) -> Result<Portable, Refusa
             }
         },
         // The child was made, but async-process could not watch it and has forgotten it.
-        (Err(error), Some(pid)) => {
+        // 0 is a number that nobody here knows.
+        (Err(error), Some(pid)) if pid > 0 => {
             cancel();
             let lost = Pid::from_raw(pid).is_some_and(abandon);
             match failure() {
@@ -344,7 +354,7 @@ pub(in crate::spawn) fn spawn(prepared: Prepared<'_>) -> Result<Portable, Refusa
                 _ => Err(Refusal::os(error)),
             }
         }
-        (Err(error), None) => Err(Refusal::os(error)),
+        (Err(error), _) => Err(Refusal::os(error)),
     }
 }
 
@@ -430,9 +440,7 @@ impl NewProcess {
     /// held any lock at the moment of the fork.
     fn run(&self) -> io::Result<()> {
         let mut report = self.report;
-        // SAFETY: no memory is involved.
-        let pid = unsafe { libc::getpid() };
-        tell(report, &[pid]);
+        tell(report, &[own_number()]);
         let Failure { step, place, errno } = self.become_program(&mut report);
         tell(report, &[step as c_int, errno, place as c_int]);
         // SAFETY: ends this process at once, as a forked copy must: nothing of the parent's is run.
@@ -541,12 +549,16 @@ impl NewProcess {
             kept = check(unsafe { libc::setgroups(0, ptr::null()) }).err();
         }
         if let Some(gid) = *gid {
-            // SAFETY: no memory is involved.
-            check(unsafe { libc::setgid(gid) }).map_err(|errno| (Setup::Gid, errno))?;
+            set_gid(gid).map_err(|errno| (Setup::Gid, errno))?;
         }
         if let Some(uid) = *uid {
-            // SAFETY: no memory is involved.
-            check(unsafe { libc::setuid(uid) }).map_err(|errno| (Setup::Uid, errno))?;
+            set_uid(uid).map_err(|errno| (Setup::Uid, errno))?;
+            #[cfg(target_os = "linux")]
+            if !self.keeps_its_groups {
+                // Capabilities that are not lost to whoever is not root.
+                // SAFETY: this request takes numbers. Linux before 4.3 knows no such capabilities.
+                unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
+            }
             // A process that can become root again has given up nothing.
             // SAFETY: no memory is involved.
             if effective == 0 && uid != 0 && unsafe { libc::setuid(0) } == 0 {
@@ -582,6 +594,39 @@ impl NewProcess {
     }
 }
 
+/// All three ids: whoever has another one left could return to it. -1 would leave them as they are, and setgid(2) refuses
+/// it.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "openbsd"))]
+fn set_gid(gid: u32) -> Result<(), c_int> {
+    if gid == u32::MAX {
+        return Err(libc::EINVAL);
+    }
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::setresgid(gid, gid, gid) })
+}
+
+/// As `set_gid`.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "openbsd"))]
+fn set_uid(uid: u32) -> Result<(), c_int> {
+    if uid == u32::MAX {
+        return Err(libc::EINVAL);
+    }
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::setresuid(uid, uid, uid) })
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "openbsd")))]
+fn set_gid(gid: u32) -> Result<(), c_int> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::setgid(gid) })
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "openbsd")))]
+fn set_uid(uid: u32) -> Result<(), c_int> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::setuid(uid) })
+}
+
 /// `u64::MAX` and whatever does not fit is no limit.
 fn to_limit(limit: u64) -> libc::rlim_t {
     libc::rlim_t::try_from(limit)
@@ -590,12 +635,28 @@ fn to_limit(limit: u64) -> libc::rlim_t {
         .unwrap_or(libc::RLIM_INFINITY)
 }
 
+/// The number of this process, as the parent knows it; 0 if the parent knows another, since this process is in a namespace
+/// of its own, as after unshare(2) with CLONE_NEWPID.
+fn own_number() -> c_int {
+    // SAFETY: no memory is involved.
+    let parent = unsafe { libc::getppid() };
+    // SAFETY: no memory is involved.
+    let own = unsafe { libc::getpid() };
+    if parent == 0 { 0 } else { own }
+}
+
 /// Writes the line, with the number of this process before its end.
 fn name_to_guardian(pipe: RawFd, line: &[u8]) -> Result<(), c_int> {
     // Longer than any line.
     let mut told = [0; 32];
     let Some(told) = told.get_mut(..line.len()) else { return Err(libc::EMSGSIZE) };
     told.copy_from_slice(line);
+    if own_number() == 0 {
+        return Err(libc::ESRCH);
+    }
+    // std has made it deadly by now, whatever it was. It is reset later.
+    // SAFETY: runs no code of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     // SAFETY: no memory is involved.
     let mut number = unsafe { libc::getpid() };
     for digit in told.iter_mut().rev().skip(1) {
@@ -606,7 +667,7 @@ fn name_to_guardian(pipe: RawFd, line: &[u8]) -> Result<(), c_int> {
         }
     }
     // It fits, or nothing is written: a pipe takes so little at once (PIPE_BUF).
-    // SAFETY: the bytes of the line. If nobody reads it, SIGPIPE ends this process, which does no harm, or is ignored.
+    // SAFETY: the bytes of the line.
     let written = unsafe { libc::write(pipe, told.as_ptr().cast(), told.len()) };
     if written == told.len() as isize { Ok(()) } else { Err(errno()) }
 }

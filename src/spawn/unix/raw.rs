@@ -83,6 +83,16 @@ fn is_pending(only_pipe: &libc::sigset_t) -> bool {
     unsafe { libc::sigismember(&pending, libc::SIGPIPE) == 1 }
 }
 
+/// The soft limit of open files, as far as there is one and a sandbox lets us ask.
+pub(super) fn most_open_files() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: room for the answer.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    // Not of one type in every libc.
+    #[allow(clippy::unnecessary_cast)]
+    (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur as u64)
+}
+
 /// kill(2) of one process; `false` where there is none. Signal 0 only asks.
 pub(in crate::spawn) fn send(pid: libc::pid_t, signal: c_int) -> io::Result<bool> {
     // SAFETY: no memory is involved.

@@ -93,6 +93,7 @@ const SANDBOXES: &[(&str, &[Refused])] = &[
         "no process that comes with a pidfd",
         &[refused(libc::SYS_clone, HasBits(0, libc::CLONE_PIDFD as u32), libc::EINVAL)],
     ),
+    ("no limit to be asked for", &[refused(libc::SYS_prlimit64, Always, libc::EPERM)]),
     (
         "nothing told of a child that was reaped",
         &[refused(libc::SYS_ioctl, Equals(1, 0xc040_ff0b), libc::ENOTTY)],
