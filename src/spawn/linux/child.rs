@@ -17,7 +17,7 @@ use std::ffi::{c_char, c_int, c_long, c_void};
 use std::ptr;
 
 use super::super::unix::DIGITS;
-use super::script::{Expect, SIGSET_SIZE, Script, Step};
+use super::script::{DEFAULT, Expect, SIGSET_SIZE, Script, Step};
 
 const LAST_SIGNAL: usize = SIGSET_SIZE * 8;
 
@@ -29,9 +29,7 @@ pub(super) struct Order<'a> {
     script: &'a Script<'a>,
     /// The child's answer. In memory that both have.
     report: *mut Report,
-    /// Zeros: the kernel's `struct sigaction` for the default, whatever its layout is here.
-    default: [usize; 16],
-    /// And to ignore a signal: the handler stands first, but on MIPS.
+    /// The kernel's `struct sigaction` to ignore a signal: the handler stands first, but on MIPS.
     ignore: [usize; 16],
     listed: UnsafeCell<[u64; LISTED / 8]>,
 }
@@ -52,7 +50,7 @@ impl<'a> Order<'a> {
     pub(super) fn new(script: &'a Script<'a>, report: *mut Report) -> Self {
         let mut ignore = [0; 16];
         ignore[if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 1 } else { 0 }] = libc::SIG_IGN;
-        Order { script, report, default: [0; 16], ignore, listed: UnsafeCell::new([0; LISTED / 8]) }
+        Order { script, report, ignore, listed: UnsafeCell::new([0; LISTED / 8]) }
     }
 }
 
@@ -131,20 +129,21 @@ fn judge(done: c_long, expect: Expect) -> c_int {
 
 /// While all signals are blocked, so that no handler of the parent's ever runs here. The C library keeps some signals for
 /// itself (32 and 33 in glibc), and its functions refuse to touch them; the kernel does not.
+///
+/// Those that stop a process are ignored for now. A Ctrl-Z of the terminal that comes meanwhile would stop this process once
+/// signals are let in, and with it the thread that waits for it; one that is ignored is dropped.
 fn default_signals(order: &Order<'_>) -> c_int {
-    let default = ptr::from_ref(&order.default).expose_provenance();
+    let default = ptr::from_ref(&DEFAULT).expose_provenance();
+    let ignore = ptr::from_ref(&order.ignore).expose_provenance();
     let mut signal = 1;
     while signal <= LAST_SIGNAL {
+        let action = match signal as c_int {
+            libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => ignore,
+            _ => default,
+        };
         // SIGKILL and SIGSTOP are refused, which is fine.
-        call(libc::SYS_rt_sigaction, [signal, default, 0, SIGSET_SIZE, 0]);
+        call(libc::SYS_rt_sigaction, [signal, action, 0, SIGSET_SIZE, 0]);
         signal = signal.wrapping_add(1);
-    }
-    // A Ctrl-Z of the terminal that came meanwhile would stop this process once signals are let in, and with it the thread
-    // that waits for it. A signal that is ignored is dropped.
-    let ignore = ptr::from_ref(&order.ignore).expose_provenance();
-    for stop in &[libc::SIGTSTP as usize, libc::SIGTTIN as usize, libc::SIGTTOU as usize] {
-        call(libc::SYS_rt_sigaction, [*stop, ignore, 0, SIGSET_SIZE, 0]);
-        call(libc::SYS_rt_sigaction, [*stop, default, 0, SIGSET_SIZE, 0]);
     }
     0
 }

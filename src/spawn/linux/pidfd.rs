@@ -309,7 +309,16 @@ pub(super) fn reap(Started { pid, pidfd }: &Started) {
             Ok(_) | Err(Errno::CHILD) => return,
             Err(_) => match child {
                 By::Pidfd(_) => child = By::Number(*pid),
-                By::Number(_) => return,
+                By::Number(_) => {
+                    // A sandbox knows the oldest one alone. Without a signal it needs a flag that rustix has not.
+                    // SAFETY: nobody asks for the status.
+                    while unsafe { libc::waitpid(pid.as_raw_pid(), ptr::null_mut(), libc::__WALL) } < 0 {
+                        if last_error() != Errno::INTR {
+                            return;
+                        }
+                    }
+                    return;
+                }
             },
         }
     }

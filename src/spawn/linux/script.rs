@@ -54,7 +54,7 @@ pub(super) enum Step {
     },
     /// close_range(2), or one by one if there is none.
     CloseFrom(c_int),
-    /// No signal is handled, and none ignored.
+    /// No signal is handled, and none ignored but those that stop a process.
     DefaultSignals,
 }
 
@@ -97,6 +97,9 @@ pub(super) struct Limit {
 pub(super) fn limits(attributes: &Attributes) -> Vec<Limit> {
     attributes.limits.iter().map(|(_, soft, hard)| Limit { soft: *soft, hard: *hard }).collect()
 }
+
+/// Zeros: the kernel's `struct sigaction` for the default, whatever its layout is.
+pub(super) static DEFAULT: [usize; 16] = [0; 16];
 
 /// No signal is blocked. As wide as the widest of the kernel's sets.
 static NO_SIGNALS: [u64; 2] = [0; 2];
@@ -145,9 +148,13 @@ impl<'a> Script<'a> {
             script.must(Setup::NoNewPrivileges, libc::SYS_prctl, args);
         }
         script.push(Setup::Signals, 0, Step::DefaultSignals);
-        // The last one: from here on signals come.
+        // From here on signals come.
         let args = [libc::SIG_SETMASK as usize, address(&NO_SIGNALS), 0, SIGSET_SIZE];
         script.must(Setup::Signals, libc::SYS_rt_sigprocmask, args);
+        for stop in [libc::SIGTTIN, libc::SIGTTOU, libc::SIGTSTP] {
+            let args = [stop as usize, address(&DEFAULT), 0, SIGSET_SIZE];
+            script.must(Setup::Signals, libc::SYS_rt_sigaction, args);
+        }
         for (place, (path, _)) in image.candidates.iter().enumerate() {
             let args = [address(path.as_ptr()), address(image.argv.as_ptr()), address(image.envp.as_ptr())];
             script.call(Setup::Execute, place, libc::SYS_execve, args, Expect::Program);
