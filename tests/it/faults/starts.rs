@@ -129,3 +129,47 @@ fn under_valgrind() {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("all is as it should be"), "{said}\n{complaint}");
 }
+
+/// A Ctrl-Z of the terminal comes while a child is started, which has the thread of its parent for that time. The child
+/// drops it, but for a moment of some hundred nanoseconds before its program runs.
+#[test]
+fn ctrl_z_meanwhile() {
+    if !super::NATIVE {
+        // There a fork does not have the thread, but the thread reads what the fork reports.
+        skip("after a fork it is still so");
+    }
+    fault("starts::ctrl_z_meanwhile", || {
+        unsafe {
+            assert_eq!(libc::setpgid(0, 0), 0);
+            libc::signal(libc::SIGTSTP, libc::SIG_IGN);
+        }
+        all_calls();
+        let (started, hangs, stop) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut before = usize::MAX;
+                while !stop.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_secs(2));
+                    let now = started.load(Ordering::Relaxed);
+                    if now == before {
+                        hangs.fetch_add(1, Ordering::Relaxed);
+                        unsafe { libc::kill(0, libc::SIGCONT) };
+                    }
+                    before = now;
+                }
+            });
+            let _stop = Stop(&stop);
+            for n in 0..1000 {
+                let press = scope.spawn(move || {
+                    std::thread::sleep(Duration::from_micros(n * 37 % 400));
+                    unsafe { libc::kill(0, libc::SIGTSTP) };
+                });
+                // It may be stopped once it runs, and is killed.
+                drop(Command::new("true").spawn().expect("starts"));
+                press.join().expect("no panic");
+                started.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        assert!(hangs.load(Ordering::Relaxed) <= 5, "{hangs:?} hangs of a thousand starts");
+    });
+}
