@@ -608,8 +608,9 @@ impl Command {
     /// [`SpawnReason::Other`](crate::SpawnReason::Other), or what it is that the system lacks.
     ///
     /// # Platform
-    /// Unix. A child that runs as another [`uid`](Self::uid) is killed only if this program's user may kill it. Once the
-    /// child itself has exited, its group is watched over until the promise has ended on Linux, and no more on other systems.
+    /// Unix. A child that runs as another [`uid`](Self::uid) is killed only if this program's user may kill it. With
+    /// the first engine (Linux) the group is watched over until the promise has ended, with the second until the child itself
+    /// has exited.
     ///
     /// ```
     /// # futures::executor::block_on(async {
