@@ -26,10 +26,6 @@ use super::Command;
 /// | neither | | | | | the end waits for the descendant, and a feed with it |
 ///
 /// Dropping beats all of them: the child is killed, its pipes are closed, and nobody is told.
-///
-/// There is no option that makes the kernel kill the child when the parent dies: Linux has one
-/// (`PR_SET_PDEATHSIG`, prctl(2)), but it watches the *thread* that started the child, and the threads of an
-/// executor come and go.
 impl Command {
     /// The most time from the start to the end; without bound by default.
     ///
