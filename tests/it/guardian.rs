@@ -77,7 +77,7 @@ fn is_gone(pid: i32) -> bool {
     !processes().iter().any(|(other, zombie, _)| *other == pid && !zombie)
 }
 
-/// A child, one of its own, and one of that; and what says all three numbers.
+/// A child, one of its own, and one of that; and all three numbers, the child's first.
 fn tree(new_group: bool) -> (Process, String) {
     let mut command = sh("sh -c 'sleep 1000 & echo $$ $!; wait' & echo $$; wait");
     if new_group {
@@ -91,7 +91,10 @@ fn tree(new_group: bool) -> (Process, String) {
             event => panic!("{event:?}"),
         }
     }
-    (process, said.split_whitespace().collect::<Vec<_>>().join(" "))
+    // Whoever comes first says its own first.
+    let own = process.pid().expect("it runs").to_string();
+    let (first, others): (Vec<_>, Vec<_>) = said.split_whitespace().partition(|pid| *pid == own);
+    (process, [first, others].concat().join(" "))
 }
 
 /// All of a tree are gone soon after their parent, however it ends.
