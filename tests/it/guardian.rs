@@ -232,14 +232,13 @@ fn the_guardian_has_nothing_of_ours() {
 #[test]
 fn killed_while_it_starts() {
     const TEST: &str = "killed_while_it_starts";
-    const NAME: &str = "reaped-test-killed-while-it-starts";
-    if std::env::var(ENDING).is_ok() {
+    if let Ok(name) = std::env::var(ENDING) {
         let started: Vec<Process> = (0..)
             .map(|n| {
                 if n == 1 {
                     println!("\n{MARK}");
                 }
-                let mut command = sh(&format!(": {NAME}; sleep 1000; :"));
+                let mut command = sh(&format!(": {name}; sleep 1000; :"));
                 command.new_group();
                 command.die_with_parent(true).spawn().expect("starts")
             })
@@ -248,13 +247,15 @@ fn killed_while_it_starts() {
         std::thread::sleep(Duration::from_secs(1000));
         drop(started);
     }
+    // Nobody else's have it.
+    let name = format!("killed-while-it-starts-{}", process::id());
     for round in 0..20 {
-        let mut parent = parent(TEST, "kill");
+        let mut parent = parent(TEST, &name);
         pids(&mut parent);
         std::thread::sleep(Duration::from_micros(round * 700));
         parent.kill().expect("ours");
         parent.wait().expect("ours");
-        let left = || processes().iter().filter(|(_, zombie, args)| !zombie && args.contains(NAME)).count();
+        let left = || processes().iter().filter(|(_, zombie, args)| !zombie && args.contains(&name)).count();
         eventually("none is left", || left() == 0);
     }
 }
