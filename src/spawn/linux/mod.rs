@@ -36,7 +36,7 @@ pub(super) fn spawn(launch: &Launch<'_>, start: StartAnother) -> Result<(Process
     let ours = mem::take(&mut prepared.descriptors.ours);
     if start::available() {
         if let Some(started) = run_script(&prepared)? {
-            let guarded = prepared.registration.take().map(|one| one.confirm(started.pid.as_raw_pid()));
+            let guarded = prepared.registration.take().and_then(|one| one.confirm(started.pid.as_raw_pid()));
             // The child has its ends of the pipes.
             drop(prepared);
             return Ok((Process::Pidfd(PidfdProcess::new(started, launch.new_group, guarded)?), ours));

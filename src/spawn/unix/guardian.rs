@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString, c_int};
 use std::fs::File;
 use std::io::{self, IoSlice, Read};
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -99,9 +100,9 @@ pub(in crate::spawn) struct Registration {
     confirmed: bool,
 }
 
-/// The guardian knows the child for as long as this lives.
+/// The guardian knows the child for as long as this lives. Not zero, so that who has none needs no more room.
 #[derive(Debug)]
-pub(in crate::spawn) struct Guarded(u32);
+pub(in crate::spawn) struct Guarded(NonZeroU32);
 
 /// Has a guardian, and an entry for one more child. The child names itself with the line.
 pub(in crate::spawn) fn register(group: bool, start: StartAnother) -> Result<Registration, Refusal> {
@@ -134,7 +135,7 @@ impl Registration {
     }
 
     /// The child runs. To be called while it is not reaped.
-    pub(in crate::spawn) fn confirm(mut self, pid: c_int) -> Guarded {
+    pub(in crate::spawn) fn confirm(mut self, pid: c_int) -> Option<Guarded> {
         self.confirmed = true;
         let mut state = lock();
         let number = if self.group { -pid } else { pid };
@@ -143,7 +144,8 @@ impl Registration {
         if state.pipe.as_ref().is_some_and(|pipe| !Arc::ptr_eq(pipe, &self.pipe)) {
             state.write(&line(self.id, number));
         }
-        Guarded(self.id)
+        // They begin with 1.
+        NonZeroU32::new(self.id).map(Guarded)
     }
 
     /// The child does not run. To be called before it is reaped. It may be tried again.
@@ -191,7 +193,7 @@ impl Drop for Guarded {
     fn drop(&mut self) {
         // They are not a copy's.
         if !is_copy() {
-            take_back(self.0);
+            take_back(self.0.get());
         }
     }
 }

@@ -325,7 +325,7 @@ pub(in crate::spawn) fn spawn(prepared: Prepared<'_>) -> Result<Portable, Refusa
             }
             _ => {
                 let pid = child.id();
-                let guarded = registration.map(|registration| registration.confirm(pid as _));
+                let guarded = registration.and_then(|registration| registration.confirm(pid as _));
                 Ok(Portable {
                     pid,
                     running: Some(Hosted::from(Running {
