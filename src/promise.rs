@@ -188,7 +188,7 @@ impl<T> fmt::Debug for Promise<T> {
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) transport: Transport,
-    pub(crate) command: String,
+    pub(crate) command: Box<str>,
     pub(crate) bounds: Bounds,
     pub(crate) fail_on_stderr: bool,
     /// What is written to stderr goes to stdout.
@@ -211,7 +211,7 @@ impl Call {
         let complained = self.transport.spoke(2);
         let (ending, elapsed) = self.transport.into_ending();
         let Ending { exit, fault, collected, still_open } = ending;
-        let mut output = collect(exit, collected, elapsed, self.command);
+        let mut output = collect(exit, collected, elapsed, self.command.into());
         (output.still_open, output.merged) = (still_open, self.merged);
         match fault {
             None => {}

@@ -34,7 +34,7 @@ impl Command {
         };
         Call {
             transport,
-            command: self.text(),
+            command: self.text().into(),
             bounds: self.bounds.clone(),
             fail_on_stderr: self.fail_on_stderr,
             merged,
