@@ -122,8 +122,8 @@ impl Output {
     /// The processor time and memory that the child used, where the system told it.
     ///
     /// # Platform
-    /// Linux with pidfd (5.4 and later) on 64 bits; `None` elsewhere, and if a stranger reaped the child. The figures are those of `getrusage(2)` for the child and the descendants
-    /// that it waited for.
+    /// Linux with pidfd (5.4 and later) on 64 bits; `None` elsewhere, and if a stranger reaped the child. The figures are
+    /// those of `getrusage(2)` for the child and the descendants that it waited for.
     ///
     /// ```
     /// # futures::executor::block_on(async {

@@ -55,9 +55,9 @@ pub use pipeline::Pipeline;
 ///
 /// # Platform
 /// On Windows descriptors are 0, 1 and 2, and there are no signals to block or ignore. `fd`, `inherit_fds`, `arg0`,
-/// `uid`, `gid`, `groups`, `umask`, `pty`, `new_session`, `rlimit`, `nice` and `die_with_parent` are Unix's, and `no_new_privileges` is
-/// Linux's. A child also inherits every handle that another part of
-/// the parent has marked inheritable.
+/// `uid`, `gid`, `groups`, `umask`, `pty`, `new_session`, `rlimit`, `nice` and `die_with_parent` are Unix's, and
+/// `no_new_privileges` is Linux's. A child also inherits every handle that another part of the parent has marked
+/// inheritable.
 #[derive(Clone)]
 pub struct Command {
     program: OsString,
@@ -589,11 +589,12 @@ impl Command {
     /// The child is killed (SIGKILL) once this program is gone, however it goes: by `std::process::exit`, abort(3), a crash,
     /// or a SIGKILL of its own. With [`new_group`](Self::new_group) all of its group is.
     ///
-    /// A guardian does that, one for the whole program, which the first such call starts: a shell (`/bin/sh`) that waits for
-    /// the end of a pipe that only this program has. It belongs to a session of its own, and is an orphan, so a host that waits
-    /// for any child does not meet it, unless orphans become children of this program (PR_SET_CHILD_SUBREAPER, or the first
-    /// process of a container). It stays for as long as the program runs. If somebody kills the guardian, the next call with this setting starts
-    /// another one, and until then nothing of this is promised.
+    /// A guardian does that, one for the whole program, which the first such call starts: a shell (`/bin/sh`) that waits
+    /// for the end of a pipe that only this program has. It stays for as long as the program runs. If somebody kills the
+    /// guardian, the next call with this setting starts another one, and until then nothing of this is promised.
+    ///
+    /// The guardian belongs to a session of its own, and is an orphan: a host that waits for any child does not meet it,
+    /// unless orphans become children of this program (PR_SET_CHILD_SUBREAPER, or the first process of a container).
     ///
     /// If this program becomes another one (execve(2)), that is its end too. If it was forked and the copy executes no
     /// program, the copy's end is waited for as well: the copy has the pipe.

@@ -87,8 +87,8 @@ pub enum Error {
         /// The command, and what was collected.
         details: Details,
     },
-    /// Somebody else reaped the child (a stray `waitpid(-1)`, or `SIGCHLD` is ignored), and nobody
-    /// knows how it ended: before Linux 6.15, and on other systems. Or this is a forked copy of the process whose child it is.
+    /// Somebody else reaped the child (a stray `waitpid(-1)`, or `SIGCHLD` is ignored), and nobody knows how it ended:
+    /// before Linux 6.15, and on other systems. Or this is a forked copy of the process whose child it is.
     #[error("{0}")]
     StatusLost(Details),
     /// A signal was to be sent to a child that had ended and was reaped, or never ran, or is another process's, of

@@ -17,7 +17,7 @@ use std::ffi::{c_char, c_int, c_long, c_void};
 use std::ptr;
 
 use super::super::unix::DIGITS;
-use super::script::{DEFAULT, Expect, SIGSET_SIZE, Script, Step};
+use super::script::{DEFAULT, Expect, IGNORE, SIGSET_SIZE, Script, Step};
 
 const LAST_SIGNAL: usize = SIGSET_SIZE * 8;
 
@@ -29,8 +29,6 @@ pub(super) struct Order<'a> {
     script: &'a Script<'a>,
     /// The child's answer. In memory that both have.
     report: *mut Report,
-    /// The kernel's `struct sigaction` to ignore a signal: the handler stands first, but on MIPS.
-    ignore: [usize; 16],
     listed: UnsafeCell<[u64; LISTED / 8]>,
 }
 
@@ -48,9 +46,7 @@ impl Report {
 
 impl<'a> Order<'a> {
     pub(super) fn new(script: &'a Script<'a>, report: *mut Report) -> Self {
-        let mut ignore = [0; 16];
-        ignore[if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 1 } else { 0 }] = libc::SIG_IGN;
-        Order { script, report, ignore, listed: UnsafeCell::new([0; LISTED / 8]) }
+        Order { script, report, listed: UnsafeCell::new([0; LISTED / 8]) }
     }
 }
 
@@ -87,7 +83,7 @@ fn run(order: &Order<'_>) -> Report {
             Step::Call { number, args, expect } => judge(call(number, args), expect),
             Step::Register { pipe, line, length } => register(pipe, line, length),
             Step::CloseFrom(fd) => close_from(order, fd),
-            Step::DefaultSignals => default_signals(order),
+            Step::DefaultSignals => default_signals(),
         };
         if errno != 0 {
             return Report { step: place, errno };
@@ -132,9 +128,9 @@ fn judge(done: c_long, expect: Expect) -> c_int {
 ///
 /// Those that stop a process are ignored for now. A Ctrl-Z of the terminal that comes meanwhile would stop this process once
 /// signals are let in, and with it the thread that waits for it; one that is ignored is dropped.
-fn default_signals(order: &Order<'_>) -> c_int {
+fn default_signals() -> c_int {
     let default = ptr::from_ref(&DEFAULT).expose_provenance();
-    let ignore = ptr::from_ref(&order.ignore).expose_provenance();
+    let ignore = ptr::from_ref(&IGNORE).expose_provenance();
     let mut signal = 1;
     while signal <= LAST_SIGNAL {
         let action = match signal as c_int {

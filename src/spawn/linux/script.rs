@@ -101,6 +101,13 @@ pub(super) fn limits(attributes: &Attributes) -> Vec<Limit> {
 /// Zeros: the kernel's `struct sigaction` for the default, whatever its layout is.
 pub(super) static DEFAULT: [usize; 16] = [0; 16];
 
+/// The same to ignore a signal: the handler stands first, but on MIPS.
+pub(super) static IGNORE: [usize; 16] = {
+    let mut action = [0; 16];
+    action[if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 1 } else { 0 }] = libc::SIG_IGN;
+    action
+};
+
 /// No signal is blocked. As wide as the widest of the kernel's sets.
 static NO_SIGNALS: [u64; 2] = [0; 2];
 

@@ -432,6 +432,16 @@ const STEPS: [Setup; 15] = [
     Setup::Execute,
 ];
 
+// Each is in the place of its number, and none is missing.
+const _: () = {
+    assert!(Setup::Execute as usize + 1 == STEPS.len());
+    let mut place = 0;
+    while place < STEPS.len() {
+        assert!(STEPS[place] as usize == place);
+        place += 1;
+    }
+};
+
 impl NewProcess {
     /// Runs in the new process, in place of what std would do next. Returns never: the program runs,
     /// or the report says why it does not.
