@@ -12,9 +12,7 @@ use reaped::{Command, Event, Process};
 use reaped::{Error, SpawnReason};
 
 #[cfg(target_os = "linux")]
-use super::harness::skip;
-#[cfg(target_os = "linux")]
-use super::support::{alone, helper, root_needed};
+use super::support::{again_through, alone, helper, root_needed};
 use super::support::{eventually, sh};
 
 const ENDING: &str = "REAPED_TEST_ENDING";
@@ -95,6 +93,16 @@ fn tree(new_group: bool) -> (Process, String) {
     let own = process.pid().expect("it runs").to_string();
     let (first, others): (Vec<_>, Vec<_>) = said.split_whitespace().partition(|pid| *pid == own);
     (process, [first, others].concat().join(" "))
+}
+
+/// The parent kills itself, and so many are gone soon after it.
+#[cfg(target_os = "linux")]
+fn nobody_is_left(test: &str, count: usize) {
+    let mut parent = parent(test, "kill");
+    let pids = pids(&mut parent);
+    assert_eq!(pids.len(), count, "{pids:?}");
+    parent.wait().expect("ours");
+    eventually("all are gone", || pids.iter().all(|pid| is_gone(*pid)));
 }
 
 /// All of a tree are gone soon after their parent, however it ends.
@@ -199,11 +207,7 @@ fn a_guardian_that_was_killed_is_replaced() {
         println!("\n{MARK}{pids} {more}");
         unsafe { libc::kill(own, libc::SIGKILL) };
     }
-    let mut parent = parent(TEST, "kill");
-    let pids = pids(&mut parent);
-    assert_eq!(pids.len(), 6, "{pids:?}");
-    eventually("all are gone", || pids.iter().all(|pid| is_gone(*pid)));
-    parent.wait().expect("ours");
+    nobody_is_left(TEST, 6);
 }
 
 /// It has none of our descriptors but the pipe, a session of its own, and is no child of ours.
@@ -272,10 +276,7 @@ fn a_leader_that_left_its_group() {
         println!("\n{MARK}{}", leader.pid().expect("runs"));
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
     }
-    let mut parent = parent(TEST, "kill");
-    let pids = pids(&mut parent);
-    parent.wait().expect("ours");
-    eventually("it is gone", || is_gone(pids[0]));
+    nobody_is_left(TEST, 1);
 }
 
 /// Somebody stops the guardian: its pipe is full in the end. Then a child that is to die with the parent is refused, and
@@ -304,10 +305,7 @@ fn a_guardian_that_is_stopped() {
         println!("\n{MARK}{pids}");
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
     }
-    let mut parent = parent(TEST, "kill");
-    let pids = pids(&mut parent);
-    parent.wait().expect("ours");
-    eventually("all of the tree are gone", || pids.iter().all(|pid| is_gone(*pid)));
+    nobody_is_left(TEST, 3);
 }
 
 /// In a new namespace of processes a child has a number of its own there, which is somebody else's outside: 1, and a group
@@ -328,21 +326,8 @@ fn a_child_with_another_number() {
             let error = block_on(command.die_with_parent(true).run()).expect_err("nobody knows its number");
             assert!(matches!(error, Error::Spawn { reason: SpawnReason::Other, .. }), "{error}");
         }
-        println!("\nall is as it should be");
         return;
     }
     root_needed();
-    let mut unshare = process::Command::new("unshare");
-    unshare.args(["--pid", "--fork", "--mount-proc"]).arg(std::env::current_exe().expect("this binary"));
-    unshare.args([TEST, "--exact", "--nocapture", "--test-threads=1"]).env(ENDING, "none");
-    let output = match unshare.output() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => skip("unshare is missing"),
-        output => output.expect("it starts"),
-    };
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    if complaint.contains("Operation not permitted") {
-        skip("no new namespace is permitted");
-    }
-    assert!(output.status.success() && said.contains("all is as it should be"), "{said}\n{complaint}");
+    again_through(&["unshare", "--pid", "--fork", "--mount-proc"], TEST, ENDING);
 }

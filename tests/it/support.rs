@@ -62,6 +62,22 @@ pub fn alone(name: &str, body: impl FnOnce()) {
     check_again(name, &output);
 }
 
+/// Runs the test once more, by a program that starts another one, and with this variable. Skips the test if that program
+/// is missing, or may not do what it does.
+#[cfg(target_os = "linux")]
+pub fn again_through(program: &[&str], name: &str, variable: &str) {
+    let [program, options @ ..] = program else { panic!("no program") };
+    let mut again = std::process::Command::new(program);
+    again.args(options).arg(std::env::current_exe().expect("this binary")).env(variable, "1");
+    match again.args([name, "--exact", "--nocapture", "--test-threads=1"]).output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => skip(format!("{program} is missing")),
+        Ok(output) if String::from_utf8_lossy(&output.stderr).contains("failed: Operation not permitted") => {
+            skip(format!("{program} is not permitted"))
+        }
+        output => check_again(name, &output.expect("it starts")),
+    }
+}
+
 /// What the test came to in a process of its own.
 fn check_again(name: &str, output: &std::process::Output) {
     let said = String::from_utf8_lossy(&output.stdout);

@@ -9,7 +9,7 @@ use reaped::{Command, SpawnReason};
 
 use super::{Stop, Traces, all_calls, block_on, fault, reason, watch_dog};
 use crate::harness::skip;
-use crate::support::sh;
+use crate::support::{again_through, sh};
 
 static PARENT: AtomicI32 = AtomicI32::new(0);
 static HANDLED: AtomicUsize = AtomicUsize::new(0);
@@ -114,20 +114,9 @@ fn under_valgrind() {
         let error = block_on(Command::new("/no/such/program").run()).expect_err("missing");
         assert_eq!(reason(&error), SpawnReason::ProgramNotFound);
         assert_eq!(block_on(Command::new("true").output()).expect("runs").usage(), None);
-        println!("\nall is as it should be");
         return;
     }
-    let mut valgrind = std::process::Command::new("valgrind");
-    valgrind.arg("-q").arg(std::env::current_exe().expect("this binary"));
-    let output =
-        match valgrind.args([TEST, "--exact", "--nocapture", "--test-threads=1"]).env(VARIABLE, "1").output()
-        {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => skip("valgrind is missing"),
-            output => output.expect("valgrind starts"),
-        };
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("all is as it should be"), "{said}\n{complaint}");
+    again_through(&["valgrind", "-q"], TEST, VARIABLE);
 }
 
 /// A Ctrl-Z of the terminal comes while a child is started, which has the thread of its parent for that time. The child
