@@ -184,6 +184,7 @@ fn unsafe_code_stays_in_spawn() {
             "linux/child.rs",
             "linux/pidfd.rs",
             "linux/start.rs",
+            "unix/after_fork.rs",
             "unix/portable.rs",
             "unix/raw.rs",
             "windows/job.rs",

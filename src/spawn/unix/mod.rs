@@ -2,6 +2,7 @@
 //!
 //! Refuses to know other engines: `linux` stands on this folder, and not the other way round.
 
+mod after_fork;
 mod descriptors;
 mod diagnosis;
 mod fds;
