@@ -91,7 +91,11 @@ impl Log {
             Next::Ended
         } else if self.exit.is_some() {
             // Only an end that is ours, or a time that is over, does not wait for descendants.
-            if self.was_stopped() || self.waited { Next::Drain } else { Next::Wait }
+            let first = self.channels.iter().position(|channel| channel.open);
+            match first.filter(|_| self.was_stopped() || self.waited) {
+                Some(slot) => Next::Drain(slot),
+                None => Next::Wait,
+            }
         } else {
             match self.fault {
                 Some(what) if what.is_polite() && !self.ended_by_us && !self.killed => Next::Terminate,
@@ -287,20 +291,20 @@ fn obey(choices: &mut Choices<'_>, protocol: &mut Protocol, log: &mut Log) {
             log.killed = true;
             assert_eq!(protocol.next(), Next::Wait, "killed twice");
         }
-        Next::Drain => {
-            let mut open = Vec::new();
+        Next::Drain(_) => {
             for slot in 0..log.channels.len() {
-                if log.channels[slot].open && log.channels[slot].direction == Direction::Out {
-                    // What is in the pipes is taken, whether it is held back or not.
+                if !log.channels[slot].open {
+                    continue;
+                }
+                assert_eq!(protocol.next(), Next::Drain(slot), "drained out of turn");
+                if log.channels[slot].direction == Direction::Out {
+                    // What is in the pipe is taken, whether it is held back or not.
                     receive(protocol, log, slot, choices.below(8));
-                    if choices.yes() {
-                        open.push(slot);
-                        log.channels[slot].left_open = true;
-                    }
+                    log.channels[slot].left_open = choices.yes();
                 }
                 log.channels[slot].open = false;
+                protocol.drained(slot, log.channels[slot].left_open);
             }
-            protocol.drained(&open);
             assert_eq!(protocol.next(), Next::Ended, "waits after it was drained");
         }
     }

@@ -120,8 +120,8 @@ pub(crate) enum Next {
     Terminate,
     /// Send SIGKILL, then say `killed`.
     Kill,
-    /// Take what the output pipes hold at this moment, then say `drained`.
-    Drain,
+    /// Take what this pipe holds at this moment, then say `drained`.
+    Drain(Slot),
     /// The child has ended: nothing more will happen.
     Ended,
 }
@@ -340,14 +340,10 @@ impl Protocol {
         std::mem::replace(&mut self.grace_runs, runs)
     }
 
-    /// `Next::Drain` was done. These pipes were not at their end; they count as closed, whoever holds them.
-    pub(crate) fn drained(&mut self, open: &[Slot]) {
-        for slot in open {
-            self.channels[*slot].left_open = true;
-        }
-        for channel in self.channels.iter_mut().filter(|channel| channel.state == State::Open) {
-            channel.state = State::Closed;
-        }
+    /// `Next::Drain` was done. The channel counts as closed, whoever holds it; `is_open` if somebody does.
+    pub(crate) fn drained(&mut self, slot: Slot, is_open: bool) {
+        self.channels[slot].left_open = is_open;
+        self.closed(slot);
     }
 
     /// Whether the end is our doing, and not the child's.
@@ -373,10 +369,11 @@ impl Protocol {
     /// What to do now, from all that was told.
     pub(crate) fn next(&self) -> Next {
         if self.has_exited() {
-            return match self.all_closed() {
-                true => Next::Ended,
-                false if self.was_stopped() && !self.grace_runs || self.waited => Next::Drain,
-                false => Next::Wait,
+            let is_over = self.was_stopped() && !self.grace_runs || self.waited;
+            return match self.channels.iter().position(|channel| channel.state == State::Open) {
+                None => Next::Ended,
+                Some(slot) if is_over => Next::Drain(slot),
+                Some(_) => Next::Wait,
             };
         }
         match &self.fault {

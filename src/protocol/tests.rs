@@ -73,6 +73,10 @@ impl Model {
         }
     }
 
+    fn open(&self) -> Vec<Slot> {
+        (0..CHANNELS).filter(|slot| !self.closed[*slot]).collect()
+    }
+
     fn ended(&self) -> bool {
         self.exited && self.closed.iter().all(|closed| *closed)
     }
@@ -82,7 +86,7 @@ impl Model {
         let hurry = self.first_fault.is_some() || self.terminated || self.killed || self.waited;
         match self.exited {
             true if self.ended() => Next::Ended,
-            true if hurry => Next::Drain,
+            true if hurry => Next::Drain(self.open()[0]),
             true => Next::Wait,
             false if self.first_fault.is_some() && self.polite && !self.terminated => Next::Terminate,
             false if self.first_fault.is_some() && !self.polite && !self.killed => Next::Kill,
@@ -157,9 +161,12 @@ proptest! {
                     model.killed = true;
                     prop_assert_eq!(protocol.next(), Next::Wait, "killed once");
                 }
-                Next::Drain => {
-                    let open: Vec<Slot> = (0..CHANNELS).filter(|slot| !model.closed[*slot]).collect();
-                    protocol.drained(&open);
+                Next::Drain(_) => {
+                    let open = model.open();
+                    for slot in &open {
+                        prop_assert_eq!(protocol.next(), Next::Drain(*slot));
+                        protocol.drained(*slot, true);
+                    }
                     prop_assert_eq!(protocol.next(), Next::Ended, "waited for descendants");
                     let still_open: Vec<i32> = open.iter().map(|slot| FDS[*slot]).collect();
                     let ending = protocol.into_ending();
@@ -227,8 +234,8 @@ fn a_fault_kills_then_takes_what_is_there() {
     assert_eq!(protocol.next(), Next::Wait);
     protocol.buffer(1).extend_from_slice(b"kept");
     protocol.exited(lost());
-    assert_eq!(protocol.next(), Next::Drain);
-    protocol.drained(&[]);
+    assert_eq!(protocol.next(), Next::Drain(1));
+    protocol.drained(1, false);
     assert_eq!(protocol.next(), Next::Ended);
     let ending = protocol.into_ending();
     assert_eq!(fd_of(&ending.fault.expect("the fault")), 0);

@@ -98,6 +98,7 @@ impl Transport {
             ended_at: None,
             outlived: false,
             is_due: false,
+            is_cut_off: false,
             failing: None,
             garbage: Vec::new(),
         };

@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) outlived: bool,
     /// It is time for something, once what is there was read.
     pub(super) is_due: bool,
+    /// Whoever was left of an ended child's group was ended, too.
+    pub(super) is_cut_off: bool,
     /// A pipe that failed, which is closed once the child was killed for it.
     pub(super) failing: Option<Box<PipeState>>,
     /// What is closed, and may hold code of the user's: to be dropped with nothing held.
@@ -112,10 +114,10 @@ impl State {
                 self.protocol.killed();
                 return self.lost_if_refused(sent.is_err());
             }
-            Next::Drain if !self.pipes.iter().any(|pipe| matches!(pipe, PipeState::Busy)) => {
-                return self.drain(child);
+            Next::Drain(slot) if !matches!(self.pipes[slot], PipeState::Busy) => {
+                return self.drain(slot, child);
             }
-            Next::Drain | Next::Wait | Next::Ended => {}
+            Next::Drain(_) | Next::Wait | Next::Ended => {}
         }
         for offset in 0..self.pipes.len() {
             let slot = (self.turn + offset) % self.pipes.len();
@@ -497,42 +499,33 @@ impl State {
         }
     }
 
-    /// Takes what the pipes hold at this moment, whoever else may write to them.
-    fn drain(&mut self, child: &Child) -> Step {
-        if self.protocol.was_stopped() {
+    /// Takes what a pipe holds at this moment, whoever else may write to it.
+    fn drain(&mut self, slot: Slot, child: &Child) -> Step {
+        if self.protocol.was_stopped() && !self.is_cut_off {
             // If we end a child that leads a group, nobody of the group is to survive it. They have their grace, too, if
             // they are only late and were not asked yet.
             let is_late = matches!(self.protocol.fault(), Some(Fault::TimedOut | Fault::Idle));
-            if is_late && !child.was_asked() {
-                let sent = child.ask();
-                if matches!(sent, Ok(true)) {
-                    self.child_flag.set();
-                    return Step::Happened;
-                }
+            if is_late && !child.was_asked() && matches!(child.ask(), Ok(true)) {
+                self.child_flag.set();
+                return Step::Happened;
             }
             // What is not permitted cannot be helped.
             let _: std::io::Result<bool> = child.kill();
+            self.is_cut_off = true;
         }
-        let mut open = Vec::new();
-        for slot in 0..self.pipes.len() {
-            if let PipeState::Taken(_) = self.pipes[slot] {
-                continue;
+        let mut is_open = false;
+        if let PipeState::Output(Output { end, tee, .. }) = &mut self.pipes[slot] {
+            let buffer = self.protocol.buffer(slot);
+            let before = buffer.len();
+            if let Some(tee) = tee {
+                buffer.append(&mut tee.chunk);
             }
-            if let PipeState::Output(Output { end, tee, .. }) = &mut self.pipes[slot] {
-                let buffer = self.protocol.buffer(slot);
-                let before = buffer.len();
-                if let Some(tee) = tee {
-                    buffer.append(&mut tee.chunk);
-                }
-                if !end.drain(buffer) {
-                    open.push(slot);
-                }
-                let count = buffer.len() - before;
-                self.received(slot, count);
-            }
-            self.discard(slot);
+            is_open = !end.drain(buffer);
+            let count = buffer.len() - before;
+            self.received(slot, count);
         }
-        self.protocol.drained(&open);
+        self.discard(slot);
+        self.protocol.drained(slot, is_open);
         self.outlived = true;
         self.note_end();
         Step::Happened
