@@ -436,6 +436,6 @@ fn a_large_environment() {
         command.envs((0..MANY).map(|n| (name(n), "x")));
         let start = std::time::Instant::now();
         assert_eq!(block_on(command.read()).expect("runs"), "xx");
-        assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
+        assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
     });
 }
