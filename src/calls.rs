@@ -117,3 +117,28 @@ pub fn output(
 ) -> Promise<Output> {
     Command::new(program).args(args).output()
 }
+
+/// A [`Command`] that runs a line of shell: `/bin/sh -c script sh`.
+///
+/// [`arg`](Command::arg) adds `$1`, `$2`, and so on, and `"$@"` is all of them. Nothing is ever put into the script itself.
+/// Do not build the script by `format!`: the shell runs whatever a name or a number has in it, such as
+/// `; rm -rf ~`. Give it as an argument, and write `"$1"`, in quotes, or the shell splits it at blanks.
+///
+/// As of any command, the error has the code of the shell: 127 if it finds a program not, 126 if it may not run it, and 128 and
+/// a signal's number if a signal has killed the program. The message quotes script and arguments.
+///
+/// # Platform
+/// Unix.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// let name = "two words; echo oops";
+/// assert_eq!(reaped::sh("echo \"$1\" | wc -l").arg(name).read().await?.trim(), "1");
+/// # Ok::<(), reaped::Error>(()) }).unwrap();
+/// ```
+#[cfg(unix)]
+pub fn sh(script: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(script).arg("sh");
+    command
+}

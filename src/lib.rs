@@ -161,6 +161,7 @@
 //! | --- | --- |
 //! | [`Promise`], [`Process`] | SIGKILL, and the child is reaped in the background: no orphan, no zombie, no thread that stays for it |
 //! | the same, with `new_group` | SIGKILL to the whole group |
+//! | the same, with [`terminate_on_drop(true)`](Command::terminate_on_drop) | SIGTERM, and SIGKILL after the grace, with nobody polling; the pipes close |
 //! | the same, with [`kill_on_drop(false)`](Command::kill_on_drop), or [`Promise::detach`] | the pipes close, a terminal stays; the child runs on, and is reaped when it ends |
 //! | [`Writer`] | the child reads end of file |
 //! | [`Reader`] | the child gets SIGPIPE when it writes |
@@ -264,6 +265,8 @@ mod stdio;
 mod transport;
 mod words;
 
+#[cfg(unix)]
+pub use calls::sh;
 pub use calls::{exit_code, output, read, read_bytes, run};
 pub use command::{Command, Pipeline};
 pub use control::Control;
@@ -273,7 +276,7 @@ pub use limit::Resource;
 pub use output::{Output, Usage};
 pub use process::{Event, Line, Lines, Process, Reader, Writer};
 pub use promise::Promise;
-pub use signal::Signal;
+pub use signal::{Signal, UnknownSignal};
 pub use std::process::ExitStatus;
 #[cfg(unix)]
 pub use stdio::PtySize;

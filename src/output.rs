@@ -2,8 +2,10 @@
 //!
 //! Rule: what is handed out keeps no more memory than twice its bytes, or 512: see [`most_room`].
 
+use std::borrow::Cow;
 use std::fmt;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a child process left behind: its exit status and everything that was captured.
@@ -33,6 +35,8 @@ pub struct Output {
     pub(crate) captured: [bool; 2],
     /// What was written to stderr went to stdout.
     pub(crate) merged: bool,
+    /// The codes beside 0 that count as success.
+    pub(crate) ok_codes: Option<Arc<Vec<i32>>>,
     pub(crate) still_open: Vec<i32>,
     pub(crate) elapsed: Duration,
     pub(crate) usage: Option<Usage>,
@@ -156,6 +160,36 @@ impl Output {
         &self.members
     }
 
+    /// stdout as text, with a replacement character for what is not UTF-8; every byte is in [`stdout`](Self::stdout).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let output = reaped::output("printf", [r"caf\351"]).await?;
+    /// assert_eq!(output.stdout_lossy(), "caf\u{fffd}");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn stdout_lossy(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.stdout)
+    }
+
+    /// stderr as text, with a replacement character for what is not UTF-8; every byte is in [`stderr`](Self::stderr).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let output = reaped::output("sh", ["-c", "echo no >&2"]).await?;
+    /// assert_eq!(output.stderr_lossy(), "no\n");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn stderr_lossy(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.stderr)
+    }
+
+    /// Whether the program counts as successful: code 0, or one of its `ok_codes`.
+    pub(crate) fn succeeded(&self) -> bool {
+        let is_ok = |code: i32| self.ok_codes.as_ref().is_some_and(|codes| codes.contains(&code));
+        self.status.success() || self.status.code().is_some_and(is_ok)
+    }
+
     /// What the child wrote to stderr, wherever that went.
     pub(crate) fn complaints(&self) -> &[u8] {
         if self.merged { &self.stdout } else { &self.stderr }
@@ -164,6 +198,20 @@ impl Output {
     /// The member whose status is that of the whole.
     pub(crate) fn decisive(&self) -> Option<&Output> {
         self.members.get(self.decisive)
+    }
+}
+
+/// Without what std's has not: other descriptors, times, members of a pipeline.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// let output: std::process::Output = reaped::output("echo", ["hi"]).await?.into();
+/// assert_eq!(output.stdout, b"hi\n");
+/// # Ok::<(), reaped::Error>(()) }).unwrap();
+/// ```
+impl From<Output> for std::process::Output {
+    fn from(Output { status, stdout, stderr, .. }: Output) -> Self {
+        std::process::Output { status, stdout, stderr }
     }
 }
 

@@ -5,6 +5,7 @@ mod members;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -100,6 +101,42 @@ impl<T> Promise<T> {
         }
     }
 
+    /// The process ids of the members of a pipeline, in their order, as [`pid`](Self::pid) tells each; of a single program
+    /// it is one.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use reaped::Command;
+    /// let promise = Command::new("sleep").arg("0.1").pipe(Command::new("cat")).run();
+    /// assert_eq!(promise.pids().len(), 2);
+    /// # promise.await.unwrap();
+    /// # });
+    /// ```
+    pub fn pids(&self) -> Vec<Option<u32>> {
+        match &self.state {
+            State::Several(members) => members.pids(),
+            _ => vec![self.pid()],
+        }
+    }
+
+    /// Waits for the end, and blocks this thread meanwhile: for code that is not async.
+    ///
+    /// In a thread of an executor it holds up whatever else runs in that thread, and hangs if it waits for something of
+    /// that, such as a [`Stdio::reader`](crate::Stdio::reader) or a [`Stdio::tee`](crate::Stdio::tee) that another task of the
+    /// thread has to serve. There, `.await` is what is wanted.
+    ///
+    /// # Errors
+    /// Those of the promise.
+    ///
+    /// ```
+    /// let hi = reaped::read("echo", ["hi"]).wait()?;
+    /// assert_eq!(hi, "hi");
+    /// # Ok::<(), reaped::Error>(())
+    /// ```
+    pub fn wait(self) -> Result<T, Error> {
+        async_io::block_on(self)
+    }
+
     /// Lets the child run on by itself, reaped when it ends; as dropping does after
     /// [`kill_on_drop(false)`](crate::Command::kill_on_drop).
     ///
@@ -193,6 +230,7 @@ pub(crate) struct Call {
     pub(crate) fail_on_stderr: bool,
     /// What is written to stderr goes to stdout.
     pub(crate) merged: bool,
+    pub(crate) ok_codes: Option<Arc<Vec<i32>>>,
 }
 
 impl Call {
@@ -212,7 +250,7 @@ impl Call {
         let (ending, elapsed) = self.transport.into_ending();
         let Ending { exit, fault, collected, still_open } = ending;
         let mut output = collect(exit, collected, elapsed, self.command.into());
-        (output.still_open, output.merged) = (still_open, self.merged);
+        (output.still_open, output.merged, output.ok_codes) = (still_open, self.merged, self.ok_codes);
         match fault {
             None => {}
             Some(Fault::Io { fd, error }) => {
@@ -256,6 +294,7 @@ fn collect(exit: Exit, collected: Vec<(i32, Vec<u8>)>, elapsed: Duration, comman
         extra: Vec::new(),
         captured: [false; 2],
         merged: false,
+        ok_codes: None,
         still_open: Vec::new(),
         elapsed,
         usage,

@@ -1,6 +1,7 @@
 //! Ground: signals by name and number. Knows nothing of processes.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// A signal, by its POSIX name or its number.
 ///
@@ -50,6 +51,33 @@ impl fmt::Display for Signal {
         }
     }
 }
+
+/// By its name, with or without `SIG`, or by its number.
+///
+/// ```
+/// use reaped::Signal;
+/// assert_eq!("TERM".parse(), Ok(Signal::TERM));
+/// assert_eq!("SIGTERM".parse(), Ok(Signal::TERM));
+/// assert_eq!("15".parse::<Signal>().unwrap().as_raw(), 15);
+/// assert!("no signal".parse::<Signal>().is_err());
+/// ```
+impl FromStr for Signal {
+    type Err = UnknownSignal;
+
+    fn from_str(name: &str) -> Result<Self, UnknownSignal> {
+        if let Ok(number) = name.parse::<i32>() {
+            return Ok(Signal(number));
+        }
+        let is_it = |known: &str| known == name || known.strip_prefix("SIG") == Some(name);
+        let found = NAMES.iter().find(|(_, known)| is_it(known));
+        found.map(|(signal, _)| *signal).ok_or_else(|| UnknownSignal(name.to_owned()))
+    }
+}
+
+/// A name that is no signal's on this system.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no signal's name")]
+pub struct UnknownSignal(String);
 
 impl fmt::Debug for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,5 +1,6 @@
 //! The part of the builder that bounds a run: how long, how much, and whom a signal reaches.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Command;
@@ -187,6 +188,25 @@ impl Command {
     #[doc(alias = "setpgid")]
     pub fn new_group(&mut self) -> &mut Self {
         self.new_group = true;
+        self
+    }
+
+    /// The exit codes beside 0 that count as success, for [`run`](Self::run), [`read`](Self::read),
+    /// [`read_bytes`](Self::read_bytes), [`Output::check`](crate::Output::check), and for this member of a pipeline.
+    ///
+    /// grep and diff exit with 1 if they found nothing, or a difference; rsync with 24 if a file went away meanwhile. The
+    /// last call counts.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use reaped::{Command, Stdio};
+    /// let mut grep = Command::new("grep");
+    /// grep.arg("needle").stdin(Stdio::bytes("hay\n")).ok_codes([1]);
+    /// assert_eq!(grep.read().await?, "");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn ok_codes(&mut self, codes: impl IntoIterator<Item = i32>) -> &mut Self {
+        self.ok_codes = Some(Arc::new(codes.into_iter().collect()));
         self
     }
 }

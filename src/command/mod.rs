@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::quote;
 #[cfg(unix)]
 use crate::limit::Resource;
+use crate::signal::Signal;
 #[cfg(unix)]
 use crate::spawn::Attributes;
 #[cfg(unix)]
@@ -81,8 +83,10 @@ pub struct Command {
     #[cfg(unix)]
     die_with_parent: bool,
     fail_on_stderr: bool,
+    ok_codes: Option<Arc<Vec<i32>>>,
     hide_args: bool,
     kill_on_drop: bool,
+    terminate_on_drop: bool,
 }
 
 /// What is done with one environment variable.
@@ -145,8 +149,10 @@ impl Command {
             #[cfg(unix)]
             die_with_parent: false,
             fail_on_stderr: false,
+            ok_codes: None,
             hide_args: false,
             kill_on_drop: true,
+            terminate_on_drop: false,
         }
     }
 
@@ -412,6 +418,52 @@ impl Command {
     /// ```
     pub fn kill_on_drop(&mut self, kill: bool) -> &mut Self {
         self.kill_on_drop = kill;
+        self
+    }
+
+    /// Whether dropping the promise asks the child to end: the polite signal ([`stop_signal`](Self::stop_signal)) at once, and
+    /// SIGKILL after the [`grace`](Self::grace), with nobody polling; `false` by default.
+    ///
+    /// With [`new_group`](Self::new_group) all of the group is asked, and gets the grace. The pipes close with the promise, so
+    /// the child reads end of file, and a write to a captured descriptor raises SIGPIPE in it; a terminal stays open.
+    /// [`kill_on_drop`](Self::kill_on_drop) does not matter then.
+    ///
+    /// If an executor or a runtime drops the task, that is a drop like any other. The thread that sends the SIGKILL ends with
+    /// the program: a child that does not obey outlives a program that ends within the grace.
+    #[cfg_attr(unix, doc = "[`die_with_parent`](Self::die_with_parent) kills it then.")]
+    ///
+    /// # Platform
+    /// On Windows every signal ends the child at once.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use reaped::{Command, Stdio};
+    /// let mut server = Command::new("sh");
+    /// server.args(["-c", "trap 'rm -f lock; exit' TERM; sleep 100 & wait"]).stdout(Stdio::null());
+    /// drop(server.terminate_on_drop(true).run()); // and the lock is removed
+    /// # });
+    /// ```
+    pub fn terminate_on_drop(&mut self, terminate: bool) -> &mut Self {
+        self.terminate_on_drop = terminate;
+        self
+    }
+
+    /// The polite signal, of [`timeout`](Self::timeout), [`idle_timeout`](Self::idle_timeout),
+    /// [`terminate`](crate::Control::terminate) and [`terminate_on_drop`](Self::terminate_on_drop); SIGTERM by default.
+    ///
+    /// If the system does not know the signal, SIGKILL takes its place, so that nobody gets away.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use std::time::Duration;
+    /// use reaped::{Command, Signal};
+    /// let mut slow = Command::new("sleep");
+    /// let error = slow.arg("100").stop_signal(Signal::INT).timeout(Duration::from_millis(50)).run().await.unwrap_err();
+    /// assert!(error.to_string().ends_with("was killed by SIGINT (signal 2)"));
+    /// # });
+    /// ```
+    pub fn stop_signal(&mut self, signal: Signal) -> &mut Self {
+        self.bounds.stop_signal = signal;
         self
     }
 
@@ -743,33 +795,6 @@ impl Command {
     fn text(&self) -> String {
         let args = if self.hide_args { &[] } else { &self.args[..] };
         quote(&self.program, args.iter().map(OsString::as_os_str))
-    }
-}
-
-/// Program, arguments, environment variables and working directory.
-///
-/// std does not let the rest be read back: what was set on stdin, stdout and stderr, `env_clear`, and
-/// what `CommandExt` sets (`arg0`, `uid`, `pre_exec`, …) must be set again.
-///
-/// ```
-/// # futures::executor::block_on(async {
-/// let mut echo = std::process::Command::new("echo");
-/// echo.arg("hi");
-/// assert_eq!(reaped::Command::from(echo).read().await?, "hi");
-/// # Ok::<(), reaped::Error>(()) }).unwrap();
-/// ```
-impl From<std::process::Command> for Command {
-    fn from(std: std::process::Command) -> Self {
-        let mut command = Command::new(std.get_program());
-        command.args(std.get_args());
-        for (name, value) in std.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        command.cwd = std.get_current_dir().map(Path::to_owned);
-        command
     }
 }
 

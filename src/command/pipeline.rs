@@ -14,6 +14,7 @@ use super::start::{Unset, nothing_to_hear};
 use crate::error::{Error, InvalidReason, Refusal, join};
 use crate::output::Output;
 use crate::promise::{Members, Promise};
+use crate::signal::Signal;
 use crate::spawn::joint;
 use crate::stdio::{Kind, OpenFile, Stdio};
 use crate::transport::{Activity, Transport};
@@ -85,6 +86,8 @@ struct Whole {
     die_with_parent: Option<bool>,
     fail_on_stderr: bool,
     kill_on_drop: Option<bool>,
+    terminate_on_drop: Option<bool>,
+    stop_signal: Option<Signal>,
 }
 
 impl Whole {
@@ -98,6 +101,8 @@ impl Whole {
         bounds.limits.splice(0..0, self.limit.map(|most| (None, most)));
         member.fail_on_stderr |= self.fail_on_stderr;
         member.kill_on_drop = self.kill_on_drop.unwrap_or(member.kill_on_drop);
+        member.terminate_on_drop = self.terminate_on_drop.unwrap_or(member.terminate_on_drop);
+        bounds.stop_signal = self.stop_signal.unwrap_or(bounds.stop_signal);
         member.new_group |= self.new_group;
         #[cfg(unix)]
         {
@@ -133,6 +138,24 @@ impl Command {
     /// Connects a descriptor to another member.
     fn connect(&mut self, n: i32, end: OpenFile) {
         self.set(n, Stdio(Kind::Open(Arc::new(end))), true);
+    }
+}
+
+/// A pipeline of all of these, each of which reads what the one before writes. Of no command, or of one, it is what its verbs
+/// make of it: the first is [`InvalidReason::EmptyProgram`](crate::InvalidReason::EmptyProgram), the second runs alone.
+///
+/// ```
+/// # #[cfg(unix)] futures::executor::block_on(async {
+/// use reaped::{Command, Pipeline};
+/// let mut wc = Command::new("wc");
+/// wc.arg("-l");
+/// let mut lines: Pipeline = [Command::new("yes"), reaped::sh("head -n 3"), wc].into_iter().collect();
+/// assert_eq!(lines.read().await?.trim(), "3");
+/// # Ok::<(), reaped::Error>(()) }).unwrap();
+/// ```
+impl FromIterator<Command> for Pipeline {
+    fn from_iter<I: IntoIterator<Item = Command>>(members: I) -> Self {
+        Pipeline { members: members.into_iter().collect(), whole: Whole::default(), pipefail: true }
     }
 }
 
@@ -274,6 +297,36 @@ impl Pipeline {
     /// ```
     pub fn new_group(&mut self) -> &mut Self {
         self.whole.new_group = true;
+        self
+    }
+
+    /// Whether dropping the promise asks each member to end, with a grace; see [`Command::terminate_on_drop`].
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use reaped::Command;
+    /// let mut busy = Command::new("yes").pipe(Command::new("wc"));
+    /// drop(busy.terminate_on_drop(true).read());
+    /// # });
+    /// ```
+    pub fn terminate_on_drop(&mut self, terminate: bool) -> &mut Self {
+        self.whole.terminate_on_drop = Some(terminate);
+        self
+    }
+
+    /// The polite signal of each member; see [`Command::stop_signal`].
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use std::time::Duration;
+    /// use reaped::{Command, Signal};
+    /// let mut busy = Command::new("sleep").arg("100").pipe(Command::new("cat"));
+    /// let error = busy.stop_signal(Signal::INT).timeout(Duration::from_millis(50)).run().await.unwrap_err();
+    /// assert!(error.to_string().ends_with("SIGINT (signal 2)"));
+    /// # });
+    /// ```
+    pub fn stop_signal(&mut self, signal: Signal) -> &mut Self {
+        self.whole.stop_signal = Some(signal);
         self
     }
 
@@ -454,6 +507,10 @@ impl Pipeline {
         let blame = |member: &Command, refusal: Refusal| {
             refusal.into_error(member.text()).of_pipeline(self.text(), None)
         };
+        if self.members.is_empty() {
+            let refusal = Refusal::invalid(InvalidReason::EmptyProgram, "the pipeline has no member");
+            return Err(refusal.into_error(String::new()));
+        }
         for (place, member) in self.members.iter().enumerate() {
             self.refuse_taken(place, member).map_err(|refusal| blame(member, refusal))?;
             member.check_inherited().map_err(|refusal| blame(member, refusal))?;

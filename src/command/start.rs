@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Command;
 use crate::error::{InvalidReason, Refusal, copy};
 use crate::promise::Call;
-use crate::spawn::{End, Launch};
+use crate::spawn::{End, Launch, OnDrop};
 use crate::stdio::{Feed, Kind};
 use crate::transport::{Flows, Source, Trace, Transport};
 
@@ -38,6 +38,7 @@ impl Command {
             bounds: self.bounds.clone(),
             fail_on_stderr: self.fail_on_stderr,
             merged,
+            ok_codes: self.ok_codes.clone(),
         }
     }
 
@@ -80,7 +81,11 @@ impl Command {
             ends: Vec::new(),
             flows: Flows {
                 bounds: self.bounds.clone(),
-                kill_on_drop: self.kill_on_drop,
+                on_drop: match (self.terminate_on_drop, self.kill_on_drop) {
+                    (true, _) => OnDrop::Terminate,
+                    (false, true) => OnDrop::Kill,
+                    (false, false) => OnDrop::RunOn,
+                },
                 trace: trace.clone(),
                 ..Flows::default()
             },

@@ -229,6 +229,64 @@ impl Error {
         self.take_output()
     }
 
+    /// How the program ended, where it ran and that is known.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let error = reaped::run("false", [""; 0]).await.unwrap_err();
+    /// assert!(!error.status().unwrap().success());
+    /// # });
+    /// ```
+    pub fn status(&self) -> Option<ExitStatus> {
+        match self {
+            // Neither a code nor a signal.
+            Error::StatusLost(_) => None,
+            error => error.output().map(|output| output.status),
+        }
+    }
+
+    /// The exit code; `None` also for a death by signal.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// assert_eq!(reaped::run("sh", ["-c", "exit 3"]).await.unwrap_err().code(), Some(3));
+    /// # });
+    /// ```
+    pub fn code(&self) -> Option<i32> {
+        self.status()?.code()
+    }
+
+    /// Why the program was not started; `None` for every other error.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::SpawnReason;
+    /// let error = reaped::run("no-such-program", [""; 0]).await.unwrap_err();
+    /// assert_eq!(error.spawn_reason(), Some(SpawnReason::ProgramNotFound));
+    /// # });
+    /// ```
+    pub fn spawn_reason(&self) -> Option<SpawnReason> {
+        match self {
+            Error::Spawn { reason, .. } => Some(*reason),
+            _ => None,
+        }
+    }
+
+    /// The member of a pipeline that is to blame, as the message quotes it; `None` for a single program.
+    ///
+    /// A program that was killed because its reader had read enough (SIGPIPE, as of `yes | head`) is not to blame.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use reaped::Command;
+    /// let error = Command::new("false").pipe(Command::new("cat")).run().await.unwrap_err();
+    /// assert_eq!(error.member(), Some("false"));
+    /// # });
+    /// ```
+    pub fn member(&self) -> Option<&str> {
+        self.details().0.member.as_deref()
+    }
+
     /// The command as the message quotes it.
     ///
     /// ```

@@ -4,7 +4,7 @@ use super::{Details, Error};
 use crate::output::{Output, most_room};
 
 impl Output {
-    /// This output if the program exited with code 0, else [`Error::Failed`] with this output in it.
+    /// This output if the program exited with code 0, or with one of its [`ok_codes`](crate::Command::ok_codes), else [`Error::Failed`] with this output in it.
     ///
     /// # Errors
     /// [`Error::Failed`] for any other code, and for a death by signal.
@@ -16,7 +16,7 @@ impl Output {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn check(self) -> Result<Output, Error> {
-        if self.status.success() { Ok(self) } else { Err(Error::Failed(Details::ended(self))) }
+        if self.succeeded() { Ok(self) } else { Err(Error::Failed(Details::ended(self))) }
     }
 
     /// The exit code, which a death by signal has not.

@@ -68,6 +68,10 @@ impl Members {
         self.members.last()?.call.as_ref()?.transport.pid()
     }
 
+    pub(super) fn pids(&self) -> Vec<Option<u32>> {
+        self.members.iter().map(|member| member.call.as_ref()?.transport.pid()).collect()
+    }
+
     pub(super) fn control(&self) -> Control {
         let mut calls = self.calls().rev();
         let Some(last) = calls.next() else { return Control::nobody(&self.command) };
@@ -170,7 +174,7 @@ impl Members {
 fn join(mut members: Vec<Output>, pipefail: bool, elapsed: Duration, command: String) -> Output {
     let last = members.len() - 1;
     // The last one counts where none before it does, whatever became of it.
-    let failed = |member: &Output| !member.status.success() && !nobody_read_on(member.status);
+    let failed = |member: &Output| !member.succeeded() && !nobody_read_on(member.status);
     let decisive = if pipefail { members[..last].iter().position(failed) } else { None };
     let decisive = decisive.unwrap_or(last);
     let merged = decisive == last && members[last].merged;
@@ -184,6 +188,7 @@ fn join(mut members: Vec<Output>, pipefail: bool, elapsed: Duration, command: St
         extra: Vec::new(),
         captured: [members[last].captured[0], members.iter().any(|m| m.captured[1])],
         merged,
+        ok_codes: members[decisive].ok_codes.clone(),
         still_open,
         elapsed,
         usage: members.iter().map(|m| m.usage).reduce(|sum, one| Some(add(sum?, one?))).flatten(),

@@ -44,6 +44,16 @@ pub(crate) enum Cause {
     Caller,
 }
 
+/// What is done to a child that nobody waits for any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum OnDrop {
+    #[default]
+    Kill,
+    /// The polite signal, and SIGKILL after the grace.
+    Terminate,
+    RunOn,
+}
+
 /// What is known of the child's end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
@@ -81,7 +91,8 @@ struct Life {
     /// For the next step of the ladder, or the deadline.
     timer: Option<Box<(Instant, Timer)>>,
     out_of_reach: bool,
-    kill_on_drop: bool,
+    stop_signal: Signal,
+    on_drop: OnDrop,
     /// Nobody waits for the child: it is to be reaped in the background.
     unowned: bool,
     /// Stays open for as long as the child runs.
@@ -146,7 +157,8 @@ impl Child {
             probe: None,
             timer: None,
             out_of_reach: false,
-            kill_on_drop: true,
+            stop_signal: Signal::TERM,
+            on_drop: OnDrop::Kill,
             unowned: false,
             keep: None,
         };
@@ -154,11 +166,11 @@ impl Child {
     }
 
     /// Has it watched, with this deadline: from now on `changed` is woken when there is news.
-    pub(crate) fn watch(&self, deadline: Option<Instant>, grace: Duration, changed: Waker) {
+    pub(crate) fn watch(&self, deadline: Option<Instant>, grace: Duration, stop: Signal, changed: Waker) {
         // A child is watched once.
         let _: Result<(), Waker> = self.0.changed.set(changed);
         let mut life = self.0.lock();
-        (life.deadline, life.grace) = (deadline, grace);
+        (life.deadline, life.grace, life.stop_signal) = (deadline, grace, stop);
         if let Some(process) = &mut life.process {
             process.watch(&self.0.waker());
         }
@@ -210,15 +222,15 @@ impl Child {
         ChildRef(Arc::downgrade(&self.0))
     }
 
-    /// Lets it run on when it is dropped.
-    pub(crate) fn keep_running_on_drop(&self) {
-        self.0.lock().kill_on_drop = false;
+    /// What is done when it is dropped.
+    pub(crate) fn on_drop(&self, on_drop: OnDrop) {
+        self.0.lock().on_drop = on_drop;
     }
 
-    /// Whether dropping the handle leaves it alone.
+    /// Whether it may run on for a while when the handle is dropped.
     #[cfg(unix)]
     pub(crate) fn runs_on_when_dropped(&self) -> bool {
-        !self.0.lock().kill_on_drop
+        self.0.lock().on_drop != OnDrop::Kill
     }
 
     /// Keeps this open until the child has exited, whoever else closes it.
@@ -241,11 +253,14 @@ impl Child {
         if life.unowned {
             return;
         }
-        if life.kill_on_drop {
-            // If it is not permitted, nothing can be done.
-            let _: io::Result<bool> = life.kill(Cause::Caller);
-        }
         life.deadline = None;
+        let grace = life.grace;
+        // If it is not permitted, nothing can be done.
+        let _: io::Result<bool> = match life.on_drop {
+            OnDrop::Kill => life.kill(Cause::Caller),
+            OnDrop::Terminate => life.ask(Cause::Caller, grace),
+            OnDrop::RunOn => Ok(false),
+        };
         drop(life);
         self.0.leave();
     }
@@ -458,8 +473,11 @@ impl Life {
         if grace.is_zero() {
             return self.kill(by);
         }
-        if !self.signal(Signal::TERM)? {
-            return Ok(false);
+        match self.signal(self.stop_signal) {
+            Ok(true) => {}
+            // The system does not know that signal.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return self.kill(by),
+            refused => return refused,
         }
         // A stopped child takes no signal but this one and SIGKILL.
         #[cfg(unix)]

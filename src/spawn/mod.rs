@@ -32,7 +32,7 @@ use windows as sys;
 
 use crate::error::{InvalidReason, Refusal};
 
-pub(crate) use child::{Cause, Child, ChildRef};
+pub(crate) use child::{Cause, Child, ChildRef, OnDrop};
 pub(crate) use later::{wake as wake_later, wake_after};
 #[cfg(unix)]
 pub(crate) use launch::Attributes;
@@ -62,6 +62,6 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Started, Refusal> {
 /// Starts a process, and lets it run on.
 fn let_run(launch: &Launch<'_>) -> Result<Ours, Refusal> {
     let started = spawn(launch)?;
-    started.child.keep_running_on_drop();
+    started.child.on_drop(OnDrop::RunOn);
     Ok(started.ours)
 }

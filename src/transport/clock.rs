@@ -14,6 +14,7 @@ use async_io::Timer;
 
 use super::pipe::Armed;
 use super::waiting::Flag;
+use crate::signal::Signal;
 
 /// What a run may take at most. Nothing set is no bound.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub(crate) struct Bounds {
     pub(crate) drain: Option<Duration>,
     /// Between the polite signal and SIGKILL.
     pub(crate) grace: Duration,
+    /// The polite one.
+    pub(crate) stop_signal: Signal,
     /// The most bytes that one descriptor gives: of a descriptor, or of any.
     pub(crate) limits: Vec<(Option<i32>, u64)>,
 }
@@ -54,6 +57,7 @@ impl Default for Bounds {
             idle_of_whole: None,
             drain: None,
             grace: Duration::from_secs(2),
+            stop_signal: Signal::TERM,
             limits: Vec::new(),
         }
     }

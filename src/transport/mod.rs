@@ -46,7 +46,7 @@ use std::time::{Duration, Instant};
 use crate::protocol::{Direction, Ending, Fault, Next, Notice, Piece, Protocol, Ready, Slot};
 #[cfg(unix)]
 use crate::spawn::is_copy;
-use crate::spawn::{ChildRef, wake_later};
+use crate::spawn::{ChildRef, OnDrop, wake_later};
 #[cfg(unix)]
 use crate::stdio::PtySize;
 
@@ -241,7 +241,7 @@ impl Transport {
 
     /// Lets the child run on when this is dropped.
     pub(crate) fn keep_running_on_drop(&self) {
-        self.connection.child.keep_running_on_drop();
+        self.connection.child.on_drop(OnDrop::RunOn);
     }
 
     /// The pipe into the child, once.

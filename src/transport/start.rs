@@ -19,14 +19,14 @@ use super::writer::WriterPipe;
 use super::{Transport, clock};
 use crate::error::Refusal;
 use crate::protocol::{Direction, Protocol, Slot};
-use crate::spawn::{Launch, Pipe, spawn};
+use crate::spawn::{Launch, OnDrop, Pipe, spawn};
 use crate::stdio::WriterSlot;
 
 /// What flows through the pipes, by the child's descriptor, and for how long.
 #[derive(Default)]
 pub(crate) struct Flows {
     pub(crate) bounds: Bounds,
-    pub(crate) kill_on_drop: bool,
+    pub(crate) on_drop: OnDrop,
     /// Of each pipe into the child.
     pub(crate) sources: Vec<(i32, Source)>,
     /// Copies of pipes out of the child.
@@ -76,14 +76,13 @@ impl Transport {
                 }
             }
         }
-        if !flows.kill_on_drop {
-            spawned.child.keep_running_on_drop();
-        }
+        spawned.child.on_drop(flows.on_drop);
         let deadline = flows.bounds.timeout.and_then(|most| started.checked_add(most));
         let child_flag = Flag::new(&waiting, None);
         // The first look finds an end that is there.
         child_flag.set();
-        spawned.child.watch(deadline, flows.bounds.grace, child_flag.waker());
+        let Bounds { grace, stop_signal, .. } = flows.bounds;
+        spawned.child.watch(deadline, grace, stop_signal, child_flag.waker());
         let activity = flows.activity();
         let state = State {
             protocol,

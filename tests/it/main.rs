@@ -17,6 +17,8 @@ mod house;
 mod support;
 
 #[cfg(target_os = "linux")]
+mod asked;
+#[cfg(target_os = "linux")]
 mod bounds;
 #[cfg(unix)]
 mod bulk;
