@@ -226,7 +226,7 @@ impl<T> fmt::Debug for Promise<T> {
 pub(crate) struct Call {
     pub(crate) transport: Transport,
     pub(crate) command: Box<str>,
-    pub(crate) bounds: Bounds,
+    pub(crate) bounds: Arc<Bounds>,
     pub(crate) fail_on_stderr: bool,
     /// What is written to stderr goes to stdout.
     pub(crate) merged: bool,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Command;
+use crate::transport::Bounds;
 
 /// Bounds. They can be combined in any way; the first one that is met decides.
 ///
@@ -54,7 +55,7 @@ impl Command {
     /// # });
     /// ```
     pub fn timeout(&mut self, most: Duration) -> &mut Self {
-        self.bounds.timeout = Some(most);
+        self.bounds_mut().timeout = Some(most);
         self
     }
 
@@ -78,7 +79,7 @@ impl Command {
     /// # });
     /// ```
     pub fn idle_timeout(&mut self, most: Duration) -> &mut Self {
-        self.bounds.idle = Some(most);
+        self.bounds_mut().idle = Some(most);
         self
     }
 
@@ -100,7 +101,7 @@ impl Command {
     /// # });
     /// ```
     pub fn grace(&mut self, grace: Duration) -> &mut Self {
-        self.bounds.grace = grace;
+        self.bounds_mut().grace = grace;
         self
     }
 
@@ -119,7 +120,7 @@ impl Command {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn drain_timeout(&mut self, most: Duration) -> &mut Self {
-        self.bounds.drain = Some(most);
+        self.bounds_mut().drain = Some(most);
         self
     }
 
@@ -139,7 +140,7 @@ impl Command {
     /// # });
     /// ```
     pub fn limit(&mut self, bytes: u64) -> &mut Self {
-        self.bounds.limits.push((None, bytes));
+        self.bounds_mut().limits.push((None, bytes));
         self
     }
 
@@ -154,7 +155,7 @@ impl Command {
     /// # });
     /// ```
     pub fn limit_fd(&mut self, fd: i32, bytes: u64) -> &mut Self {
-        self.bounds.limits.push((Some(fd), bytes));
+        self.bounds_mut().limits.push((Some(fd), bytes));
         self
     }
 
@@ -208,5 +209,10 @@ impl Command {
     pub fn ok_codes(&mut self, codes: impl IntoIterator<Item = i32>) -> &mut Self {
         self.ok_codes = Some(Arc::new(codes.into_iter().collect()));
         self
+    }
+
+    /// Its own from here on; what has started keeps what it started with.
+    pub(super) fn bounds_mut(&mut self) -> &mut Bounds {
+        Arc::make_mut(&mut self.bounds)
     }
 }

@@ -78,7 +78,7 @@ pub struct Command {
     #[cfg(unix)]
     terminal: Option<PtySize>,
     inherit_fds: bool,
-    bounds: Bounds,
+    bounds: Arc<Bounds>,
     new_group: bool,
     #[cfg(unix)]
     die_with_parent: bool,
@@ -144,7 +144,7 @@ impl Command {
             #[cfg(unix)]
             terminal: None,
             inherit_fds: false,
-            bounds: Bounds::default(),
+            bounds: Bounds::none(),
             new_group: false,
             #[cfg(unix)]
             die_with_parent: false,
@@ -463,7 +463,7 @@ impl Command {
     /// # });
     /// ```
     pub fn stop_signal(&mut self, signal: Signal) -> &mut Self {
-        self.bounds.stop_signal = signal;
+        self.bounds_mut().stop_signal = signal;
         self
     }
 

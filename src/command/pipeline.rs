@@ -92,17 +92,17 @@ struct Whole {
 
 impl Whole {
     fn bound(&self, member: &mut Command) {
-        let bounds = &mut member.bounds;
+        let bounds = member.bounds_mut();
         // The first one that is met decides.
         bounds.timeout = [bounds.timeout, self.timeout].into_iter().flatten().min();
         bounds.drain = [bounds.drain, self.drain].into_iter().flatten().min();
         bounds.grace = self.grace.unwrap_or(bounds.grace);
+        bounds.stop_signal = self.stop_signal.unwrap_or(bounds.stop_signal);
         // A limit of the member's own is said later, and so counts.
         bounds.limits.splice(0..0, self.limit.map(|most| (None, most)));
         member.fail_on_stderr |= self.fail_on_stderr;
         member.kill_on_drop = self.kill_on_drop.unwrap_or(member.kill_on_drop);
         member.terminate_on_drop = self.terminate_on_drop.unwrap_or(member.terminate_on_drop);
-        bounds.stop_signal = self.stop_signal.unwrap_or(bounds.stop_signal);
         member.new_group |= self.new_group;
         #[cfg(unix)]
         {
@@ -525,7 +525,7 @@ impl Pipeline {
         for (place, member) in self.members.iter().enumerate() {
             let mut bounded = member.clone();
             self.whole.bound(&mut bounded);
-            bounded.bounds.idle_of_whole = silence.clone();
+            bounded.bounds_mut().idle_of_whole = silence.clone();
             let is_last = place + 1 == self.members.len();
             match start_member(&mut bounded, &mut input, is_last, defaults) {
                 Ok(transport) => running.add(bounded.call(transport)),

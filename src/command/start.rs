@@ -87,7 +87,10 @@ impl Command {
                     (false, false) => OnDrop::RunOn,
                 },
                 trace: trace.clone(),
-                ..Flows::default()
+                sources: Vec::new(),
+                copies: Vec::new(),
+                #[cfg(unix)]
+                wiped: Vec::new(),
             },
         };
         for (n, setting) in &self.stdio {

@@ -6,8 +6,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
@@ -36,6 +36,12 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
+    /// Nothing but the usual grace. Most commands have only that, and share it.
+    pub(crate) fn none() -> Arc<Bounds> {
+        static NONE: LazyLock<Arc<Bounds>> = LazyLock::new(Arc::default);
+        Arc::clone(&NONE)
+    }
+
     /// How long the child may be silent, whoever else talks or not. Who is silent alone is so for longer than all.
     pub(crate) fn silence(&self) -> Option<Duration> {
         self.idle.into_iter().chain(self.idle_of_whole.iter().map(|(most, _)| *most)).min()

@@ -23,9 +23,8 @@ use crate::spawn::{Launch, OnDrop, Pipe, spawn};
 use crate::stdio::WriterSlot;
 
 /// What flows through the pipes, by the child's descriptor, and for how long.
-#[derive(Default)]
 pub(crate) struct Flows {
-    pub(crate) bounds: Bounds,
+    pub(crate) bounds: Arc<Bounds>,
     pub(crate) on_drop: OnDrop,
     /// Of each pipe into the child.
     pub(crate) sources: Vec<(i32, Source)>,
@@ -81,7 +80,7 @@ impl Transport {
         let child_flag = Flag::new(&waiting, None);
         // The first look finds an end that is there.
         child_flag.set();
-        let Bounds { grace, stop_signal, .. } = flows.bounds;
+        let Bounds { grace, stop_signal, .. } = *flows.bounds;
         spawned.child.watch(deadline, grace, stop_signal, child_flag.waker());
         let activity = flows.activity();
         let state = State {
