@@ -285,7 +285,7 @@ pub use stdio::Stdio;
 /// What [`cmd!`] expands to.
 #[doc(hidden)]
 pub mod __words {
-    pub use crate::words::{Value, check, command, list, one};
+    pub use crate::words::{Number, Text, Value, Word, check, command, list, one};
 }
 
 /// The README's examples run too.

@@ -3,6 +3,7 @@
 //! Rule: what is handed out keeps no more memory than twice its bytes, or 512: see [`most_room`].
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::fmt;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub struct Output {
     /// The codes beside 0 that count as success.
     pub(crate) ok_codes: Option<Arc<Vec<i32>>>,
     pub(crate) still_open: Vec<i32>,
+    /// What is missing of the descriptors, in order.
+    pub(crate) gaps: Vec<(i32, Gap)>,
     pub(crate) elapsed: Duration,
     pub(crate) usage: Option<Usage>,
     /// The command as a person may see it; for messages only.
@@ -46,6 +49,14 @@ pub struct Output {
     pub(crate) members: Vec<Output>,
     /// Whose status this is.
     pub(crate) decisive: usize,
+}
+
+/// Bytes that were left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gap {
+    /// So many bytes come before it.
+    pub(crate) at: usize,
+    pub(crate) bytes: u64,
 }
 
 impl Output {
@@ -160,7 +171,63 @@ impl Output {
         &self.members
     }
 
-    /// stdout as text, with a replacement character for what is not UTF-8; every byte is in [`stdout`](Self::stdout).
+    /// How many bytes of descriptor `n` were left out between the first and the last ones, with
+    /// [`capture_ends`](crate::Command::capture_ends); 0 if it is whole, or was not captured.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let output = reaped::Command::new("echo").arg("0123456789").capture_ends(2, 3).output().await?;
+    /// assert_eq!((&output.stdout[..], output.omitted(1)), (&b"0189\n"[..], 6));
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn omitted(&self, n: i32) -> u64 {
+        self.gaps.iter().filter(|(fd, _)| *fd == n).map(|(_, gap)| gap.bytes).sum()
+    }
+
+    /// What a descriptor gave as text, with a line in each place where bytes are missing. A character that was cut in two
+    /// counts as missing.
+    pub(crate) fn text_of<E>(
+        &self,
+        n: i32,
+        bytes: &[u8],
+        push: impl Fn(&mut String, &[u8]) -> Result<(), E>,
+    ) -> Result<String, E> {
+        let (mut text, mut from) = (String::with_capacity(bytes.len()), 0);
+        for (_, gap) in self.gaps.iter().filter(|(fd, _)| *fd == n) {
+            let before = &bytes[from..gap.at.min(bytes.len()).max(from)];
+            let whole = match std::str::from_utf8(before) {
+                // It ends within a character.
+                Err(error) if error.error_len().is_none() => error.valid_up_to(),
+                _ => before.len(),
+            };
+            push(&mut text, &before[..whole])?;
+            from += before.len();
+            let rest = bytes[from..].iter().take(3).take_while(|byte| (0x80..0xc0).contains(*byte)).count();
+            from += rest;
+            if !text.is_empty() && !text.ends_with('\n') {
+                text.push('\n');
+            }
+            let missing = gap.bytes + (before.len() - whole + rest) as u64;
+            text.push_str(&format!("[… {missing} bytes left out …]\n"));
+        }
+        push(&mut text, &bytes[from..])?;
+        Ok(text)
+    }
+
+    fn lossy<'a>(&self, n: i32, bytes: &'a [u8]) -> Cow<'a, str> {
+        if self.omitted(n) == 0 {
+            return String::from_utf8_lossy(bytes);
+        }
+        let pushed = self.text_of(n, bytes, |text, bytes| {
+            text.push_str(&String::from_utf8_lossy(bytes));
+            Ok::<(), Infallible>(())
+        });
+        let Ok(text) = pushed;
+        Cow::Owned(text)
+    }
+
+    /// stdout as text, with a replacement character for what is not UTF-8; every byte is in [`stdout`](Self::stdout). If bytes
+    /// were [left out](Self::omitted), a line says so in their place.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -169,10 +236,11 @@ impl Output {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn stdout_lossy(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.stdout)
+        self.lossy(1, &self.stdout)
     }
 
-    /// stderr as text, with a replacement character for what is not UTF-8; every byte is in [`stderr`](Self::stderr).
+    /// stderr as text, with a replacement character for what is not UTF-8; every byte is in [`stderr`](Self::stderr). If bytes
+    /// were [left out](Self::omitted), a line says so in their place.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -181,7 +249,7 @@ impl Output {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn stderr_lossy(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.stderr)
+        self.lossy(2, &self.stderr)
     }
 
     /// Whether the program counts as successful: code 0, or one of its `ok_codes`.

@@ -12,9 +12,9 @@ use std::time::Duration;
 use futures_core::future::FusedFuture;
 
 use crate::control::Control;
-use crate::error::{Details, Error, describe, push_tail};
+use crate::error::{Details, Error, TAIL, describe, push_tail};
 use crate::output::{Exit, Output};
-use crate::protocol::{Ending, Fault};
+use crate::protocol::{Ending, Fault, Keep};
 use crate::transport::{Bounds, Transport};
 
 pub(crate) use members::Members;
@@ -238,19 +238,32 @@ impl Call {
         Control::new(self.transport.remote(), &self.command, self.bounds.grace)
     }
 
-    /// Collects no more than an error may have to show: what is bounded, and what decides.
-    pub(crate) fn discard(&mut self) {
-        let (bounds, fail_on_stderr) = (&self.bounds, self.fail_on_stderr);
-        self.transport.discard_unless(|fd| bounds.limit(fd).is_some() || fail_on_stderr && fd == 2);
+    /// Collects what was asked for.
+    pub(crate) fn collect(&self) {
+        if let Some((first, last)) = self.bounds.ends {
+            self.transport.keep(|_| Keep::Ends(first, last));
+        }
+    }
+
+    /// Collects no more than an error has to show: what is bounded, and the end of what the child complains of.
+    pub(crate) fn collect_little(&self) {
+        self.collect();
+        let complaints = if self.merged { 1 } else { 2 };
+        self.transport.keep(|fd| match fd {
+            _ if self.bounds.ends.is_some() || self.bounds.limit(fd).is_some() => Keep::All,
+            _ if fd == complaints => Keep::Ends(0, TAIL),
+            _ => Keep::Nothing,
+        });
     }
 
     /// What every verb has in common; the child has ended.
     fn conclude(self) -> Result<Output, Error> {
         let complained = self.transport.spoke(2);
         let (ending, elapsed) = self.transport.into_ending();
-        let Ending { exit, fault, collected, still_open } = ending;
+        let Ending { exit, fault, collected, gaps, still_open } = ending;
         let mut output = collect(exit, collected, elapsed, self.command.into());
-        (output.still_open, output.merged, output.ok_codes) = (still_open, self.merged, self.ok_codes);
+        (output.still_open, output.gaps) = (still_open, gaps);
+        (output.merged, output.ok_codes) = (self.merged, self.ok_codes);
         match fault {
             None => {}
             Some(Fault::Io { fd, error }) => {
@@ -296,6 +309,7 @@ fn collect(exit: Exit, collected: Vec<(i32, Vec<u8>)>, elapsed: Duration, comman
         merged: false,
         ok_codes: None,
         still_open: Vec::new(),
+        gaps: Vec::new(),
         elapsed,
         usage,
         command,

@@ -24,11 +24,13 @@ use zeroize::Zeroizing;
 )]
 #[cfg_attr(not(unix), doc = "| `From<File>`, … | that open file | an integer |")]
 /// | [`output`](Self::output) | a pipe out of the child, captured | `"r"` |
-/// | [`bytes`](Self::bytes), [`secret`](Self::secret) | a pipe with these bytes, then end of file | `"w"`, write, close |
+/// | [`bytes`](Self::bytes), [`shared`](Self::shared), [`secret`](Self::secret) | a pipe with these bytes, then end of file | `"w"`, write, close |
 /// | [`reader`](Self::reader) | a pipe fed from an `AsyncRead` | `registerProducer` |
 /// | [`same_as`](Self::same_as) | the same open file as another of its descriptors | `errortoo` |
 /// | [`input`](Self::input) | a pipe that [`Process::writer`](crate::Process::writer) writes | `"w"` |
 /// | [`tee`](Self::tee) | a pipe out of the child, captured and copied to an `AsyncWrite` | |
+/// | [`tee_inherit`](Self::tee_inherit) | the same, copied to the parent's own stdout or stderr | |
+/// | [`writer`](Self::writer) | a pipe out of the child, copied and not kept | |
 /// | [`piped`](Self::piped) | [`input`](Self::input) on stdin, [`output`](Self::output) elsewhere | |
 /// | [`closed`](Self::closed) | nothing | an absent key |
 ///
@@ -75,12 +77,19 @@ pub(crate) enum Kind {
     Open(Arc<OpenFile>),
     /// Lending failed; told when the command is run, since constructors do not fail.
     Broken(Arc<std::io::Error>),
+    /// A pipe end of another child's that cannot be handed on, and why.
+    #[cfg(unix)]
+    InUse(&'static str),
     Bytes(Feed),
     Reader(ReaderSlot),
     /// A pipe into the child that the user writes.
     Input,
     /// `Output`, with a copy.
     Tee(WriterSlot),
+    /// `Tee`, to the parent's own.
+    TeeInherit,
+    /// `Tee`, of which nothing is kept.
+    Writer(WriterSlot),
     SameAs(i32),
 }
 
@@ -88,9 +97,10 @@ impl Kind {
     /// Whether bytes go through our hands.
     pub(crate) fn is_pipe(&self) -> bool {
         match self {
-            Kind::Output | Kind::Piped | Kind::Input | Kind::Bytes(_) | Kind::Reader(_) | Kind::Tee(_) => {
-                true
-            }
+            Kind::Output | Kind::Piped | Kind::Input | Kind::Bytes(_) | Kind::Reader(_) => true,
+            Kind::Tee(_) | Kind::TeeInherit | Kind::Writer(_) => true,
+            #[cfg(unix)]
+            Kind::InUse(_) => false,
             #[cfg(unix)]
             Kind::Wiped => true,
             Kind::Inherit | Kind::Null | Kind::Closed | Kind::Open(_) | Kind::Broken(_) | Kind::SameAs(_) => {
@@ -104,6 +114,8 @@ impl Kind {
 #[derive(Clone)]
 pub(crate) enum Feed {
     Plain(Arc<Vec<u8>>),
+    /// The user's own, whoever else has them.
+    Shared(Arc<dyn Bytes>),
     /// Wiped when the last run that feeds it and its command are gone.
     Secret(Arc<Zeroizing<Vec<u8>>>),
 }
@@ -112,8 +124,22 @@ impl Feed {
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
             Feed::Plain(bytes) => bytes,
+            Feed::Shared(bytes) => bytes.as_slice(),
             Feed::Secret(bytes) => bytes,
         }
+    }
+}
+
+/// Bytes that somebody else may have, too.
+pub(crate) trait Bytes: Send + Sync {
+    fn as_slice(&self) -> &[u8];
+}
+
+struct Owner<T: ?Sized>(Arc<T>);
+
+impl<T: AsRef<[u8]> + Send + Sync + ?Sized> Bytes for Owner<T> {
+    fn as_slice(&self) -> &[u8] {
+        (*self.0).as_ref()
     }
 }
 
@@ -242,6 +268,22 @@ impl Stdio {
         Stdio(Kind::Bytes(Feed::Plain(Arc::new(bytes.into()))))
     }
 
+    /// [`bytes`](Self::bytes) that the caller has behind an `Arc`, which are fed from where they are: `Arc<[u8]>`, `Arc<str>`,
+    /// or an `Arc` of any owner of bytes, such as a file that was mapped, or a `Bytes` of the crate of that name.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use std::sync::Arc;
+    /// use reaped::{Command, Stdio};
+    /// let page: Arc<str> = "as many children as you like".into();
+    /// let count = Command::new("wc").arg("-w").stdin(Stdio::shared(page.clone())).read().await?;
+    /// assert_eq!(count.trim(), "6");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn shared<T: AsRef<[u8]> + Send + Sync + ?Sized + 'static>(bytes: Arc<T>) -> Self {
+        Stdio(Kind::Bytes(Feed::Shared(Arc::new(Owner(bytes)))))
+    }
+
     /// [`bytes`](Self::bytes) for a password: wiped from memory after use, and never shown by `Debug`
     /// or an error.
     ///
@@ -306,6 +348,46 @@ impl Stdio {
     /// ```
     pub fn tee(writer: impl AsyncWrite + Send + 'static) -> Self {
         Stdio(Kind::Tee(Arc::new(Mutex::new(Some(Box::pin(writer))))))
+    }
+
+    /// A pipe out of the child that is captured, and shown on the parent's own stdout or stderr as it comes.
+    ///
+    /// A thread writes, so that a slow terminal holds up neither the executor nor another child. The child runs no faster
+    /// than it is shown, and the end of the call waits until all is shown. If nobody can see it any more, because the
+    /// parent's descriptor is closed, its pipe has no reader, or the terminal was hung up, nothing is shown from then on, and
+    /// the call goes on as if it were. Any other failure, such as a full disk, is one as of [`tee`](Self::tee).
+    ///
+    /// What is shown bypasses the buffer of `std::io::stdout`; what the parent has printed there without a line end comes
+    /// later. It serves every run of the command.
+    ///
+    /// # Errors
+    /// On a descriptor other than 1 and 2, running the command is
+    /// [`InvalidReason::Descriptor`](crate::InvalidReason::Descriptor).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::{Command, Stdio};
+    /// let mut build = Command::new("echo");
+    /// build.arg("shown and kept").stdout(Stdio::tee_inherit()).stderr(Stdio::tee_inherit());
+    /// assert_eq!(build.read().await?, "shown and kept");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn tee_inherit() -> Self {
+        Stdio(Kind::TeeInherit)
+    }
+
+    /// A pipe out of the child that is copied to `writer` as it comes, and not kept: [`tee`](Self::tee) without the capture.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::{Command, Stdio};
+    /// let log = futures::io::AllowStdIo::new(std::fs::File::create("/dev/null")?);
+    /// let output = Command::new("echo").arg("much").stdout(Stdio::writer(log)).output().await?;
+    /// assert_eq!(output.stdout, b"");
+    /// # Ok::<(), std::io::Error>(()) }).unwrap();
+    /// ```
+    pub fn writer(writer: impl AsyncWrite + Send + 'static) -> Self {
+        Stdio(Kind::Writer(Arc::new(Mutex::new(Some(Box::pin(writer))))))
     }
 
     /// A pipe into the child that is written through [`Process::writer`](crate::Process::writer).
@@ -447,10 +529,15 @@ impl fmt::Debug for Stdio {
             Kind::Open(file) => f.debug_tuple("Open").field(file).finish(),
             Kind::Broken(error) => f.debug_tuple("Broken").field(error).finish(),
             Kind::Bytes(Feed::Plain(bytes)) => write!(f, "Bytes({} bytes)", bytes.len()),
+            Kind::Bytes(Feed::Shared(bytes)) => write!(f, "Bytes({} bytes)", bytes.as_slice().len()),
             Kind::Bytes(Feed::Secret(_)) => f.write_str("Secret"),
             Kind::Reader(_) => f.write_str("Reader"),
             Kind::Input => f.write_str("Input"),
             Kind::Tee(_) => f.write_str("Tee"),
+            Kind::TeeInherit => f.write_str("TeeInherit"),
+            Kind::Writer(_) => f.write_str("Writer"),
+            #[cfg(unix)]
+            Kind::InUse(why) => f.debug_tuple("InUse").field(why).finish(),
             Kind::SameAs(n) => write!(f, "SameAs({n})"),
         }
     }

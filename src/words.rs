@@ -10,7 +10,7 @@ use crate::command::Command;
 /// A [`Command`](crate::Command) from a command line in one piece, which no shell ever sees.
 ///
 /// Words are split at white space, `'…'` and `"…"` keep theirs together. Each `{}` is filled with one
-/// value (`AsRef<OsStr>`), which stays one argument, or one part of it, whatever is in it. A value with `..` before it
+/// value (`AsRef<OsStr>`, or an integer), which stays one argument, or one part of it, whatever is in it. A value with `..` before it
 /// is a list: its `{}` stands alone, and becomes as many arguments as the list has.
 ///
 /// ```
@@ -19,7 +19,7 @@ use crate::command::Command;
 /// let (message, files) = ("it's $HOME; rm -rf *", ["a b", "c"]);
 /// let said = cmd!("printf '%s\n' commit -m {} --author={} {}", message, "me", ..files).read().await?;
 /// assert_eq!(said, "commit\n-m\nit's $HOME; rm -rf *\n--author=me\na b\nc");
-/// assert_eq!(cmd!("seq 100").pipe(cmd!("sort -r")).pipe(cmd!("head -n {}", "1")).read().await?, "99");
+/// assert_eq!(cmd!("seq 100").pipe(cmd!("sort -r")).pipe(cmd!("head -n {}", 1)).read().await?, "99");
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///
@@ -65,14 +65,58 @@ macro_rules! cmd {
 #[derive(Debug)]
 pub struct Value(Vec<OsString>);
 
+/// What can fill a `{}`. `Kind` is one of [`Text`] and [`Number`], and follows from the type: with it there can be an
+/// implementation for all that is text, and others for what is not.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a value of `cmd!`",
+    label = "neither text, nor a path, nor an integer",
+    note = "text is what implements `AsRef<OsStr>`; for a list write `..` before it"
+)]
+pub trait Word<Kind> {
+    /// As an argument.
+    fn word(&self) -> OsString;
+}
+
+/// `AsRef<OsStr>`.
+#[derive(Debug)]
+pub enum Text {}
+
+/// An integer, in decimal.
+#[derive(Debug)]
+pub enum Number {}
+
+impl<T: AsRef<OsStr> + ?Sized> Word<Text> for T {
+    fn word(&self) -> OsString {
+        self.as_ref().to_owned()
+    }
+}
+
+macro_rules! numbers {
+    ($($type:ty)*) => {$(
+        impl Word<Number> for $type {
+            fn word(&self) -> OsString {
+                self.to_string().into()
+            }
+        }
+
+        impl Word<Number> for &$type {
+            fn word(&self) -> OsString {
+                self.to_string().into()
+            }
+        }
+    )*};
+}
+
+numbers!(i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize);
+
 /// A single value.
-pub fn one(value: &(impl AsRef<OsStr> + ?Sized)) -> Value {
-    Value(vec![value.as_ref().to_owned()])
+pub fn one<Kind>(value: &(impl Word<Kind> + ?Sized)) -> Value {
+    Value(vec![value.word()])
 }
 
 /// A list.
-pub fn list(values: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Value {
-    Value(values.into_iter().map(|value| value.as_ref().to_owned()).collect())
+pub fn list<Kind>(values: impl IntoIterator<Item = impl Word<Kind>>) -> Value {
+    Value(values.into_iter().map(|value| value.word()).collect())
 }
 
 /// Refuses a line while the program is compiled. Of each value it is told whether it is a list.

@@ -159,6 +159,31 @@ impl Command {
         self
     }
 
+    /// Keeps the first bytes and the last ones of each captured descriptor, and drops what comes between, without ever
+    /// stopping the child: for output that a person or a model is to read, however much there is.
+    ///
+    /// No more is held than the two and one read. [`Output::omitted`](crate::Output::omitted) counts the bytes that were left
+    /// out. [`read`](Self::read), [`stdout_lossy`](crate::Output::stdout_lossy) and
+    /// [`stderr_lossy`](crate::Output::stderr_lossy) say so in a line of its own, `[… 4096 bytes left out …]`, and never cut a
+    /// character in two; [`read_bytes`](Self::read_bytes) and the fields of [`Output`](crate::Output) have the first bytes
+    /// and the last, next to each other. A message has the last lines of stderr as always.
+    ///
+    /// It is about what a promise collects, that of [`Process::output`](crate::Process::output) too. Events, lines and a
+    /// taken [`Reader`](crate::Reader) tell every byte, and a [`tee`](crate::Stdio::tee) gets every byte. A
+    /// [`limit`](Self::limit) counts them all.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let mut talkative = reaped::Command::new("seq");
+    /// let shown = talkative.args(["1", "100000"]).capture_ends(8, 13).read().await?;
+    /// assert_eq!(shown, "1\n2\n3\n4\n[… 588874 bytes left out …]\n99999\n100000");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn capture_ends(&mut self, first: usize, last: usize) -> &mut Self {
+        self.bounds_mut().ends = Some((first, last));
+        self
+    }
+
     /// Gives the child a process group of its own, and sends to the whole group what would be sent to the child:
     /// by a bound, by dropping, and by [`Control`](crate::Control).
     ///

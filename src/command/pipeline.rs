@@ -13,7 +13,7 @@ use super::Command;
 use super::start::{Unset, nothing_to_hear};
 use crate::error::{Error, InvalidReason, Refusal, join};
 use crate::output::Output;
-use crate::promise::{Members, Promise};
+use crate::promise::{Call, Members, Promise};
 use crate::signal::Signal;
 use crate::spawn::joint;
 use crate::stdio::{Kind, OpenFile, Stdio};
@@ -88,6 +88,7 @@ struct Whole {
     kill_on_drop: Option<bool>,
     terminate_on_drop: Option<bool>,
     stop_signal: Option<Signal>,
+    ends: Option<(usize, usize)>,
 }
 
 impl Whole {
@@ -98,6 +99,7 @@ impl Whole {
         bounds.drain = [bounds.drain, self.drain].into_iter().flatten().min();
         bounds.grace = self.grace.unwrap_or(bounds.grace);
         bounds.stop_signal = self.stop_signal.unwrap_or(bounds.stop_signal);
+        bounds.ends = bounds.ends.or(self.ends);
         // A limit of the member's own is said later, and so counts.
         bounds.limits.splice(0..0, self.limit.map(|most| (None, most)));
         member.fail_on_stderr |= self.fail_on_stderr;
@@ -314,6 +316,21 @@ impl Pipeline {
         self
     }
 
+    /// Keeps the first bytes and the last of what is captured, of each member that has not said otherwise; see
+    /// [`Command::capture_ends`].
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use reaped::Command;
+    /// let mut numbers = Command::new("seq").arg("9999").pipe(Command::new("cat"));
+    /// assert_eq!(numbers.capture_ends(4, 5).read_bytes().await?, b"1\n2\n9999\n");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn capture_ends(&mut self, first: usize, last: usize) -> &mut Self {
+        self.whole.ends = Some((first, last));
+        self
+    }
+
     /// The polite signal of each member; see [`Command::stop_signal`].
     ///
     /// ```
@@ -398,7 +415,7 @@ impl Pipeline {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn run(&mut self) -> Promise<()> {
-        self.promise([Unset::Inherit; 3], |output| output.check().map(drop))
+        self.promise([Unset::Inherit; 3], Call::collect_little, |output| output.check().map(drop))
     }
 
     /// What the last member wrote to stdout, as text without its last line end; stdin of the first one is the null
@@ -417,7 +434,9 @@ impl Pipeline {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn read(&mut self) -> Promise<String> {
-        self.promise([Unset::Null, Unset::Capture, Unset::Capture], |output| output.check()?.into_text())
+        self.promise([Unset::Null, Unset::Capture, Unset::Capture], Call::collect, |output| {
+            output.check()?.into_text()
+        })
     }
 
     /// What the last member wrote to stdout, every byte; stdin of the first one is the null device.
@@ -435,7 +454,9 @@ impl Pipeline {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn read_bytes(&mut self) -> Promise<Vec<u8>> {
-        self.promise([Unset::Null, Unset::Capture, Unset::Capture], |output| Ok(output.check()?.stdout))
+        self.promise([Unset::Null, Unset::Capture, Unset::Capture], Call::collect, |output| {
+            Ok(output.check()?.stdout)
+        })
     }
 
     /// The exit code of the first member that failed, else of the last one; stdin of the first member, stdout of the last
@@ -454,7 +475,7 @@ impl Pipeline {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn exit_code(&mut self) -> Promise<i32> {
-        self.promise([Unset::Null; 3], Output::into_code)
+        self.promise([Unset::Null; 3], Call::collect_little, Output::into_code)
     }
 
     /// How the first member that failed has ended, else the last one; stdin of the first member, stdout of the last one and
@@ -473,7 +494,7 @@ impl Pipeline {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn status(&mut self) -> Promise<ExitStatus> {
-        self.promise([Unset::Inherit; 3], |output| Ok(output.status))
+        self.promise([Unset::Inherit; 3], Call::collect_little, |output| Ok(output.status))
     }
 
     /// What all [members](Output::members) left, with the stdout of the last one, every stderr in their order, and the status
@@ -493,17 +514,22 @@ impl Pipeline {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn output(&mut self) -> Promise<Output> {
-        self.promise([Unset::Null, Unset::Capture, Unset::Capture], Ok)
+        self.promise([Unset::Null, Unset::Capture, Unset::Capture], Call::collect, Ok)
     }
 
-    fn promise<T>(&self, defaults: [Unset; 3], conclude: fn(Output) -> Result<T, Error>) -> Promise<T> {
-        match self.start(defaults) {
+    fn promise<T>(
+        &self,
+        defaults: [Unset; 3],
+        collect: fn(&Call),
+        conclude: fn(Output) -> Result<T, Error>,
+    ) -> Promise<T> {
+        match self.start(defaults, collect) {
             Ok(members) => Promise::several(members, conclude),
             Err(error) => Promise::refused(error),
         }
     }
 
-    fn start(&self, defaults: [Unset; 3]) -> Result<Members, Error> {
+    fn start(&self, defaults: [Unset; 3], collect: fn(&Call)) -> Result<Members, Error> {
         let blame = |member: &Command, refusal: Refusal| {
             refusal.into_error(member.text()).of_pipeline(self.text(), None)
         };
@@ -528,7 +554,11 @@ impl Pipeline {
             bounded.bounds_mut().idle_of_whole = silence.clone();
             let is_last = place + 1 == self.members.len();
             match start_member(&mut bounded, &mut input, is_last, defaults) {
-                Ok(transport) => running.add(bounded.call(transport)),
+                Ok(transport) => {
+                    let call = bounded.call(transport);
+                    collect(&call);
+                    running.add(call);
+                }
                 Err(refusal) => {
                     running.kill();
                     return Err(blame(member, refusal));

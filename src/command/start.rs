@@ -12,8 +12,8 @@ use super::Command;
 use crate::error::{InvalidReason, Refusal, copy};
 use crate::promise::Call;
 use crate::spawn::{End, Launch, OnDrop};
-use crate::stdio::{Feed, Kind};
-use crate::transport::{Flows, Source, Trace, Transport};
+use crate::stdio::{BoxWriter, Feed, Kind};
+use crate::transport::{Flows, Shown, Source, Trace, Transport};
 
 /// What a verb does with a standard descriptor that the user did not set.
 #[derive(Clone, Copy)]
@@ -89,6 +89,7 @@ impl Command {
                 trace: trace.clone(),
                 sources: Vec::new(),
                 copies: Vec::new(),
+                unkept: Vec::new(),
                 #[cfg(unix)]
                 wiped: Vec::new(),
             },
@@ -244,6 +245,11 @@ impl<'a> Wiring<'a> {
             }
             Kind::Open(file) => End::Open(file),
             Kind::Broken(error) => return Err(Refusal::os(copy(error))),
+            #[cfg(unix)]
+            Kind::InUse(why) => {
+                let text = format!("the pipe end for descriptor {n} cannot go to another child: {why}");
+                return Err(Refusal::invalid(InvalidReason::PipeInUse, text));
+            }
             Kind::Bytes(feed) => self.fed(n, Source::Bytes(feed.clone())),
             Kind::Reader(slot) => {
                 let others = self.flows.sources.iter().filter_map(|(_, source)| match source {
@@ -253,10 +259,22 @@ impl<'a> Wiring<'a> {
                 check_unused(n, slot, others)?;
                 self.fed(n, Source::Reader(slot.clone()))
             }
-            Kind::Tee(slot) => {
+            Kind::Tee(slot) | Kind::Writer(slot) => {
                 check_unused(n, slot, self.flows.copies.iter().map(|(_, other)| other))?;
                 self.flows.copies.push((n, slot.clone()));
+                if let Kind::Writer(_) = kind {
+                    self.flows.unkept.push(n);
+                }
                 End::Output
+            }
+            Kind::TeeInherit if n == 1 || n == 2 => {
+                let shown: BoxWriter = Box::pin(Shown::new(n)?);
+                self.flows.copies.push((n, Arc::new(Mutex::new(Some(shown)))));
+                End::Output
+            }
+            Kind::TeeInherit => {
+                let text = format!("descriptor {n} cannot be shown: tee_inherit is for 1 and 2");
+                return Err(Refusal::invalid(InvalidReason::Descriptor, text));
             }
             Kind::SameAs(other) => End::SameAs(*other),
         };

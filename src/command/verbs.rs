@@ -7,7 +7,7 @@ use super::start::Unset;
 use crate::error::Error;
 use crate::output::Output;
 use crate::process::Process;
-use crate::promise::Promise;
+use crate::promise::{Call, Promise};
 
 /// The verbs: each starts the child at once and returns a promise of its end. What was set on the
 /// command wins over a verb's defaults.
@@ -30,7 +30,7 @@ impl Command {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn run(&mut self) -> Promise<()> {
-        self.promise([Unset::Inherit; 3], |output| output.check().map(drop))
+        self.promise([Unset::Inherit; 3], Call::collect_little, |output| output.check().map(drop))
     }
 
     /// What the program wrote to stdout, as text without its last line end; stdin is the null device. Empty where
@@ -48,7 +48,9 @@ impl Command {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn read(&mut self) -> Promise<String> {
-        self.promise([Unset::Null, Unset::Capture, Unset::Capture], |output| output.check()?.into_text())
+        self.promise([Unset::Null, Unset::Capture, Unset::Capture], Call::collect, |output| {
+            output.check()?.into_text()
+        })
     }
 
     /// What the program wrote to stdout, every byte; stdin is the null device. Empty where stdout was set to
@@ -68,7 +70,9 @@ impl Command {
     #[doc(alias = "getProcessOutput")]
     #[doc(alias = "check_output")]
     pub fn read_bytes(&mut self) -> Promise<Vec<u8>> {
-        self.promise([Unset::Null, Unset::Capture, Unset::Capture], |output| Ok(output.check()?.stdout))
+        self.promise([Unset::Null, Unset::Capture, Unset::Capture], Call::collect, |output| {
+            Ok(output.check()?.stdout)
+        })
     }
 
     /// The exit code, whatever it is; stdin, stdout and stderr are the null device, so that no error quotes them.
@@ -86,7 +90,7 @@ impl Command {
     /// ```
     #[doc(alias = "getProcessValue")]
     pub fn exit_code(&mut self) -> Promise<i32> {
-        self.promise([Unset::Null; 3], Output::into_code)
+        self.promise([Unset::Null; 3], Call::collect_little, Output::into_code)
     }
 
     /// How the program ended, whatever that is; stdin, stdout and stderr are the parent's, as in std.
@@ -103,7 +107,7 @@ impl Command {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn status(&mut self) -> Promise<ExitStatus> {
-        self.promise([Unset::Inherit; 3], |output| Ok(output.status))
+        self.promise([Unset::Inherit; 3], Call::collect_little, |output| Ok(output.status))
     }
 
     /// Status, stdout, stderr and every other captured descriptor; stdin is the null device.
@@ -122,7 +126,7 @@ impl Command {
     /// ```
     #[doc(alias = "getProcessOutputAndValue")]
     pub fn output(&mut self) -> Promise<Output> {
-        self.promise([Unset::Null, Unset::Capture, Unset::Capture], Ok)
+        self.promise([Unset::Null, Unset::Capture, Unset::Capture], Call::collect, Ok)
     }
 
     /// Starts the child and hands out a [`Process`] to talk to it; Twisted's `spawnProcess`.
@@ -155,9 +159,18 @@ impl Command {
         }
     }
 
-    fn promise<T>(&self, defaults: [Unset; 3], conclude: fn(Output) -> Result<T, Error>) -> Promise<T> {
+    fn promise<T>(
+        &self,
+        defaults: [Unset; 3],
+        collect: fn(&Call),
+        conclude: fn(Output) -> Result<T, Error>,
+    ) -> Promise<T> {
         match self.start(defaults) {
-            Ok(transport) => Promise::new(self.call(transport), conclude),
+            Ok(transport) => {
+                let call = self.call(transport);
+                collect(&call);
+                Promise::new(call, conclude)
+            }
             Err(refusal) => Promise::refused(refusal.into_error(self.text())),
         }
     }

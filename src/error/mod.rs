@@ -175,6 +175,9 @@ pub enum InvalidReason {
     /// What was given to `Stdio::reader` or `Stdio::tee` was used up by an earlier run of the same
     /// command.
     ReaderUsed,
+    /// A [`Reader`](crate::Reader) or [`Writer`](crate::Writer) cannot be handed on to another child: bytes were read ahead
+    /// from it, it is copied, it is a terminal's, or it is closed.
+    PipeInUse,
     /// The system knows no signal of that number.
     Signal,
 }
@@ -590,12 +593,15 @@ pub(crate) fn describe(status: ExitStatus) -> String {
     "ended in a way that is not known".to_owned()
 }
 
+/// A message shows nothing that comes before so many of the last bytes.
+pub(crate) const TAIL: usize = 1200;
+
 /// Appends `: ` and the last lines of what a child has complained of, on one line.
 pub(crate) fn push_tail(text: &mut String, said: &[u8]) {
     const LINES: usize = 3;
-    const MOST: usize = 300;
+    const MOST: usize = TAIL / 4;
     // Bound the work first: a line can be as long as all memory.
-    let end = &said[said.len().saturating_sub(4 * MOST)..];
+    let end = &said[said.len().saturating_sub(TAIL)..];
     let end = String::from_utf8_lossy(end);
     let mut lines: Vec<&str> =
         end.lines().rev().map(str::trim).filter(|l| !l.is_empty()).take(LINES).collect();

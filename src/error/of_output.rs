@@ -29,6 +29,18 @@ impl Output {
 
     /// stdout as text, without its last line end.
     pub(crate) fn into_text(mut self) -> Result<String, Error> {
+        if self.omitted(1) > 0 {
+            let push =
+                |text: &mut String, bytes: &[u8]| std::str::from_utf8(bytes).map(|more| text.push_str(more));
+            match self.text_of(1, &self.stdout, push) {
+                // It is text, but for a character that was cut in two.
+                Ok(text) => (self.stdout, self.gaps) = (text.into_bytes(), Vec::new()),
+                Err(_) => {
+                    let text = "wrote to stdout what is not UTF-8".to_owned();
+                    return Err(Error::NotUtf8(Details::of(self, text)));
+                }
+            }
+        }
         match String::from_utf8(std::mem::take(&mut self.stdout)) {
             Ok(mut text) => {
                 if text.ends_with('\n') {

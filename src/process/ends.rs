@@ -3,11 +3,17 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
+#[cfg(unix)]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
+#[cfg(unix)]
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
+#[cfg(unix)]
+use crate::stdio::{Kind, OpenFile, Stdio};
 use crate::transport::{TakenReader, TakenWriter};
 
 /// The writing end of a pipe into a child; see [`Process::writer`](crate::Process::writer).
@@ -133,5 +139,80 @@ impl AsyncRead for Reader {
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader").finish_non_exhaustive()
+    }
+}
+
+/// The pipe itself goes to another child, which reads from the kernel what this one writes. No byte comes through this
+/// program, and nobody here sees the end of it any more.
+///
+/// # Errors
+/// If bytes were read ahead, which the other child would miss, or the descriptor is copied
+/// ([`Stdio::tee`]) or a terminal's, running that command is
+/// [`InvalidReason::PipeInUse`](crate::InvalidReason::PipeInUse). What was not polled was not read ahead.
+///
+/// # Platform
+/// Unix.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use reaped::{Command, Stdio};
+/// let mut hosts = Command::new("echo").arg("one two").spawn()?;
+/// let said = hosts.reader(1).expect("a pipe, not taken yet");
+/// let count = Command::new("wc").arg("-w").stdin(Stdio::from(said)).read().await?;
+/// assert_eq!(count.trim(), "2");
+/// # Ok::<(), reaped::Error>(()) }).unwrap();
+/// ```
+#[cfg(unix)]
+impl From<Reader> for Stdio {
+    fn from(reader: Reader) -> Self {
+        match reader.given == reader.read.len() {
+            true => handed_on(reader.pipe.into_pipe()),
+            false => Stdio(Kind::InUse("bytes were read ahead from it")),
+        }
+    }
+}
+
+/// The pipe itself goes to another child, which writes into the kernel what this one reads. That is its end of file once all
+/// who write there are done.
+///
+/// # Errors
+/// If it is closed or a terminal's, running that command is [`InvalidReason::PipeInUse`](crate::InvalidReason::PipeInUse).
+///
+/// # Platform
+/// Unix.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use reaped::{Command, Stdio};
+/// let mut count = Command::new("wc").arg("-w").spawn()?;
+/// let input = count.writer(0).expect("a pipe, not taken yet");
+/// Command::new("echo").arg("one two").stdout(Stdio::from(input)).run().await?;
+/// assert_eq!(count.output().await?.stdout.trim_ascii(), b"2");
+/// # Ok::<(), reaped::Error>(()) }).unwrap();
+/// ```
+#[cfg(unix)]
+impl From<Writer> for Stdio {
+    fn from(writer: Writer) -> Self {
+        handed_on(writer.pipe.into_pipe())
+    }
+}
+
+#[cfg(unix)]
+fn handed_on(pipe: Result<io::Result<OpenFile>, &'static str>) -> Stdio {
+    Stdio(match pipe {
+        Ok(Ok(pipe)) => Kind::Open(Arc::new(pipe)),
+        Ok(Err(error)) => Kind::Broken(Arc::new(error)),
+        Err(why) => Kind::InUse(why),
+    })
+}
+
+/// For what this crate has no call for, such as an ioctl(2). It is non-blocking.
+///
+/// # Panics
+/// If the descriptor is copied ([`Stdio::tee`]), and the writer of the copy runs in another thread at this moment.
+#[cfg(unix)]
+impl AsFd for Reader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.pipe().expect("the copy's writer does not run").as_fd()
     }
 }

@@ -405,8 +405,8 @@ impl Process {
     /// ```
     #[doc(alias = "processEnded")]
     #[doc(alias = "wait")]
-    pub fn status(mut self) -> Promise<ExitStatus> {
-        self.call.discard();
+    pub fn status(self) -> Promise<ExitStatus> {
+        self.call.collect_little();
         self.promise(|output| Ok(output.status))
     }
 
@@ -431,6 +431,7 @@ impl Process {
     #[doc(alias = "wait_with_output")]
     #[doc(alias = "communicate")]
     pub fn output(self) -> Promise<Output> {
+        self.call.collect();
         self.promise(Ok)
     }
 

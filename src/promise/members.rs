@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::Call;
 use crate::control::Control;
 use crate::error::Error;
-use crate::output::{Output, Usage};
+use crate::output::{Gap, Output, Usage};
 
 #[derive(Debug)]
 pub(crate) struct Members {
@@ -181,6 +181,13 @@ fn join(mut members: Vec<Output>, pipefail: bool, elapsed: Duration, command: St
     let mut still_open: Vec<i32> = members.iter().flat_map(|m| m.still_open.iter().copied()).collect();
     still_open.sort_unstable();
     still_open.dedup();
+    let mut gaps: Vec<(i32, Gap)> = members[last].gaps.iter().filter(|(fd, _)| *fd == 1).copied().collect();
+    let mut before = 0;
+    for member in &members {
+        let its = member.gaps.iter().filter(|(fd, _)| *fd == 2);
+        gaps.extend(its.map(|(fd, gap)| (*fd, Gap { at: before + gap.at, ..*gap })));
+        before += member.stderr.len();
+    }
     Output {
         status: members[decisive].status,
         stdout: std::mem::take(&mut members[last].stdout),
@@ -190,6 +197,7 @@ fn join(mut members: Vec<Output>, pipefail: bool, elapsed: Duration, command: St
         merged,
         ok_codes: members[decisive].ok_codes.clone(),
         still_open,
+        gaps,
         elapsed,
         usage: members.iter().map(|m| m.usage).reduce(|sum, one| Some(add(sum?, one?))).flatten(),
         command,

@@ -79,6 +79,12 @@ impl Splitter {
         *self = taken;
     }
 
+    /// Nothing is told of it from now on: what was given goes.
+    pub(super) fn forget_given(&mut self) {
+        self.bytes.drain(..self.given);
+        (self.given, self.searched) = (0, 0);
+    }
+
     /// To be appended to.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         // What was given makes room once it is half of all, or little is to be moved and there is no room for the next

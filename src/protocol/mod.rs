@@ -20,6 +20,7 @@
 //! - What is held back (paused) is neither read nor told, and so holds back the end.
 //! - Nothing is accepted after the end.
 
+mod ends;
 mod lines;
 mod pieces;
 mod ready;
@@ -29,8 +30,9 @@ mod tests;
 use std::io;
 
 use crate::error::copy;
-use crate::output::Exit;
+use crate::output::{Exit, Gap};
 
+use ends::Ends;
 pub(crate) use lines::Piece;
 use lines::Splitter;
 pub(crate) use ready::Ready;
@@ -73,12 +75,28 @@ struct Channel {
     closing_told: bool,
     /// Bytes that may still be taken.
     room: u64,
-    /// Nobody wants them.
-    discarded: bool,
+    kept: Kept,
     /// It gave a byte.
     spoke: bool,
     /// What was read and not yet told.
     collected: Splitter,
+}
+
+/// What is kept of what a channel gave and was not told.
+#[derive(Debug)]
+enum Kept {
+    All,
+    Ends(Box<Ends>),
+    Nothing,
+}
+
+/// What is to be kept of what a channel gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    All,
+    /// The first bytes, and the last.
+    Ends(usize, usize),
+    Nothing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +165,8 @@ pub(crate) struct Ending {
     /// What each descriptor that leads out of the child gave and was not told before, in the order of
     /// the channels.
     pub(crate) collected: Vec<(i32, Vec<u8>)>,
+    /// What is missing of these.
+    pub(crate) gaps: Vec<(i32, Gap)>,
     /// The descriptors that descendants still held.
     pub(crate) still_open: Vec<i32>,
 }
@@ -162,7 +182,7 @@ impl Protocol {
             left_open: false,
             closing_told: false,
             room: u64::MAX,
-            discarded: false,
+            kept: Kept::All,
             spoke: false,
             collected: Splitter::default(),
         };
@@ -219,9 +239,7 @@ impl Protocol {
                 self.fault.get_or_insert(Fault::Limit { fd: channel.fd });
             }
         }
-        if channel.discarded {
-            channel.collected.clear();
-        }
+        channel.trim();
     }
 
     /// Whether it leads into the child.
@@ -259,11 +277,19 @@ impl Protocol {
         self.channels[slot].collected.take()
     }
 
-    /// Nobody wants what comes from now on, nor what was not told, of the descriptors that are not to be kept.
-    pub(crate) fn discard_unless(&mut self, keeps: impl Fn(i32) -> bool) {
-        for channel in self.channels.iter_mut().filter(|channel| !keeps(channel.fd)) {
-            channel.discarded = true;
-            channel.collected.clear();
+    /// From now on all is collected, and so much of it is kept of each descriptor, and of what it gave before. Of what is not
+    /// kept already, nothing will be.
+    pub(crate) fn keep(&mut self, how_much: impl Fn(i32) -> Keep) {
+        for channel in &mut self.channels {
+            match (how_much(channel.fd), &channel.kept) {
+                (_, Kept::Nothing) | (Keep::All, _) => {}
+                (Keep::Ends(first, last), _) => {
+                    channel.kept = Kept::Ends(Box::new(Ends::new(first, last)));
+                    channel.collected.forget_given();
+                }
+                (Keep::Nothing, _) => channel.kept = Kept::Nothing,
+            }
+            channel.trim();
         }
     }
 
@@ -449,16 +475,24 @@ impl Protocol {
     pub(crate) fn into_ending(self) -> Ending {
         let still_open = self.channels.iter().filter(|c| c.left_open).map(|c| c.fd).collect();
         let out = |c: &Channel| c.direction == Direction::Out && c.state != State::Released;
-        Ending {
-            exit: self.exit.unwrap_or(Exit::Lost),
-            fault: self.fault,
-            collected: self
-                .channels
-                .into_iter()
-                .filter(out)
-                .map(|mut c| (c.fd, c.collected.take()))
-                .collect(),
-            still_open,
+        let (mut collected, mut gaps) = (Vec::new(), Vec::new());
+        for mut channel in self.channels.into_iter().filter(out) {
+            if let Kept::Ends(ends) = channel.kept {
+                gaps.extend(ends.join(channel.collected.buffer()).map(|gap| (channel.fd, gap)));
+            }
+            collected.push((channel.fd, channel.collected.take()));
+        }
+        Ending { exit: self.exit.unwrap_or(Exit::Lost), fault: self.fault, collected, gaps, still_open }
+    }
+}
+
+impl Channel {
+    /// Lets go what is not to be kept.
+    fn trim(&mut self) {
+        match &mut self.kept {
+            Kept::All => {}
+            Kept::Ends(ends) => ends.take_in(self.collected.buffer()),
+            Kept::Nothing => self.collected.clear(),
         }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Bounds {
     pub(crate) grace: Duration,
     /// The polite one.
     pub(crate) stop_signal: Signal,
+    /// So many of the first bytes of a descriptor are kept, and so many of the last.
+    pub(crate) ends: Option<(usize, usize)>,
     /// The most bytes that one descriptor gives: of a descriptor, or of any.
     pub(crate) limits: Vec<(Option<i32>, u64)>,
 }
@@ -64,6 +66,7 @@ impl Default for Bounds {
             drain: None,
             grace: Duration::from_secs(2),
             stop_signal: Signal::TERM,
+            ends: None,
             limits: Vec::new(),
         }
     }

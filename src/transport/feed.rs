@@ -95,7 +95,8 @@ impl Feeder {
     /// At most one write.
     pub(super) fn step(&mut self) -> Step {
         let bytes = match &mut self.source {
-            From::Bytes(feed, offset) => &feed.as_slice()[*offset..],
+            // An owner might give less than it did before.
+            From::Bytes(feed, offset) => feed.as_slice().get(*offset..).unwrap_or_default(),
             From::Reader(chunks) if chunks.start < chunks.end => &chunks.chunk[chunks.start..chunks.end],
             From::Reader(chunks) => {
                 let waits = matches!(chunks.state, State::Waits) && !chunks.flag.take();

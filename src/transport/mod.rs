@@ -13,6 +13,7 @@
 //! | `reader`, `writer` | the handles that were taken out |
 //! | `pipe` | an end of a pipe: tried, then waited for |
 //! | `feed`, `tee` | sources and copies, some of them code of the user's |
+//! | `shown` | the parent's own stdout and stderr, to copy to |
 //! | `terminal`, `clock`, `trace` | what their names say |
 //!
 //! Rules: bytes are read straight into the buffer that the user gets; nothing is read that nobody takes, which is the
@@ -27,6 +28,7 @@ mod pipe;
 #[path = "pipe_windows.rs"]
 mod pipe;
 mod reader;
+mod shown;
 mod slice;
 mod start;
 mod state;
@@ -43,7 +45,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use crate::protocol::{Direction, Ending, Fault, Next, Notice, Piece, Protocol, Ready, Slot};
+use crate::protocol::{Direction, Ending, Fault, Keep, Next, Notice, Piece, Protocol, Ready, Slot};
 #[cfg(unix)]
 use crate::spawn::is_copy;
 use crate::spawn::{ChildRef, OnDrop, wake_later};
@@ -54,6 +56,7 @@ pub(crate) use clock::{Activity, Bounds};
 use connection::Connection;
 pub(crate) use feed::Source;
 pub(crate) use reader::TakenReader;
+pub(crate) use shown::Shown;
 use slice::Slice;
 pub(crate) use start::Flows;
 use state::{PipeState, State};
@@ -323,9 +326,9 @@ impl Transport {
         self.with(|state| state.protocol.spoke(fd))
     }
 
-    /// What the child writes is thrown away, but for the descriptors that are to be kept.
-    pub(crate) fn discard_unless(&self, keeps: impl Fn(i32) -> bool) {
-        self.with(|state| state.protocol.discard_unless(keeps));
+    /// From now on all is collected, and so much of it is kept of each descriptor.
+    pub(crate) fn keep(&self, how_much: impl Fn(i32) -> Keep) {
+        self.with(|state| state.protocol.keep(how_much));
     }
 
     /// Holds one descriptor back, or no longer; whether it leads out of the child.

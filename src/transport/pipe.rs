@@ -13,7 +13,7 @@ use std::task::Poll;
 use async_io::Async;
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, ioctl_fionread, read};
+use rustix::io::{Errno, ioctl_fionbio, ioctl_fionread, read};
 use zeroize::Zeroize;
 
 use super::waiting::Flag;
@@ -79,6 +79,17 @@ impl ReadEnd {
     /// What is read is secret: a buffer that it grows out of is wiped.
     pub(super) fn wipe(&mut self) {
         self.wipes = true;
+    }
+
+    /// The pipe itself, blocking again as a program expects it.
+    pub(super) fn into_pipe(self) -> io::Result<Pipe> {
+        let pipe = self.pipe.into_inner().into_inner()?;
+        ioctl_fionbio(&pipe, false)?;
+        Ok(pipe)
+    }
+
+    pub(super) fn pipe(&self) -> &Pipe {
+        self.pipe.get_ref()
     }
 
     /// There is likely something to read.
@@ -269,6 +280,13 @@ impl WriteEnd {
         let pipe = Async::new_nonblocking(pipe)?.into();
         let (ready, armed, hangup_armed, broken) = (true, false, false, None);
         Ok(WriteEnd { pipe, room, hangup, ready, armed, hangup_armed, broken, traffic: 0 })
+    }
+
+    /// The pipe itself, blocking again as a program expects it.
+    pub(super) fn into_pipe(self) -> io::Result<Pipe> {
+        let pipe = self.pipe.into_inner().into_inner()?;
+        ioctl_fionbio(&pipe, false)?;
+        Ok(pipe)
     }
 
     /// There is likely room.

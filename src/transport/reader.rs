@@ -16,6 +16,8 @@ use super::state::Output;
 use super::tee;
 use super::waiting::Handle;
 use crate::protocol::Slot;
+#[cfg(unix)]
+use crate::{spawn::is_copy, stdio::OpenFile};
 
 /// The reading end. Dropping it closes the pipe; of a terminal, it hangs up.
 #[derive(Debug)]
@@ -106,6 +108,24 @@ impl TakenReader {
         }
         self.failed = Some(error);
         read
+    }
+
+    /// The pipe itself, for another child; or why that cannot be.
+    #[cfg(unix)]
+    pub(crate) fn into_pipe(mut self) -> Result<io::Result<OpenFile>, &'static str> {
+        self.take_over();
+        match self.output.take() {
+            _ if is_copy() => Err("it belongs to the program that this one was forked from"),
+            _ if self.is_terminal => Err("it is a terminal"),
+            Some(Output { end, tee: None, .. }) => Ok(end.into_pipe()),
+            _ => Err("what it gives is copied"),
+        }
+    }
+
+    /// `None` while code of the user's runs for it, in another thread.
+    #[cfg(unix)]
+    pub(crate) fn pipe(&self) -> Option<&OpenFile> {
+        self.output.as_ref().map(|output| output.end.pipe())
     }
 
     /// Whether `poll_read_into` can be used: nothing is to be copied.

@@ -18,7 +18,7 @@ use super::waiting::{Flag, Handle, Waiting};
 use super::writer::WriterPipe;
 use super::{Transport, clock};
 use crate::error::Refusal;
-use crate::protocol::{Direction, Protocol, Slot};
+use crate::protocol::{Direction, Keep, Protocol, Slot};
 use crate::spawn::{Launch, OnDrop, Pipe, spawn};
 use crate::stdio::WriterSlot;
 
@@ -30,6 +30,8 @@ pub(crate) struct Flows {
     pub(crate) sources: Vec<(i32, Source)>,
     /// Copies of pipes out of the child.
     pub(crate) copies: Vec<(i32, WriterSlot)>,
+    /// Of these the copy is all that is kept.
+    pub(crate) unkept: Vec<i32>,
     /// Pipes out of the child that carry secrets.
     #[cfg(unix)]
     pub(crate) wiped: Vec<i32>,
@@ -75,6 +77,7 @@ impl Transport {
                 }
             }
         }
+        protocol.keep(|fd| if flows.unkept.contains(&fd) { Keep::Nothing } else { Keep::All });
         spawned.child.on_drop(flows.on_drop);
         let deadline = flows.bounds.timeout.and_then(|most| started.checked_add(most));
         let child_flag = Flag::new(&waiting, None);

@@ -17,6 +17,8 @@ use super::slice::Slice;
 use super::terminal::Terminal;
 use super::waiting::{Flag, Handle};
 use crate::protocol::Slot;
+#[cfg(unix)]
+use crate::{spawn::is_copy, stdio::OpenFile};
 
 /// The shared pipe.
 #[derive(Debug)]
@@ -152,6 +154,17 @@ impl TakenWriter {
             open.within_line = last_byte(buffers, count) != Some(b'\n');
         }
         written
+    }
+
+    /// The pipe itself, for another child; or why that cannot be.
+    #[cfg(unix)]
+    pub(crate) fn into_pipe(self) -> Result<io::Result<OpenFile>, &'static str> {
+        match self.pipe.is_terminal() {
+            _ if is_copy() => Err("it belongs to the program that this one was forked from"),
+            true => Err("it is a terminal"),
+            // For the child that reads it, it is closed here.
+            false => self.pipe.take().map(|open| open.pipe.into_pipe()).ok_or("it is closed"),
+        }
     }
 
     /// Ready once the pipe is closed on either side.

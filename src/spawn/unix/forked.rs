@@ -58,6 +58,13 @@ impl<T: Leave> From<T> for Hosted<T> {
     }
 }
 
+impl<T: Leave> Hosted<T> {
+    /// In the host: a copy may only leave it.
+    pub(crate) fn into_inner(mut self) -> T {
+        self.0.take().expect("taken only once")
+    }
+}
+
 impl<T: Leave> Deref for Hosted<T> {
     type Target = T;
 
