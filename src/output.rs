@@ -258,9 +258,17 @@ impl Output {
         self.status.success() || self.status.code().is_some_and(is_ok)
     }
 
-    /// What the child wrote to stderr, wherever that went.
+    /// The end of what the child wrote to stderr, wherever that went: whole lines, if there are any.
     pub(crate) fn complaints(&self) -> &[u8] {
-        if self.merged { &self.stdout } else { &self.stderr }
+        if self.merged { self.end_of(1, &self.stdout) } else { self.end_of(2, &self.stderr) }
+    }
+
+    /// What comes after the last gap, from the first line that is whole.
+    pub(crate) fn end_of<'a>(&self, n: i32, bytes: &'a [u8]) -> &'a [u8] {
+        let Some((_, gap)) = self.gaps.iter().rfind(|(fd, _)| *fd == n) else { return bytes };
+        let end = bytes.get(gap.at..).unwrap_or_default();
+        let whole = end.iter().position(|byte| *byte == b'\n').map(|line_end| &end[line_end + 1..]);
+        whole.filter(|whole| !whole.is_empty()).unwrap_or(end)
     }
 
     /// The member whose status is that of the whole.

@@ -290,7 +290,7 @@ impl Call {
         }
         if self.fail_on_stderr && complained {
             let mut text = format!("wrote to stderr and {}", describe(output.status));
-            push_tail(&mut text, &output.stderr);
+            push_tail(&mut text, output.complaints());
             return Err(Error::UnexpectedStderr(Details::of(output, text)));
         }
         Ok(output)

@@ -525,7 +525,11 @@ impl Details {
         let decisive = member.unwrap_or(&output);
         let mut text = describe(decisive.status);
         // What the last member of a pipeline wrote to stdout is in the whole.
-        push_tail(&mut text, if output.merged { &output.stdout } else { &decisive.stderr });
+        let end = match output.merged {
+            true => output.complaints(),
+            false => decisive.end_of(2, &decisive.stderr),
+        };
+        push_tail(&mut text, end);
         let member = member.map(|member| member.command.clone());
         let mut details = Details::of(output, text);
         details.0.member = member;

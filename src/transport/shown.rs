@@ -7,7 +7,7 @@
 //! nobody empties, must not hold up the executor.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -20,48 +20,57 @@ use crate::stdio::OpenFile;
 /// What the thread may have before it: as much as a pipe.
 const BEHIND: usize = 64 * 1024;
 
+#[derive(Debug)]
+pub(crate) struct Shown(Unblock<Seen>);
+
 /// `None` once nobody can see it any more, which is no failure of the child's.
 #[derive(Debug)]
-pub(crate) struct Shown(Option<Unblock<File>>);
+struct Seen(Option<File>);
 
 impl Shown {
     /// Of descriptor 1 or 2. One that the parent has closed shows nothing.
     pub(crate) fn new(n: i32) -> Result<Self, Refusal> {
         match own(n) {
-            Ok(file) => Ok(Shown(Some(Unblock::with_capacity(BEHIND, file.into())))),
-            Err(error) if is_closed(&error) => Ok(Shown(None)),
+            Ok(file) => Ok(Shown(Unblock::with_capacity(BEHIND, Seen(Some(file.into()))))),
+            Err(error) if is_closed(&error) => Ok(Shown(Unblock::new(Seen(None)))),
             Err(error) => Err(Refusal::os(error)),
         }
     }
+}
 
-    /// `done` if nobody can see it.
-    fn poll<T>(
-        &mut self,
-        done: T,
-        ask: impl FnOnce(Pin<&mut Unblock<File>>) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        let Some(file) = &mut self.0 else { return Poll::Ready(Ok(done)) };
-        match ready!(ask(Pin::new(file))) {
-            Err(error) if nobody_sees(&error) => {
+impl Write for Seen {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.as_mut().map(|file| file.write(bytes)) {
+            None => Ok(bytes.len()),
+            Some(Err(error)) if nobody_sees(&error) => {
                 self.0 = None;
-                Poll::Ready(Ok(done))
+                Ok(bytes.len())
             }
-            other => Poll::Ready(other),
+            Some(written) => written,
         }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // A file keeps nothing back.
+        Ok(())
     }
 }
 
 impl AsyncWrite for Shown {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll(bytes.len(), |file| file.poll_write(cx, bytes))
+        match ready!(Pin::new(&mut self.0).poll_write(cx, bytes)) {
+            // The thread has failed, and tells why when it is asked to flush.
+            Ok(0) if !bytes.is_empty() => self.poll_flush(cx).map_ok(|()| 0),
+            written => Poll::Ready(written),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll((), |file| file.poll_flush(cx))
+        Pin::new(&mut self.0).poll_flush(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll((), |file| file.poll_close(cx))
+        Pin::new(&mut self.0).poll_close(cx)
     }
 }
 

@@ -43,6 +43,8 @@ mod guardian;
 #[cfg(target_os = "linux")]
 mod handles;
 #[cfg(target_os = "linux")]
+mod kept;
+#[cfg(target_os = "linux")]
 mod late;
 #[cfg(target_os = "linux")]
 mod lines;
