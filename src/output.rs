@@ -36,6 +36,10 @@ pub struct Output {
     pub(crate) captured: [bool; 2],
     /// What was written to stderr went to stdout.
     pub(crate) merged: bool,
+    /// The program is a shell, whose exit code may be another program's end.
+    pub(crate) is_shell: bool,
+    /// The system has killed for want of memory while it ran.
+    pub(crate) memory_short: bool,
     /// The codes beside 0 that count as success.
     pub(crate) ok_codes: Option<Arc<Vec<i32>>>,
     pub(crate) still_open: Vec<i32>,
@@ -326,6 +330,8 @@ pub struct Usage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     Reaped(ExitStatus, Option<Usage>),
+    /// The same, and while it ran the system has killed for want of memory.
+    MemoryShort(ExitStatus, Option<Usage>),
     /// Somebody else took the status.
     Lost,
 }
@@ -333,7 +339,7 @@ pub(crate) enum Exit {
 impl Exit {
     /// The status, or one that is neither a code nor a signal, and not a success.
     pub(crate) fn status(self) -> ExitStatus {
-        if let Exit::Reaped(status, _) = self {
+        if let Exit::Reaped(status, _) | Exit::MemoryShort(status, _) = self {
             return status;
         }
         // On Unix "continued", which is not asked for and so never seen otherwise (wait(2)); on Windows the
@@ -345,7 +351,10 @@ impl Exit {
     }
 
     pub(crate) fn usage(self) -> Option<Usage> {
-        if let Exit::Reaped(_, usage) = self { usage } else { None }
+        match self {
+            Exit::Reaped(_, usage) | Exit::MemoryShort(_, usage) => usage,
+            Exit::Lost => None,
+        }
     }
 }
 

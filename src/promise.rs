@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_core::future::FusedFuture;
 
 use crate::control::Control;
-use crate::error::{Details, Error, TAIL, describe, push_tail};
+use crate::error::{Details, Error, TAIL, explain, push_tail};
 use crate::output::{Exit, Output};
 use crate::protocol::{Ending, Fault, Keep};
 use crate::transport::{Bounds, Transport};
@@ -230,6 +230,7 @@ pub(crate) struct Call {
     pub(crate) fail_on_stderr: bool,
     /// What is written to stderr goes to stdout.
     pub(crate) merged: bool,
+    pub(crate) is_shell: bool,
     pub(crate) ok_codes: Option<Arc<Vec<i32>>>,
 }
 
@@ -263,7 +264,7 @@ impl Call {
         let Ending { exit, fault, collected, gaps, still_open } = ending;
         let mut output = collect(exit, collected, elapsed, self.command.into());
         (output.still_open, output.gaps) = (still_open, gaps);
-        (output.merged, output.ok_codes) = (self.merged, self.ok_codes);
+        (output.merged, output.is_shell, output.ok_codes) = (self.merged, self.is_shell, self.ok_codes);
         match fault {
             None => {}
             Some(Fault::Io { fd, error }) => {
@@ -289,7 +290,7 @@ impl Call {
             return Err(Error::StatusLost(Details::of(output, text)));
         }
         if self.fail_on_stderr && complained {
-            let mut text = format!("wrote to stderr and {}", describe(output.status));
+            let mut text = format!("wrote to stderr and {}", explain(&output));
             push_tail(&mut text, output.complaints());
             return Err(Error::UnexpectedStderr(Details::of(output, text)));
         }
@@ -307,6 +308,8 @@ fn collect(exit: Exit, collected: Vec<(i32, Vec<u8>)>, elapsed: Duration, comman
         extra: Vec::new(),
         captured: [false; 2],
         merged: false,
+        is_shell: false,
+        memory_short: matches!(exit, Exit::MemoryShort(..)),
         ok_codes: None,
         still_open: Vec::new(),
         gaps: Vec::new(),

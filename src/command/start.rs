@@ -4,8 +4,10 @@
 
 #[cfg(unix)]
 use std::collections::HashSet;
+use std::ffi::OsStr;
 #[cfg(unix)]
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Command;
@@ -38,8 +40,18 @@ impl Command {
             bounds: self.bounds.clone(),
             fail_on_stderr: self.fail_on_stderr,
             merged,
+            is_shell: self.is_shell(),
             ok_codes: self.ok_codes.clone(),
         }
+    }
+
+    /// Whether an exit code may be what a shell says of another program's end.
+    fn is_shell(&self) -> bool {
+        const SHELLS: [&str; 6] = ["sh", "bash", "dash", "zsh", "ksh", "ash"];
+        let name = Path::new(&self.program).file_name();
+        let is = |name: Option<&OsStr>| name.is_some_and(|name| SHELLS.iter().any(|shell| name == *shell));
+        let is_box = name.is_some_and(|name| name == "busybox");
+        is(name) || is_box && is(self.args.first().map(|arg| &**arg))
     }
 
     fn has_terminal(&self) -> bool {

@@ -5,6 +5,7 @@
 //! back by a POSIX shell; it, the quoted stderr and the whole are cut at a sane length; neither the environment nor
 //! what was fed to a descriptor is ever shown.
 
+mod cause;
 mod of_output;
 
 use std::ffi::OsStr;
@@ -12,8 +13,8 @@ use std::process::ExitStatus;
 use std::{fmt, io};
 
 use crate::output::Output;
-#[cfg(unix)]
-use crate::signal::Signal;
+use cause::describe;
+pub(crate) use cause::explain;
 
 /// Why a call did not give its value.
 ///
@@ -62,6 +63,20 @@ pub enum Error {
         details: Details,
     },
     /// The program ran and exited with a code other than 0, or was killed by a signal.
+    ///
+    /// The message says more than that where more was seen, and no more than was seen: what the system sends SIGXCPU,
+    /// SIGXFSZ and SIGSYS for; what a shell means by the codes 126, 127, and 128 and the number of a signal, if the
+    /// program is one by its name (`sh`, `bash`, `dash`, `zsh`, `ksh`, `ash`, `busybox sh`); and "probably out of memory"
+    /// for a SIGKILL that was not sent through this crate, if the kernel's OOM killer has killed in this program's cgroup
+    /// while the child ran, or up to 20 ms before (Linux, where `/sys/fs/cgroup` shows this program's own cgroup).
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// let error = reaped::sh("exit 127").run().await.unwrap_err();
+    /// let said = "exited with code 127, which a shell says if a program was not found";
+    /// assert!(error.to_string().ends_with(said));
+    /// # });
+    /// ```
     #[error("{0}")]
     Failed(Details),
     /// The program wrote to stderr, and [`Command::fail_on_stderr`](crate::Command::fail_on_stderr) forbade it.
@@ -523,7 +538,7 @@ impl Details {
     pub(crate) fn ended(output: Output) -> Self {
         let member = output.decisive();
         let decisive = member.unwrap_or(&output);
-        let mut text = describe(decisive.status);
+        let mut text = explain(decisive);
         // What the last member of a pipeline wrote to stdout is in the whole.
         let end = match output.merged {
             true => output.complaints(),
@@ -575,26 +590,6 @@ pub(crate) fn copy(error: &io::Error) -> io::Error {
         Some(code) => io::Error::from_raw_os_error(code),
         None => io::Error::new(error.kind(), error.to_string()),
     }
-}
-
-/// `exited with code 3`, `was killed by SIGTERM (signal 15)`.
-pub(crate) fn describe(status: ExitStatus) -> String {
-    if let Some(code) = status.code() {
-        return format!("exited with code {code}");
-    }
-    #[cfg(unix)]
-    {
-        use std::os::unix::process::ExitStatusExt;
-        if let Some(signal) = status.signal() {
-            let core = if status.core_dumped() { ", core dumped" } else { "" };
-            let name = Signal::from_raw(signal).to_string();
-            return match name.starts_with("SIG") {
-                true => format!("was killed by {name} (signal {signal}{core})"),
-                false => format!("was killed by {name}{core}"),
-            };
-        }
-    }
-    "ended in a way that is not known".to_owned()
 }
 
 /// A message shows nothing that comes before so many of the last bytes.

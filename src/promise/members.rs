@@ -195,6 +195,8 @@ fn join(mut members: Vec<Output>, pipefail: bool, elapsed: Duration, command: St
         extra: Vec::new(),
         captured: [members[last].captured[0], members.iter().any(|m| m.captured[1])],
         merged,
+        is_shell: members[decisive].is_shell,
+        memory_short: members[decisive].memory_short,
         ok_codes: members[decisive].ok_codes.clone(),
         still_open,
         gaps,

@@ -143,6 +143,16 @@ impl Process {
     fn has_members(&mut self) -> bool {
         !is_copy() && self.0.has_members()
     }
+
+    /// With what is known of why it ended, if that was not our doing.
+    fn explain(&self, exit: Exit) -> Exit {
+        match exit {
+            Exit::Reaped(status, usage) if self.0.memory_was_short(status) => {
+                Exit::MemoryShort(status, usage)
+            }
+            exit => exit,
+        }
+    }
 }
 
 impl Child {
@@ -366,6 +376,9 @@ impl Life {
             false
         } else if take {
             if let Poll::Ready(taken) = process.poll_exit(waker) {
+                // Whoever let go of the child is told nothing.
+                let is_ours = self.asked.is_some() || self.unowned;
+                let taken = if is_ours { taken } else { process.explain(taken) };
                 (exit, self.reaped) = (Some(taken), true);
             }
             self.reaped

@@ -3,6 +3,7 @@
 //! Refuses to know any of them.
 
 use std::io;
+use std::process::ExitStatus;
 use std::task::{Poll, Waker};
 
 use crate::output::Exit;
@@ -29,4 +30,10 @@ pub(super) trait SystemProcess {
 
     /// Whether anybody may be left in the group of a child that has exited.
     fn has_members(&mut self) -> bool;
+
+    /// Of a child that has ended so, and by nobody here: whether the system has killed for want of memory while it ran,
+    /// among the processes that it counts the child to.
+    fn memory_was_short(&self, _: ExitStatus) -> bool {
+        false
+    }
 }

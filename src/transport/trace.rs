@@ -75,7 +75,9 @@ mod on {
         pub(crate) fn exited(&self, exit: Exit) {
             let Some(Open { span, .. }) = self.0.as_deref() else { return };
             match exit {
-                Exit::Reaped(status, _) => span.record("status", display(status)),
+                Exit::Reaped(status, _) | Exit::MemoryShort(status, _) => {
+                    span.record("status", display(status))
+                }
                 Exit::Lost => span.record("status", "lost"),
             };
         }

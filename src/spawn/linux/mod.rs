@@ -4,10 +4,13 @@
 //! Unix.
 
 mod child;
+mod memory;
 mod pidfd;
 mod script;
 mod start;
 
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::task::{Poll, Waker};
 use std::{io, mem};
 
@@ -17,6 +20,7 @@ use super::unix::{self, Portable, Prepared, Registration, retry_busy};
 use crate::error::Refusal;
 use crate::output::Exit;
 use crate::signal::Signal;
+use memory::Kills;
 use pidfd::{PidfdProcess, Started};
 use script::{Script, limits};
 
@@ -24,7 +28,13 @@ pub(crate) use unix::{Pipe, is_copy, joint};
 
 /// A child of this folder.
 #[derive(Debug)]
-pub(super) enum Process {
+pub(super) struct Process {
+    engine: Engine,
+    kills: Kills,
+}
+
+#[derive(Debug)]
+enum Engine {
     Pidfd(PidfdProcess),
     /// In a box: it is five times as large as the other.
     Portable(Box<Portable>),
@@ -39,10 +49,12 @@ pub(super) fn spawn(launch: &Launch<'_>, start: StartAnother) -> Result<(Process
             let guarded = prepared.registration.take().and_then(|one| one.confirm(started.pid.as_raw_pid()));
             // The child has its ends of the pipes.
             drop(prepared);
-            return Ok((Process::Pidfd(PidfdProcess::new(started, launch.new_group, guarded)?), ours));
+            let engine = Engine::Pidfd(PidfdProcess::new(started, launch.new_group, guarded)?);
+            return Ok((Process { engine, kills: Kills::now() }, ours));
         }
     }
-    Ok((Process::Portable(Box::new(unix::spawn_portable(prepared)?)), ours))
+    let engine = Engine::Portable(Box::new(unix::spawn_portable(prepared)?));
+    Ok((Process { engine, kills: Kills::now() }, ours))
 }
 
 /// `None` if this system does not make such a process just now: in a time namespace before Linux 5.19 a process can be
@@ -73,18 +85,18 @@ fn run_script(prepared: &Prepared<'_>) -> Result<Option<Started>, Refusal> {
 
 impl Process {
     fn inner(&mut self) -> &mut dyn SystemProcess {
-        match self {
-            Process::Pidfd(child) => child,
-            Process::Portable(child) => &mut **child,
+        match &mut self.engine {
+            Engine::Pidfd(child) => child,
+            Engine::Portable(child) => &mut **child,
         }
     }
 }
 
 impl SystemProcess for Process {
     fn pid(&self) -> Option<u32> {
-        match self {
-            Process::Pidfd(child) => child.pid(),
-            Process::Portable(child) => child.pid(),
+        match &self.engine {
+            Engine::Pidfd(child) => child.pid(),
+            Engine::Portable(child) => child.pid(),
         }
     }
 
@@ -106,5 +118,11 @@ impl SystemProcess for Process {
 
     fn has_members(&mut self) -> bool {
         self.inner().has_members()
+    }
+
+    fn memory_was_short(&self, status: ExitStatus) -> bool {
+        // 128 and the signal: a shell whose child it was.
+        let killed = status.signal() == Some(libc::SIGKILL) || status.code() == Some(128 + libc::SIGKILL);
+        killed && self.kills.have_risen()
     }
 }
