@@ -20,6 +20,7 @@
 //! | `chroot:DIR`, `namespace` | changes its root; becomes root of a namespace that denies setgroups(2); exits with 77 where that is not permitted (Linux) |
 //! | `capable` | of root: keeps the groups 0 and 27 and the capabilities to change ids, and is nobody (Linux) |
 //! | `start:HOW`, `start:HOW:ID` | starts a child of its own with `null`, `pty`, `uid` or `gid`, and tells its groups, or the error and its kind (Linux) |
+//! | `priority` | asks for its priority, getpriority(2) (Linux) |
 //! | `sleep:MS` | sleeps |
 //! | `raise:N` | sends itself a signal |
 //! | `exit:N` | exits |
@@ -97,6 +98,10 @@ fn take(step: &str) {
                 all.extend_from_slice(&buffer[..count]);
             }
             write_all(number(second) as i32, sum(&all).as_bytes());
+        }
+        #[cfg(target_os = "linux")]
+        "priority" => {
+            unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
         }
         #[cfg(unix)]
         "close" => drop(unsafe { OwnedFd::from_raw_fd(number(first) as i32) }),

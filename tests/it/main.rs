@@ -23,6 +23,8 @@ mod bounds;
 #[cfg(unix)]
 mod bulk;
 #[cfg(unix)]
+mod causes;
+#[cfg(unix)]
 mod differential;
 #[cfg(target_os = "linux")]
 mod drops;

@@ -63,7 +63,10 @@ fn program(rules: &[Refused]) -> Vec<sock_filter> {
 
 /// For good: around this thread and all that comes of it, or around every thread of the process.
 fn refuse(rules: &[Refused], every_thread: bool) {
-    let mut program = program(rules);
+    put_up(program(rules), every_thread);
+}
+
+fn put_up(mut program: Vec<sock_filter>, every_thread: bool) {
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     let flags = if every_thread { libc::SECCOMP_FILTER_FLAG_TSYNC } else { 0 };
     unsafe {
@@ -231,6 +234,25 @@ fn without<T: Send>(rules: &[Refused], body: impl FnOnce() -> T + Send) -> T {
         });
         refused.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// A sandbox that ends whoever makes the call says why.
+#[test]
+fn killed_for_a_call() {
+    fault("sandbox::killed_for_a_call", || {
+        let said = std::thread::scope(|scope| {
+            let refused = scope.spawn(|| {
+                let mut program = program(&[refused(libc::SYS_getpriority, Always, 0)]);
+                let answers = program.iter_mut().filter(|step| step.k == libc::SECCOMP_RET_ERRNO);
+                answers.for_each(|step| step.k = libc::SECCOMP_RET_KILL_PROCESS);
+                put_up(program, false);
+                block_on(helper(&["priority"]).hide_args(true).run()).expect_err("killed").to_string()
+            });
+            refused.join().expect("this thread makes no such call")
+        });
+        let why = ", which the system sends for a system call that is not permitted (seccomp)";
+        assert!(said.contains(" was killed by SIGSYS (signal 31") && said.ends_with(why), "{said}");
+    });
 }
 
 const SET_FLAGS: u32 = libc::F_SETFL as u32;
