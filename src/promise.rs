@@ -5,6 +5,7 @@ mod members;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -257,6 +258,12 @@ impl Call {
         });
     }
 
+    /// How the child exited. What it wrote stays with it.
+    pub(crate) fn exited(&self, (exit, fault): (Exit, Option<Fault>)) -> Result<ExitStatus, Error> {
+        let output = collect(exit, Vec::new(), self.transport.elapsed(), self.command.to_string());
+        Ok(judge(&self.bounds, exit, fault, output)?.status)
+    }
+
     /// What every verb has in common; the child has ended.
     fn conclude(self) -> Result<Output, Error> {
         let complained = self.transport.spoke(2);
@@ -265,30 +272,7 @@ impl Call {
         let mut output = collect(exit, collected, elapsed, self.command.into());
         (output.still_open, output.gaps) = (still_open, gaps);
         (output.merged, output.is_shell, output.ok_codes) = (self.merged, self.is_shell, self.ok_codes);
-        match fault {
-            None => {}
-            Some(Fault::Io { fd, error }) => {
-                let text = format!("failed on descriptor {fd}: {error}");
-                return Err(Error::Io { source: error, details: Details::of(output, text) });
-            }
-            Some(Fault::TimedOut) => {
-                let most = self.bounds.timeout.unwrap_or_default();
-                return Err(Error::TimedOut(Details::stopped(output, format!("timed out after {most:?}"))));
-            }
-            Some(Fault::Idle) => {
-                let most = self.bounds.silence().unwrap_or_default();
-                return Err(Error::TimedOut(Details::stopped(output, format!("was silent for {most:?}"))));
-            }
-            Some(Fault::Limit { fd }) => {
-                let most = self.bounds.limit(fd).unwrap_or_default();
-                let text = format!("wrote more than {most} bytes to descriptor {fd}");
-                return Err(Error::OutputLimit(Details::stopped(output, text)));
-            }
-        }
-        if exit == Exit::Lost {
-            let text = "ended, but somebody else took its exit status".to_owned();
-            return Err(Error::StatusLost(Details::of(output, text)));
-        }
+        let output = judge(&self.bounds, exit, fault, output)?;
         if self.fail_on_stderr && complained {
             let mut text = format!("wrote to stderr and {}", explain(&output));
             push_tail(&mut text, output.complaints());
@@ -296,6 +280,34 @@ impl Call {
         }
         Ok(output)
     }
+}
+
+/// An error, if something went wrong with the run, whatever the program said.
+fn judge(bounds: &Bounds, exit: Exit, fault: Option<Fault>, output: Output) -> Result<Output, Error> {
+    Err(match fault {
+        None if exit == Exit::Lost => {
+            let text = "ended, but somebody else took its exit status".to_owned();
+            Error::StatusLost(Details::of(output, text))
+        }
+        None => return Ok(output),
+        Some(Fault::Io { fd, error }) => {
+            let text = format!("failed on descriptor {fd}: {error}");
+            Error::Io { source: error, details: Details::of(output, text) }
+        }
+        Some(Fault::TimedOut) => {
+            let most = bounds.timeout.unwrap_or_default();
+            Error::TimedOut(Details::stopped(output, format!("timed out after {most:?}")))
+        }
+        Some(Fault::Idle) => {
+            let most = bounds.silence().unwrap_or_default();
+            Error::TimedOut(Details::stopped(output, format!("was silent for {most:?}")))
+        }
+        Some(Fault::Limit { fd }) => {
+            let most = bounds.limit(fd).unwrap_or_default();
+            let text = format!("wrote more than {most} bytes to descriptor {fd}");
+            Error::OutputLimit(Details::stopped(output, text))
+        }
+    })
 }
 
 fn collect(exit: Exit, collected: Vec<(i32, Vec<u8>)>, elapsed: Duration, command: String) -> Output {

@@ -114,6 +114,7 @@ pub enum Event {
 /// | hold a descriptor back | [`pause`](Self::pause), [`resume`](Self::resume) | `pauseProducing`, `resumeProducing` |
 /// | close | [`close`](Self::close), [`close_all`](Self::close_all) | `closeChildFD`, `loseConnection` |
 /// | signal | [`control`](Self::control) | `signalProcess` |
+/// | await the exit, as often as asked | [`wait`](Self::wait), [`try_wait`](Self::try_wait) | `processExited` |
 /// | await the end | [`status`](Self::status), [`output`](Self::output) | `processEnded` |
 ///
 /// ```
@@ -165,8 +166,8 @@ impl Process {
     /// [`Stdio::input`](crate::Stdio::input).
     ///
     /// `None` where there is no such pipe, it was taken before, or it is closed. A writer that nobody takes
-    /// stays open until it is [closed](Self::close), or [`status`](Self::status) or
-    /// [`output`](Self::output) is called; one that was taken stays open until it is dropped, and a child that reads
+    /// stays open until it is [closed](Self::close), or [`status`](Self::status),
+    /// [`output`](Self::output) or [`wait`](Self::wait) is called; one that was taken stays open until it is dropped, and a child that reads
     /// to the end of file waits for that.
     ///
     /// A child that answers while it reads has to be read meanwhile (`futures::join!`), or both wait once the pipes
@@ -381,8 +382,63 @@ impl Process {
         self.call.control()
     }
 
-    /// Awaits the end; what the child writes is read and thrown away. Where the process is only lent, await
-    /// [`next`](Self::next) until [`Event::Ended`]; `status().detach()` lets the child run on by itself.
+    /// Awaits the exit, as std's `wait`: the child was reaped. Descendants may still hold its pipes, and nobody waits for
+    /// them. You may ask as often as you like; the answer stays the same.
+    ///
+    /// No byte is lost, and the child never waits for room in a pipe: what it writes meanwhile is collected, as
+    /// [`output`](Self::output) collects it. Events, [`lines`](Self::lines), a [`reader`](Self::reader) and `output` tell of
+    /// it later. If it may be much, set a [`limit`](crate::Command::limit), take a reader, or [pause](Self::pause) the
+    /// descriptor: a paused one is not read.
+    ///
+    /// A stdin that was not taken is closed first, as std's `wait` does it. A [`Writer`] that was taken stays open, and a
+    /// child that reads to the end of file waits for it.
+    ///
+    /// # Cancellation
+    /// Dropping the future loses nothing. A stdin that it closed stays closed.
+    ///
+    /// # Errors
+    /// What [`status`](Self::status) would say of anything that went wrong until the exit: [`Error::TimedOut`],
+    /// [`Error::OutputLimit`], [`Error::Io`] and [`Error::StatusLost`]. The error comes once the child has exited, and carries
+    /// its status; what the child wrote stays in the process. `status` and `output` alone tell what went wrong
+    /// after the exit, and of a stderr that fails the call ([`fail_on_stderr`](crate::Command::fail_on_stderr)).
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// let mut process = reaped::Command::new("sh").args(["-c", "echo hi; exit 3"]).spawn()?;
+    /// assert_eq!(process.wait().await?.code(), Some(3));
+    /// assert_eq!(process.wait().await?.code(), Some(3));
+    /// assert_eq!(process.output().await?.stdout, b"hi\n");
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub async fn wait(&mut self) -> Result<ExitStatus, Error> {
+        self.call.transport.close_untaken_inputs();
+        let outcome = poll_fn(|cx| self.call.transport.poll_outcome(cx)).await;
+        self.call.exited(outcome)
+    }
+
+    /// Looks whether the child has exited, and returns at once: `None` if it still runs. An exit that is there is seen,
+    /// whether or not anybody has awaited the process.
+    ///
+    /// It reads nothing of a child that still runs, so a child that writes more than a pipe holds waits until somebody
+    /// reads or [waits](Self::wait). It leaves stdin open, as std's `try_wait` does.
+    ///
+    /// # Errors
+    /// Those of [`wait`](Self::wait).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let mut cat = reaped::Command::new("cat").spawn()?;
+    /// assert!(cat.try_wait()?.is_none());
+    /// cat.wait().await?; // closes its stdin, so it ends
+    /// assert!(cat.try_wait()?.expect("it has exited").success());
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>, Error> {
+        self.call.transport.look().map(|outcome| self.call.exited(outcome)).transpose()
+    }
+
+    /// Awaits the end; what the child writes is read and thrown away. If the process is only lent, [`wait`](Self::wait)
+    /// awaits the exit, and [`next`](Self::next) the end; `status().detach()` lets the child run on by itself.
     ///
     /// What a [`limit`](crate::Command::limit) bounds, and a stderr that fails the call
     /// ([`fail_on_stderr`](crate::Command::fail_on_stderr)), is kept for the error.
@@ -404,7 +460,6 @@ impl Process {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     #[doc(alias = "processEnded")]
-    #[doc(alias = "wait")]
     pub fn status(self) -> Promise<ExitStatus> {
         self.call.collect_little();
         self.promise(|output| Ok(output.status))
@@ -436,7 +491,7 @@ impl Process {
     }
 
     fn promise<T>(self, conclude: fn(Output) -> Result<T, Error>) -> Promise<T> {
-        self.call.transport.close_untaken_inputs();
+        self.call.transport.talk_no_more();
         Promise::new(*self.call, conclude)
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Protocol {
     /// What the pipes held at the exit was read.
     settled: bool,
     fault: Option<Fault>,
+    /// It came after the exit could be told, so it is not why the child exited.
+    fault_after_exit: bool,
     /// `Next::Terminate` or `Next::Kill` was done, or somebody else of ours has ended the child.
     ended_by_us: bool,
     /// `Next::Kill` was done.
@@ -191,6 +193,7 @@ impl Protocol {
             exit: None,
             settled: false,
             fault: None,
+            fault_after_exit: false,
             ended_by_us: false,
             killed: false,
             grace_runs: false,
@@ -236,10 +239,18 @@ impl Protocol {
                 let excess = count as u64 - channel.room;
                 channel.room = 0;
                 channel.collected.cut_off(excess as usize);
-                self.fault.get_or_insert(Fault::Limit { fd: channel.fd });
+                let fd = channel.fd;
+                self.fails(Fault::Limit { fd });
             }
         }
-        channel.trim();
+        self.channels[slot].trim();
+    }
+
+    /// The first fault counts.
+    fn fails(&mut self, fault: Fault) {
+        if self.fault.is_none() {
+            (self.fault, self.fault_after_exit) = (Some(fault), self.exit_is_known().is_some());
+        }
     }
 
     /// Whether it leads into the child.
@@ -261,13 +272,13 @@ impl Protocol {
     pub(crate) fn failed(&mut self, slot: Slot, error: io::Error) {
         self.closed(slot);
         let fd = self.channels[slot].fd;
-        self.fault.get_or_insert(Fault::Io { fd, error });
+        self.fails(Fault::Io { fd, error });
     }
 
     /// The copy failed of a descriptor that the user has taken over, and closes by himself.
     pub(crate) fn copy_failed(&mut self, slot: Slot, error: &io::Error) {
         let fd = self.channels[slot].fd;
-        self.fault.get_or_insert_with(|| Fault::Io { fd, error: copy(error) });
+        self.fails(Fault::Io { fd, error: copy(error) });
     }
 
     /// The user takes the pipe over, with what was read from it and not told.
@@ -342,7 +353,7 @@ impl Protocol {
 
     fn late(&mut self, fault: Fault) {
         if self.next() != Next::Ended {
-            self.fault.get_or_insert(fault);
+            self.fails(fault);
         }
     }
 
@@ -387,6 +398,18 @@ impl Protocol {
         self.exit.is_some()
     }
 
+    /// The exit, once the pipes were looked at after it.
+    fn exit_is_known(&self) -> Option<Exit> {
+        self.exit.filter(|_| self.settled || self.all_closed())
+    }
+
+    /// How the child exited, and what went wrong before: once both are known, and for good. What goes wrong after that is
+    /// the end's affair.
+    pub(crate) fn outcome(&self) -> Option<(Exit, Option<Fault>)> {
+        let fault = self.fault.as_ref().filter(|_| !self.fault_after_exit);
+        Some((self.exit_is_known()?, fault.map(Fault::copy)))
+    }
+
     /// Whether every pipe is closed.
     pub(crate) fn all_closed(&self) -> bool {
         self.channels.iter().all(|channel| channel.state != State::Open)
@@ -424,7 +447,7 @@ impl Protocol {
             self.told.fault = true;
             return Some(Notice::Fault(fault.copy()));
         }
-        let exit = self.exit.filter(|_| self.settled || self.all_closed())?;
+        let exit = self.exit_is_known()?;
         if !std::mem::replace(&mut self.told.exit, true) {
             return Some(Notice::Exited(exit));
         }

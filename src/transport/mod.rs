@@ -42,9 +42,10 @@ mod writer;
 use std::io;
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
+use crate::output::Exit;
 use crate::protocol::{Direction, Ending, Fault, Keep, Next, Notice, Piece, Protocol, Ready, Slot};
 #[cfg(unix)]
 use crate::spawn::is_copy;
@@ -186,6 +187,30 @@ impl Transport {
         self.with(State::catch_up);
     }
 
+    /// Moves bytes until the child has exited, and collects them.
+    pub(crate) fn poll_outcome(&mut self, cx: &Context<'_>) -> Poll<(Exit, Option<Fault>)> {
+        self.poll(cx, |protocol| protocol.outcome())
+    }
+
+    /// Whether the child has exited, at this moment. What it wrote is left in its pipes until then, and whoever waits goes on
+    /// waiting.
+    pub(crate) fn look(&mut self) -> Option<(Exit, Option<Fault>)> {
+        // The reactor may not have come round to tell.
+        self.with(|state| state.child_flag.set());
+        loop {
+            let (mut slice, cx) = (Slice::default(), Context::from_waker(Waker::noop()));
+            let looked = self.connection.poll(ANYBODY, &mut slice, &cx, |state| state.protocol.outcome());
+            self.connection.waiting.forget(ANYBODY);
+            // Once it has exited, only what its pipes held then is to be read before.
+            if looked.is_ready() || !slice.was_spent() || !self.with(|state| state.protocol.has_exited()) {
+                return match looked {
+                    Poll::Ready(outcome) => Some(outcome),
+                    Poll::Pending => None,
+                };
+            }
+        }
+    }
+
     fn poll<T>(&mut self, cx: &Context<'_>, mut wanted: impl FnMut(&mut Protocol) -> Option<T>) -> Poll<T> {
         self.give_back();
         self.connection.poll(Handle::Main, &mut self.slice, cx, |state| wanted(&mut state.protocol))
@@ -194,6 +219,12 @@ impl Transport {
     /// When the child had ended, once it had.
     pub(crate) fn ended_at(&self) -> Option<Instant> {
         self.with(|state| state.ended_at)
+    }
+
+    /// From the start to the exit.
+    pub(crate) fn elapsed(&self) -> Duration {
+        let exited_at = self.with(|state| state.exited_at).unwrap_or_else(Instant::now);
+        exited_at.saturating_duration_since(self.started)
     }
 
     /// What the child left, and how long it took; once `poll_end` was ready.
@@ -313,12 +344,19 @@ impl Transport {
 
     /// Nobody will talk to the child any more: what could have been written to and was not taken is
     /// closed, and nothing is held back.
-    pub(crate) fn close_untaken_inputs(&self) {
-        self.with(|state| {
-            state.close_inputs(|pipe| matches!(pipe, PipeState::Writer { taken: false, .. }));
-            state.protocol.resume_all();
-        });
+    pub(crate) fn talk_no_more(&self) {
+        self.close_untaken_inputs();
+        self.with(|state| state.protocol.resume_all());
         self.connection.waiting.wake_all_later();
+    }
+
+    /// Closes what could have been written to and was not taken.
+    pub(crate) fn close_untaken_inputs(&self) {
+        let is_untaken = |pipe: &PipeState| matches!(pipe, PipeState::Writer { taken: false, .. });
+        // Whoever asks at each poll is not to wake itself each time.
+        if self.with(|state| state.close_inputs(is_untaken)) {
+            self.connection.waiting.wake_all_later();
+        }
     }
 
     /// Whether the child wrote to a descriptor, other than to a user who took it over.

@@ -483,12 +483,16 @@ impl State {
         }
     }
 
-    pub(super) fn close_inputs(&mut self, which: impl Fn(&PipeState) -> bool) {
+    /// Whether there was one.
+    pub(super) fn close_inputs(&mut self, which: impl Fn(&PipeState) -> bool) -> bool {
+        let mut closed = false;
         for slot in 0..self.pipes.len() {
             if self.protocol.leads_in(slot) && which(&self.pipes[slot]) {
                 self.close(slot);
+                closed = true;
             }
         }
+        closed
     }
 
     /// Closes the terminal, if there is one.
