@@ -193,8 +193,8 @@ impl Process {
     ///
     /// What was read and not yet told comes first. Descriptors that nobody reads still hold the child back
     /// once their pipes are full: take, poll or [close](Self::close) them, or set them to something else
-    /// ([`Stdio::inherit`](crate::Stdio::inherit)). `None` where there is no such pipe, it was taken before,
-    /// or it is closed.
+    /// ([`Stdio::inherit`](crate::Stdio::inherit)). `None` if there is no such pipe, it was taken before, you have
+    /// closed it, or an event has told that it is closed. So it is there after [`wait`](Self::wait), too.
     ///
     /// ```
     /// # futures::executor::block_on(async {

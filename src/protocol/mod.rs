@@ -75,6 +75,8 @@ struct Channel {
     /// Somebody else still held it when the end was there.
     left_open: bool,
     closing_told: bool,
+    /// The user has closed it.
+    forgone: bool,
     /// Bytes that may still be taken.
     room: u64,
     kept: Kept,
@@ -183,6 +185,7 @@ impl Protocol {
             paused: false,
             left_open: false,
             closing_told: false,
+            forgone: false,
             room: u64::MAX,
             kept: Kept::All,
             spoke: false,
@@ -283,9 +286,20 @@ impl Protocol {
 
     /// The user takes the pipe over, with what was read from it and not told.
     pub(crate) fn released(&mut self, slot: Slot) -> Vec<u8> {
-        debug_assert!(self.channels[slot].state == State::Open, "only an open pipe can be taken over");
+        debug_assert!(self.channels[slot].state != State::Released, "a pipe is taken over once");
         self.channels[slot].state = State::Released;
         self.channels[slot].collected.take()
+    }
+
+    /// Whether it has ended, and the user does not know.
+    pub(crate) fn has_untold_end(&self, slot: Slot) -> bool {
+        let channel = &self.channels[slot];
+        channel.state == State::Closed && !channel.closing_told && !channel.forgone
+    }
+
+    /// The user has closed it.
+    pub(crate) fn forgo(&mut self, slot: Slot) {
+        self.channels[slot].forgone = true;
     }
 
     /// From now on all is collected, and so much of it is kept of each descriptor, and of what it gave before. Of what is not

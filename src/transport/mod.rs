@@ -293,9 +293,9 @@ impl Transport {
         Some(TakenWriter::new(self.connection.clone(), slot, pipe, activity))
     }
 
-    /// The pipe out of the child, once, with what was read from it and not told.
+    /// The pipe out of the child, once, with what was read from it and not told. It may have ended since.
     pub(crate) fn reader(&self, fd: i32) -> Option<(Vec<u8>, TakenReader)> {
-        let (read, slot, output, activity, is_terminal) = self.with(|state| {
+        let (read, slot, output, activity, is_terminal, at_end) = self.with(|state| {
             let slot = state.protocol.slot(fd, Direction::Out)?;
             let output = match mem::replace(&mut state.pipes[slot], PipeState::Gone) {
                 PipeState::Output(output) => Some(output),
@@ -303,18 +303,20 @@ impl Transport {
                     state.pipes[slot] = PipeState::Taken(None);
                     None
                 }
+                PipeState::Gone if state.protocol.has_untold_end(slot) => None,
                 other => {
                     state.pipes[slot] = other;
                     return None;
                 }
             };
+            let at_end = matches!(state.pipes[slot], PipeState::Gone) && output.is_none();
             let read = state.protocol.released(slot);
             state.note_end();
             let is_terminal = state.terminal.is_some() && fd <= 1;
-            Some((read, slot, output, state.activity.clone(), is_terminal))
+            Some((read, slot, output, state.activity.clone(), is_terminal, at_end))
         })?;
         let connection = self.connection.clone();
-        Some((read, TakenReader::new(connection, slot, output, activity, is_terminal)))
+        Some((read, TakenReader::new(connection, slot, output, activity, is_terminal, at_end)))
     }
 
     /// Closes our end; whether it was open.
@@ -352,9 +354,16 @@ impl Transport {
 
     /// Closes what could have been written to and was not taken.
     pub(crate) fn close_untaken_inputs(&self) {
-        let is_untaken = |pipe: &PipeState| matches!(pipe, PipeState::Writer { taken: false, .. });
+        let closed = self.with(|state| {
+            let is_untaken =
+                |slot: &Slot| matches!(state.pipes[*slot], PipeState::Writer { taken: false, .. });
+            let untaken: Vec<Slot> = (0..state.pipes.len()).filter(is_untaken).collect();
+            // To a terminal its end of file is typed.
+            untaken.iter().for_each(|slot| state.close_by_hand(*slot));
+            !untaken.is_empty()
+        });
         // Whoever asks at each poll is not to wake itself each time.
-        if self.with(|state| state.close_inputs(is_untaken)) {
+        if closed {
             self.connection.waiting.wake_all_later();
         }
     }

@@ -24,7 +24,7 @@ use crate::{spawn::is_copy, stdio::OpenFile};
 pub(crate) struct TakenReader {
     connection: Arc<Connection>,
     slot: Slot,
-    /// Empty while code of the user's still runs for it, that was called by another handle.
+    /// Empty while code of the user's still runs for it, that was called by another handle; and if it had ended before.
     output: Option<Output>,
     activity: Option<Activity>,
     slice: Slice,
@@ -41,8 +41,9 @@ impl TakenReader {
         output: Option<Output>,
         activity: Option<Activity>,
         is_terminal: bool,
+        at_end: bool,
     ) -> Self {
-        let (slice, at_end, failed) = (Slice::default(), false, None);
+        let (slice, failed) = (Slice::default(), None);
         let mut this = TakenReader { connection, slot, output, activity, slice, is_terminal, at_end, failed };
         this.expect();
         this
@@ -152,6 +153,9 @@ impl TakenReader {
         cx: &Context<'_>,
         mut read: impl FnMut(&mut Output, &mut Slice) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
+        if self.at_end && self.output.is_none() {
+            return Poll::Ready(Ok(0));
+        }
         let me = Handle::Reader(self.slot);
         let mut drives = self.connection.waiting.take_news();
         self.slice.is_over();

@@ -245,6 +245,7 @@ impl State {
             _ => false,
         };
         self.close(slot);
+        self.protocol.forgo(slot);
         if is_terminals {
             self.hang_up();
         }
@@ -483,16 +484,12 @@ impl State {
         }
     }
 
-    /// Whether there was one.
-    pub(super) fn close_inputs(&mut self, which: impl Fn(&PipeState) -> bool) -> bool {
-        let mut closed = false;
+    pub(super) fn close_inputs(&mut self, which: impl Fn(&PipeState) -> bool) {
         for slot in 0..self.pipes.len() {
             if self.protocol.leads_in(slot) && which(&self.pipes[slot]) {
                 self.close(slot);
-                closed = true;
             }
         }
-        closed
     }
 
     /// Closes the terminal, if there is one.

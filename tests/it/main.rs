@@ -76,6 +76,8 @@ mod terminal;
 mod told;
 #[cfg(unix)]
 mod tracing;
+#[cfg(target_os = "linux")]
+mod waits;
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
