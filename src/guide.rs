@@ -1,10 +1,14 @@
-//! Pages beside the reference: a cookbook, and how to come here from other libraries.
+//! Pages beside the reference: a cookbook, ports of whole programs, and how to come here from other libraries.
 
 // Owns no code; the text is in `docs/`, and its examples run as tests.
 
 /// Fifteen tasks that come up again and again, each with an answer that runs.
 #[doc = include_str!("../docs/cookbook.md")]
 pub mod cookbook {}
+
+/// A task runner, a language-server client and a test harness, before and after.
+#[doc = include_str!("../docs/ports.md")]
+pub mod ports {}
 
 /// From `std::process`: what stays, what changes, and what becomes shorter.
 #[doc = include_str!("../docs/from-std.md")]

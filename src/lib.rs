@@ -24,12 +24,13 @@
 //! | anything else set before | [`Command`], which has the same verbs | as above |
 //! | one program to read what another writes | [`Command::pipe`] | as above |
 //! | to talk to it while it runs | [`Command::spawn`], which gives a [`Process`] | an event |
+//! | its exit status as often as I ask, and to keep the [`Process`] | [`Process::wait`], [`Process::try_wait`] | a value |
 //! | a command line in one piece, without a shell | [`cmd!`], which gives a [`Command`] | as above |
 #![cfg_attr(unix, doc = "| to decrypt a message | [`gpg::decrypt`](gpg::decrypt()) | an error |")]
 //!
 //! For a program without arguments, `Command::new("true").run()` is shorter than `run("true", [""; 0])`.
 //!
-//! The [`guide`] has a [cookbook](guide::cookbook), and a page for whoever comes from
+//! The [`guide`] has a [cookbook](guide::cookbook), three [ports](guide::ports), and a page for whoever comes from
 //! [std](guide::from_std), [async-process](guide::from_async_process), [tokio](guide::from_tokio),
 //! [duct](guide::from_duct) or [Twisted](guide::from_twisted).
 //!
@@ -165,7 +166,7 @@
 //! | the same, with [`kill_on_drop(false)`](Command::kill_on_drop), or [`Promise::detach`] | the pipes close, a terminal stays; the child runs on, and is reaped when it ends |
 //! | [`Writer`] | the child reads end of file |
 //! | [`Reader`] | the child gets SIGPIPE when it writes |
-//! | [`Lines`], the future of [`Process::next`] | nothing: the process runs on, and no byte is lost |
+//! | [`Lines`], the futures of [`Process::next`] and [`Process::wait`] | nothing: the process runs on, and no byte is lost |
 //! | [`Control`] | nothing |
 //! | [`Command`], [`Pipeline`] | nothing to what runs; secrets are wiped and descriptors closed when no run uses them any more |
 //!
