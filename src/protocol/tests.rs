@@ -17,6 +17,8 @@ enum Fact {
     Waited,
     /// The user's own kill.
     EndedByUs,
+    /// What was there at the exit was read.
+    Settled,
 }
 
 const CHANNELS: usize = 4;
@@ -33,7 +35,7 @@ fn fact() -> impl Strategy<Value = Fact> {
         3 => slot.clone().prop_map(Fact::Closed),
         1 => slot.prop_map(Fact::Failed),
         2 => Just(Fact::Exited),
-        1 => prop_oneof![Just(Fact::TimedOut), Just(Fact::Idle), Just(Fact::Waited), Just(Fact::EndedByUs)],
+        1 => prop_oneof![Just(Fact::TimedOut), Just(Fact::Idle), Just(Fact::Waited), Just(Fact::EndedByUs), Just(Fact::Settled)],
     ]
 }
 
@@ -104,6 +106,7 @@ proptest! {
         let mut protocol = out(FDS);
         protocol.limit(LIMITED, LIMIT as u64);
         let mut model = Model::default();
+        let mut outcome = None;
         for fact in facts {
             // A transport never tells these twice; the layer need not bear it.
             match fact {
@@ -145,10 +148,19 @@ proptest! {
                     protocol.terminated();
                     model.terminated = true;
                 }
+                Fact::Settled if model.exited => {
+                    protocol.settled();
+                }
                 _ => continue,
             }
             prop_assert_eq!(protocol.all_closed(), model.closed.iter().all(|closed| *closed));
             prop_assert_eq!(protocol.next(), model.next());
+            // What is once known of the exit stays so; and all is known at the end.
+            let now = protocol.outcome().map(|(_, fault)| fault.as_ref().map(fd_of));
+            prop_assert!(outcome.is_none() || now == outcome, "{outcome:?}, then {now:?}");
+            prop_assert!(now.is_none() || model.exited && now.flatten().is_none_or(|fd| Some(fd) == model.first_fault));
+            prop_assert!(now.is_some() || !model.ended());
+            outcome = now;
             match protocol.next() {
                 Next::Ended => break,
                 Next::Terminate => {
