@@ -79,6 +79,10 @@ enum Act {
     Event(Manner),
     /// With a limit for each line.
     Line(usize, Manner),
+    /// Awaits the exit.
+    Wait(Manner),
+    /// Looks for the exit.
+    Look,
     /// Takes the reader or the writer of this descriptor.
     Take(i32),
     Pause(i32),
@@ -225,7 +229,9 @@ impl Script {
         }
         for _ in 0..dice.below(8) {
             let fd = pipes[dice.below(pipes.len() as u64) as usize];
-            let act = match dice.below(24) {
+            let act = match dice.below(28) {
+                24 | 25 => Act::Wait(manner(dice, &who)),
+                26 | 27 => Act::Look,
                 0..9 => Act::Event(manner(dice, &who)),
                 9..12 => Act::Line([1, 7, 1_000, 1 << 20][dice.below(4) as usize], manner(dice, &who)),
                 12..14 => Act::Pause(fd),
@@ -436,6 +442,8 @@ struct Seen {
     shut: BTreeSet<i32>,
     written: BTreeMap<i32, usize>,
     status: Option<ExitStatus>,
+    /// What was told of the exit.
+    exit: Option<ExitStatus>,
     /// The signals that it may have ended by.
     signals: BTreeSet<i32>,
     dropped: bool,
@@ -473,6 +481,10 @@ impl Seen {
         }
     }
 
+    fn exits(&mut self, status: ExitStatus) {
+        assert_eq!(*self.exit.get_or_insert(status), status, "it stays the same");
+    }
+
     fn event(&mut self, event: Event) {
         assert!(!self.events.ended, "the end is last");
         match event {
@@ -486,7 +498,10 @@ impl Seen {
                     self.at_end.insert(fd);
                 }
             }
-            Event::Exited(status) => assert!(self.events.exited.replace(status).is_none(), "it exits once"),
+            Event::Exited(status) => {
+                assert!(self.events.exited.replace(status).is_none(), "it exits once");
+                self.exits(status);
+            }
             Event::Ended(status) => {
                 assert_eq!(self.events.exited, Some(status));
                 (self.events.ended, self.status) = (true, Some(status));
@@ -596,6 +611,14 @@ fn poll_line(limit: usize) -> impl FnMut(&mut Chair<Process>, &mut Context<'_>) 
         said.extend(line.complete.then_some(b'\n'));
         Poll::Ready(true)
     }
+}
+
+fn poll_wait(chair: &mut Chair<Process>, cx: &mut Context<'_>) -> Poll<bool> {
+    let Some(process) = &mut chair.handle else { return Poll::Ready(false) };
+    let status = ready!(std::pin::pin!(process.wait()).poll(cx)).expect("no bound is set");
+    assert_eq!(process.pid(), None, "it was reaped");
+    chair.stage.seen().exits(status);
+    Poll::Ready(true)
 }
 
 /// A reader of a descriptor, and how much it reads at once.
@@ -947,6 +970,15 @@ impl Leads {
             Act::Line(limit, manner) => {
                 self.actor.awaits(&self.chair, manner, self.patience(), poll_line(limit)).await;
             }
+            Act::Wait(manner) => {
+                // What nobody has taken of them is closed.
+                self.inputs.clear();
+                self.actor.awaits(&self.chair, manner, self.patience(), poll_wait).await;
+            }
+            Act::Look => {
+                let looked = self.with(|process| process.try_wait().expect("no bound is set"));
+                looked.flatten().into_iter().for_each(|status| stage.seen().exits(status));
+            }
             Act::Take(fd) => self.takes(fd),
             Act::Pause(fd) => {
                 if self.with(|process| process.pause(fd)) == Some(true) {
@@ -1271,6 +1303,9 @@ fn check(script: &Script, seen: &Seen) {
             assert!(by_us || status.code() == Some(code), "{status}");
         }
         None => assert!(seen.dropped || matches!(script.finish, Finish::Detach), "a status is told"),
+    }
+    if let (Some(exit), Some(status)) = (seen.exit, seen.status) {
+        assert_eq!(exit, status);
     }
     // It came to the end of its script, and so it wrote everything.
     let wrote_all = undisturbed || seen.status.is_some_and(|status| status.code() == Some(code));
