@@ -209,10 +209,11 @@ fn handed_on(pipe: Result<io::Result<OpenFile>, &'static str>) -> Stdio {
 /// For what this crate has no call for, such as an ioctl(2). It is non-blocking.
 ///
 /// # Panics
-/// If the descriptor is copied ([`Stdio::tee`]), and the writer of the copy runs in another thread at this moment.
+/// If there is no descriptor: the child's end had come before the reader was taken, as after [`wait`](crate::Process::wait),
+/// or it is copied ([`Stdio::tee`]), and the writer of the copy runs in another thread at this moment.
 #[cfg(unix)]
 impl AsFd for Reader {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pipe.pipe().expect("the copy's writer does not run").as_fd()
+        self.pipe.pipe().expect("a pipe that is open, and nobody uses at this moment").as_fd()
     }
 }

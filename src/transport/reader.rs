@@ -119,6 +119,7 @@ impl TakenReader {
             _ if is_copy() => Err("it belongs to the program that this one was forked from"),
             _ if self.is_terminal => Err("it is a terminal"),
             Some(Output { end, tee: None, .. }) => Ok(end.into_pipe()),
+            None if self.at_end => Err("it has ended"),
             _ => Err("what it gives is copied"),
         }
     }
