@@ -25,6 +25,8 @@
 //! | one program to read what another writes | [`Command::pipe`] | as above |
 //! | to talk to it while it runs | [`Command::spawn`], which gives a [`Process`] | an event |
 //! | its exit status as often as I ask, and to keep the [`Process`] | [`Process::wait`], [`Process::try_wait`] | a value |
+//! | what it prints, and to see it meanwhile | the same calls, with [`Stdio::tee_inherit`] | as above |
+//! | the first and the last of what it prints, however much | the same calls, with [`Command::capture_ends`] | as above |
 //! | a command line in one piece, without a shell | [`cmd!`], which gives a [`Command`] | as above |
 #![cfg_attr(unix, doc = "| to decrypt a message | [`gpg::decrypt`](gpg::decrypt()) | an error |")]
 //!

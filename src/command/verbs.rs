@@ -15,7 +15,8 @@ impl Command {
     /// Runs to the end and expects success; stdin, stdout and stderr are the parent's.
     ///
     /// What the program says on stderr is shown there, and an error cannot quote it.
-    /// [`Stdio::output`](crate::Stdio::output) as its stderr has it captured and quoted instead.
+    /// [`Stdio::output`](crate::Stdio::output) as its stderr has it captured and quoted instead; the error then carries the
+    /// end of it. Of other captured descriptors nothing is kept but what a [`limit`](Self::limit) bounds.
     ///
     /// # Cancellation
     /// As of every verb: dropping the promise kills and reaps the child, see [`Promise`].

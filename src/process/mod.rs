@@ -440,8 +440,7 @@ impl Process {
     /// Awaits the end; what the child writes is read and thrown away. If the process is only lent, [`wait`](Self::wait)
     /// awaits the exit, and [`next`](Self::next) the end; `status().detach()` lets the child run on by itself.
     ///
-    /// What a [`limit`](crate::Command::limit) bounds, and a stderr that fails the call
-    /// ([`fail_on_stderr`](crate::Command::fail_on_stderr)), is kept for the error.
+    /// What a [`limit`](crate::Command::limit) bounds, and the end of stderr, is kept for the error.
     ///
     /// A stdin that was not taken is closed first, as std's `wait` does it, and nothing is paused any more.
     ///

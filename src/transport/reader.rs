@@ -17,7 +17,9 @@ use super::tee;
 use super::waiting::Handle;
 use crate::protocol::Slot;
 #[cfg(unix)]
-use crate::{spawn::is_copy, stdio::OpenFile};
+use crate::spawn::is_copy;
+#[cfg(unix)]
+use crate::stdio::OpenFile;
 
 /// The reading end. Dropping it closes the pipe; of a terminal, it hangs up.
 #[derive(Debug)]

@@ -18,7 +18,9 @@ use super::terminal::Terminal;
 use super::waiting::{Flag, Handle};
 use crate::protocol::Slot;
 #[cfg(unix)]
-use crate::{spawn::is_copy, stdio::OpenFile};
+use crate::spawn::is_copy;
+#[cfg(unix)]
+use crate::stdio::OpenFile;
 
 /// The shared pipe.
 #[derive(Debug)]
