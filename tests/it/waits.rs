@@ -375,10 +375,11 @@ fn what_goes_wrong() {
 /// What goes wrong with its descendants after the exit changes no answer.
 #[test]
 fn what_goes_wrong_after_the_exit() {
-    everywhere(|| async {
+    block_on(async {
+        // It is to exit in time, on a busy machine, too.
         for asks_before in [true, false] {
             let mut command = sh("sleep 1000 & exit 7");
-            command.new_group().timeout(Duration::from_millis(500)).grace(Duration::ZERO);
+            command.new_group().timeout(Duration::from_secs(3)).grace(Duration::ZERO);
             let mut process = command.spawn().expect("starts");
             if asks_before {
                 assert_eq!(process.wait().await.expect("it was in time").code(), Some(7));
