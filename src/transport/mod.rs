@@ -362,7 +362,7 @@ impl Transport {
             untaken.iter().for_each(|slot| state.close_by_hand(*slot));
             !untaken.is_empty()
         });
-        // Whoever asks at each poll is not to wake itself each time.
+        // Nobody is woken for nothing by one who asks at each poll.
         if closed {
             self.connection.waiting.wake_all_later();
         }

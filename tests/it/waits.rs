@@ -223,9 +223,10 @@ fn a_look_takes_nobodys_turn() {
 
 /// A wake-up that was lost would be waited for without an end.
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    match select(pin!(future), smol::Timer::after(Duration::from_secs(60))).await {
-        Either::Left((value, _)) => value,
-        Either::Right(_) => panic!("nobody woke it"),
+    // The timer is asked first: it wakes the task, which would find the future ready then.
+    match select(smol::Timer::after(Duration::from_secs(60)), pin!(future)).await {
+        Either::Left(_) => panic!("nobody woke it"),
+        Either::Right((value, _)) => value,
     }
 }
 
