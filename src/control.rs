@@ -59,6 +59,9 @@ impl Control {
 
     /// Sends a signal; Twisted's `signalProcess`.
     ///
+    /// # Platform
+    /// What the three signals of Windows do there, [`Signal`] tells.
+    ///
     /// # Errors
     /// [`Error::AlreadyEnded`]; [`Error::Invalid`] for a number that the system does not know;
     /// [`Error::Io`] where the child has become another user, and may not be signalled.
@@ -88,7 +91,8 @@ impl Control {
     /// As of [`signal`](Self::signal).
     ///
     /// # Platform
-    /// On Windows the child is ended at once.
+    /// On Windows a child with a [`new_group`](crate::Command::new_group) is asked by Ctrl-Break, if it shares the console
+    /// of this program, and ended after the grace with all of its job. Any other child is ended at once.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {

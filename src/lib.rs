@@ -217,10 +217,11 @@
 //! # What Windows does not have
 //!
 //! Descriptors are 0, 1 and 2 there. There is no `Command::fd`, `inherit_fds`, `arg0`, `uid`, `gid`, `groups`,
-//! `umask`, `pty`, `new_session`, `rlimit`, `nice` and `die_with_parent`, no `Stdio::parent_fd`, no `Process::resize`, and no `gpg`. Every signal ends the child at once;
-//! a [`new_group`](Command::new_group) is a job object.
-//! A program is found as std finds it there, and a child also inherits what other parts of the program have marked
-//! inheritable.
+//! `umask`, `pty`, `new_session`, `rlimit`, `nice` and `die_with_parent`, no `Stdio::parent_fd`, no `Process::resize`, and no `gpg`. A
+//! [`new_group`](Command::new_group) is a job object, which is asked by Ctrl-Break at a common console; any other child
+//! is ended at once by every signal.
+//! A program is found as std finds it there, and then by `PATHEXT`, and a child also inherits what other parts of the
+//! program have marked inheritable. What only Windows has is `Command::raw_arg` and `Command::no_window`.
 //!
 //! # When not to use this
 //!

@@ -12,8 +12,10 @@ use std::str::FromStr;
 /// ```
 ///
 /// # Platform
-/// The constants have the system's own numbers. Windows has INT, TERM and KILL, and each of them ends the
-/// process at once.
+/// The constants have the system's own numbers. Windows has no signals; it has these three names. KILL ends the process,
+/// or all of its [`new_group`](crate::Command::new_group), at once, with exit code 1. INT and TERM are a Ctrl-Break
+/// (`CTRL_BREAK_EVENT`) to a group that shares the console of this program, and the same as KILL to anybody else. A Ctrl-C
+/// cannot be sent to a group there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Signal(i32);
 
@@ -132,7 +134,7 @@ signals! {
 
 #[cfg(windows)]
 signals! {
-    INT "SIGINT" 2, "Ends the process.";
+    INT "SIGINT" 2, "Ctrl-Break for a group at our console; else ends the process.";
     KILL "SIGKILL" 9, "Ends the process.";
-    TERM "SIGTERM" 15, "Ends the process.";
+    TERM "SIGTERM" 15, "Ctrl-Break for a group at our console; else ends the process.";
 }

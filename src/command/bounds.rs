@@ -40,6 +40,10 @@ impl Command {
     /// With other bounds: a limit that is met first is told instead. A child that has exited, and whose pipes
     /// descendants hold until then, is `TimedOut` too, without a signal to it.
     ///
+    /// # Platform
+    /// On Windows a child with a [`new_group`](Self::new_group) is asked by Ctrl-Break, where that is possible; any other
+    /// is ended at once.
+    ///
     /// # Errors
     /// The call is [`Error::TimedOut`](crate::Error::TimedOut), with all that was collected, however the child took
     /// the signal.
@@ -89,7 +93,8 @@ impl Command {
     /// A child that obeys ends at once. With zero there is no polite signal.
     ///
     /// # Platform
-    /// Windows has no polite signal: the child is ended at once, whatever the grace.
+    /// On Windows the polite signal is Ctrl-Break, which takes a [`new_group`](Self::new_group) and a console in common. If
+    /// one of them is missing the child is ended at once, whatever the grace.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -208,8 +213,17 @@ impl Command {
     /// ```
     ///
     /// # Platform
-    /// On Windows the group is a job object, which the child is put into before it runs; nobody can leave it. All
-    /// of its processes are ended at once, and Ctrl-C at the console reaches them.
+    /// On Windows the group is a job object, which the child is put into before it runs; nobody can leave it, and what
+    /// ends the child ends all of it. It is a group of console processes, too (`CREATE_NEW_PROCESS_GROUP`), so Ctrl-C at
+    /// the console does not reach it; Ctrl-Break does.
+    ///
+    /// The polite signal is a Ctrl-Break (`CTRL_BREAK_EVENT`) to the group, if it is at the console of this program. A
+    /// program takes it by SetConsoleCtrlHandler, or by `SIGBREAK` of the C runtime; one that does not is ended by it, with
+    /// the code 0xC000013A. `cmd` may ask whether to end a batch file, and then waits for an answer until the grace is over.
+    ///
+    /// If this program has no console, or the child has one of its own (`no_window`) or none (a program with windows, or
+    /// one that has not run an instruction yet), all of the job is ended at once, with exit code 1. After the
+    /// [`grace`](Self::grace) it is in any case. Ctrl-Break was tested under Wine with a stand-in alone.
     #[doc(alias = "process_group")]
     #[doc(alias = "setpgid")]
     pub fn new_group(&mut self) -> &mut Self {

@@ -58,13 +58,16 @@ pub use pipeline::Pipeline;
 /// # Platform
 /// On Windows descriptors are 0, 1 and 2, and there are no signals to block or ignore. `fd`, `inherit_fds`, `arg0`,
 /// `uid`, `gid`, `groups`, `umask`, `pty`, `new_session`, `rlimit`, `nice` and `die_with_parent` are Unix's, and
-/// `no_new_privileges` is Linux's. A child also inherits every handle that another part of the parent has marked
+/// `no_new_privileges` is Linux's; `raw_arg` and `no_window` are Windows's. A child also inherits every handle that another part of the parent has marked
 /// inheritable.
 #[derive(Clone)]
 pub struct Command {
     program: OsString,
     arg0: Option<OsString>,
     args: Vec<OsString>,
+    /// The places of those that are not to be quoted.
+    #[cfg(windows)]
+    raw_args: Vec<usize>,
     env_clear: bool,
     env: BTreeMap<OsString, Variable>,
     /// How often a variable was set or removed.
@@ -80,6 +83,8 @@ pub struct Command {
     inherit_fds: bool,
     bounds: Arc<Bounds>,
     new_group: bool,
+    #[cfg(windows)]
+    no_window: bool,
     #[cfg(unix)]
     die_with_parent: bool,
     fail_on_stderr: bool,
@@ -123,6 +128,11 @@ impl Command {
     /// where it is missing. So a program of the system is not hidden by one of its name in the parent's `PATH`; a `PATH`
     /// that this command sets does hide it, whatever else it sets.
     ///
+    /// What is not found so, by a name or a path, is looked for once more in the same folders with the extensions of
+    /// `PATHEXT` (the child's if this command sets one, else the parent's), as at the prompt: `npm` is `npm.cmd`. Of these
+    /// a process can be started from `.com`, `.exe`, `.bat` and `.cmd`. The system's `cmd` runs a batch file; see
+    /// [`arg`](Self::arg).
+    ///
     /// ```
     /// # futures::executor::block_on(async {
     /// reaped::Command::new("true").run().await?;
@@ -133,6 +143,8 @@ impl Command {
             program: program.as_ref().to_owned(),
             arg0: None,
             args: Vec::new(),
+            #[cfg(windows)]
+            raw_args: Vec::new(),
             env_clear: false,
             env: BTreeMap::new(),
             env_calls: 0,
@@ -146,6 +158,8 @@ impl Command {
             inherit_fds: false,
             bounds: Bounds::none(),
             new_group: false,
+            #[cfg(windows)]
+            no_window: false,
             #[cfg(unix)]
             die_with_parent: false,
             fail_on_stderr: false,
@@ -160,7 +174,11 @@ impl Command {
     ///
     /// # Platform
     /// Windows has one command line, which std quotes in the way that nearly all programs take it apart; `cmd` does
-    /// it in its own.
+    /// it in its own, so never put what came from elsewhere after `cmd /c`. See also `raw_arg`.
+    ///
+    /// For a batch file (`.bat`, `.cmd`) std quotes in the way of `cmd`, so that no argument becomes a command or a
+    /// variable's value. What the file then does with its `%1` is its own. A line end cannot be quoted there: it is
+    /// [`InvalidReason::BatchArgument`](crate::InvalidReason::BatchArgument).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -433,7 +451,8 @@ impl Command {
     #[cfg_attr(unix, doc = "[`die_with_parent`](Self::die_with_parent) kills it then.")]
     ///
     /// # Platform
-    /// On Windows every signal ends the child at once.
+    /// On Windows a child with a [`new_group`](Self::new_group) is asked by Ctrl-Break, where that is possible; any other
+    /// is ended at once.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -452,6 +471,10 @@ impl Command {
     /// [`terminate`](crate::Control::terminate) and [`terminate_on_drop`](Self::terminate_on_drop); SIGTERM by default.
     ///
     /// If the system does not know the signal, SIGKILL takes its place, so that nobody gets away.
+    ///
+    /// # Platform
+    /// On Windows INT and TERM are the same, Ctrl-Break for a [`new_group`](Self::new_group); see
+    /// [`Signal`](crate::Signal).
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -759,6 +782,53 @@ impl Command {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub fn no_new_privileges(&mut self) -> &mut Self {
         self.attributes.no_new_privileges = true;
+        self
+    }
+}
+
+/// What only Windows has.
+#[cfg(windows)]
+impl Command {
+    /// Adds text to the command line as it is, after a space and without quotes; std's `CommandExt::raw_arg`.
+    ///
+    /// For a program that takes its command line apart in its own way, such as `cmd /c` and `msiexec`. Whoever calls this
+    /// has quoted the text for that program: what came from elsewhere in it can become more arguments, or with `cmd` and
+    /// with a batch file other commands. [`get_args`](Self::get_args) and messages show it as one argument.
+    ///
+    /// # Platform
+    /// Windows.
+    ///
+    /// ```no_run
+    /// # futures::executor::block_on(async {
+    /// let mut shell = reaped::Command::new("cmd");
+    /// assert_eq!(shell.arg("/c").raw_arg(r#"echo "a b""#).read().await?, r#""a b""#);
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn raw_arg(&mut self, text: impl AsRef<OsStr>) -> &mut Self {
+        self.raw_args.push(self.args.len());
+        self.arg(text)
+    }
+
+    /// Whether a console program shows no window; `false` by default. std has the flag `CREATE_NO_WINDOW` for it.
+    ///
+    /// If this program has no console, the system makes one for a child that wants it, and shows its window. With this
+    /// setting the child has a console of its own in any case, which nobody sees. So it is for programs with windows and
+    /// for services. A program that is no console program is not affected.
+    ///
+    /// Neither Ctrl-C nor Ctrl-Break at this program's console reaches such a child. And it cannot be asked to end by
+    /// Ctrl-Break, since that takes a console in common: with [`new_group`](Self::new_group) too, every signal ends it at
+    /// once.
+    ///
+    /// # Platform
+    /// Windows.
+    ///
+    /// ```no_run
+    /// # futures::executor::block_on(async {
+    /// let name = reaped::Command::new("hostname").no_window(true).read().await?;
+    /// # Ok::<(), reaped::Error>(()) }).unwrap();
+    /// ```
+    pub fn no_window(&mut self, no_window: bool) -> &mut Self {
+        self.no_window = no_window;
         self
     }
 }

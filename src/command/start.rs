@@ -134,6 +134,8 @@ impl Command {
             program: &self.program,
             arg0: self.arg0.as_deref(),
             args: &self.args,
+            #[cfg(windows)]
+            raw_args: &self.raw_args,
             #[cfg(unix)]
             env: self.environment(),
             #[cfg(unix)]
@@ -152,6 +154,8 @@ impl Command {
             #[cfg(unix)]
             die_with_parent: self.die_with_parent,
             new_group: self.new_group,
+            #[cfg(windows)]
+            no_window: self.no_window,
         };
         Transport::start(&launch, wiring.flows)
     }

@@ -27,6 +27,11 @@ pub(crate) fn explain(output: &Output) -> String {
 /// `exited with code 3`, `was killed by SIGTERM (signal 15)`.
 pub(super) fn describe(status: ExitStatus) -> String {
     if let Some(code) = status.code() {
+        // STATUS_CONTROL_C_EXIT, where nobody would know the number.
+        #[cfg(windows)]
+        if code as u32 == 0xc000_013a {
+            return "was ended by Ctrl-C or Ctrl-Break (code 0xC000013A)".to_owned();
+        }
         return format!("exited with code {code}");
     }
     #[cfg(unix)]

@@ -195,6 +195,9 @@ pub enum InvalidReason {
     PipeInUse,
     /// The system knows no signal of that number.
     Signal,
+    /// The program is a batch file (`.bat`, `.cmd`), and an argument has a line end in it: `cmd`, which runs the file,
+    /// would take no argument with one. Windows only.
+    BatchArgument,
 }
 
 /// The command that an error is about, what the system said, and what was collected.

@@ -23,6 +23,9 @@ pub(crate) struct Launch<'a> {
     #[cfg_attr(windows, allow(dead_code, reason = "Windows has one command line"))]
     pub(crate) arg0: Option<&'a OsStr>,
     pub(crate) args: &'a [OsString],
+    /// The places of those that are not to be quoted, in order.
+    #[cfg(windows)]
+    pub(crate) raw_args: &'a [usize],
     /// The whole environment of the child.
     #[cfg(unix)]
     pub(crate) env: Vec<(OsString, OsString)>,
@@ -50,6 +53,17 @@ pub(crate) struct Launch<'a> {
     pub(crate) die_with_parent: bool,
     /// The child leads a process group, or a job on Windows, and what is sent to it is sent to all of them.
     pub(crate) new_group: bool,
+    /// The child has a console that nobody sees.
+    #[cfg(windows)]
+    pub(crate) no_window: bool,
+}
+
+#[cfg(windows)]
+impl Launch<'_> {
+    /// Whether the argument at this place goes into the command line as it is.
+    pub(super) fn is_raw(&self, place: usize) -> bool {
+        self.raw_args.binary_search(&place).is_ok()
+    }
 }
 
 /// The child's side of one descriptor.

@@ -1,4 +1,5 @@
-//! A job object, which is what Windows has in place of a process group.
+//! A job object and a group of console processes, which together are what Windows has in place of a process group: the
+//! one can be ended, the other can be asked.
 //!
 //! Refuses to know when a job is to end, and what its processes do.
 //!
@@ -11,7 +12,8 @@ use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::process::Child;
 use std::ptr;
 
-use windows_sys::Win32::Foundation::{ERROR_NO_MORE_FILES, INVALID_HANDLE_VALUE};
+use windows_sys::Win32::Foundation::{ERROR_NO_MORE_FILES, HANDLE, INVALID_HANDLE_VALUE};
+use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent};
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{
     CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
 };
@@ -19,12 +21,8 @@ use windows_sys::Win32::System::JobObjects::{
     AssignProcessToJobObject, CreateJobObjectW, JOBOBJECT_BASIC_ACCOUNTING_INFORMATION,
     JobObjectBasicAccountingInformation, QueryInformationJobObject, TerminateJobObject,
 };
-use windows_sys::Win32::System::Threading::{
-    CREATE_SUSPENDED, OpenThread, ResumeThread, THREAD_SUSPEND_RESUME,
-};
-
-/// With this flag a process starts suspended.
-pub(super) const SUSPENDED: u32 = CREATE_SUSPENDED;
+use windows_sys::Win32::System::Threading::{OpenThread, ResumeThread, THREAD_SUSPEND_RESUME};
+use windows_sys::core::BOOL;
 
 /// A job of its own. Closing it ends nobody.
 #[derive(Debug)]
@@ -62,7 +60,8 @@ impl Job {
         Ok(true)
     }
 
-    fn is_empty(&self) -> io::Result<bool> {
+    /// Whether every process of the job has exited.
+    pub(super) fn is_empty(&self) -> io::Result<bool> {
         let mut answer = JOBOBJECT_BASIC_ACCOUNTING_INFORMATION::default();
         let length = size_of_val(&answer) as u32;
         let place = (&raw mut answer).cast();
@@ -72,6 +71,22 @@ impl Job {
             QueryInformationJobObject(job, JobObjectBasicAccountingInformation, place, length, none)
         };
         if asked == 0 { Err(io::Error::last_os_error()) } else { Ok(answer.ActiveProcesses == 0) }
+    }
+}
+
+/// Sends Ctrl-Break to the group of console processes that was named after this one when it was started.
+///
+/// It reaches those of them that have the console of this program. The system refuses it if this program has none, and if
+/// nobody of the group has it: a program with windows, one with a console of its own, and one that has not run an
+/// instruction yet.
+///
+/// The caller has a handle of the process, exited or not. Else its number may be another's by now, and the system takes
+/// a number that names no group for everybody at the console.
+pub(super) fn ask(group: u32) -> io::Result<()> {
+    // SAFETY: takes no pointer.
+    match unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, group) } {
+        0 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
     }
 }
 
@@ -90,19 +105,21 @@ fn resume(child: &Child) -> io::Result<()> {
     let list = unsafe { OwnedHandle::from_raw_handle(list) };
     let mut thread = THREADENTRY32 { dwSize: size_of::<THREADENTRY32>() as u32, ..THREADENTRY32::default() };
     let mut resumed = false;
-    // SAFETY: room for one entry, whose size it tells.
-    let mut more = unsafe { Thread32First(list.as_raw_handle(), &mut thread) };
-    while more != 0 {
+    let mut step: Step = Thread32First;
+    // SAFETY: an open handle, and room for one entry, whose size it tells.
+    while unsafe { step(list.as_raw_handle(), &mut thread) } != 0 {
         // The number is the child's for as long as its handle is open.
         if thread.th32OwnerProcessID == child.id() {
             resume_thread(thread.th32ThreadID)?;
             resumed = true;
         }
-        // SAFETY: as above.
-        more = unsafe { Thread32Next(list.as_raw_handle(), &mut thread) };
+        step = Thread32Next;
     }
     if resumed { Ok(()) } else { Err(io::Error::from_raw_os_error(ERROR_NO_MORE_FILES as i32)) }
 }
+
+/// One entry of the list: the first, or the next.
+type Step = unsafe extern "system" fn(HANDLE, *mut THREADENTRY32) -> BOOL;
 
 fn resume_thread(number: u32) -> io::Result<()> {
     // SAFETY: takes no pointer; the thread is not inherited.

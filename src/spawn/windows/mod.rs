@@ -11,16 +11,18 @@
 //!   first (this program's folder, the system's folders), then in the parent's `PATH`, as std does.
 //! - A child also inherits every handle that another part of the parent has marked inheritable.
 //! - There is no zombie: a process is gone when its last handle is closed.
+//! - There are no signals: a group at our console can be asked by Ctrl-Break, and anybody can be ended.
 
 mod job;
 pub(super) mod pipe;
+mod program;
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::windows::io::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::os::windows::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::task::{Context, Poll, Waker, ready};
 use std::{fmt, fs};
@@ -31,14 +33,15 @@ use windows_sys::Win32::Foundation::{
     ERROR_EXE_MACHINE_TYPE_MISMATCH, ERROR_FILE_NOT_FOUND, ERROR_FILENAME_EXCED_RANGE, ERROR_INVALID_NAME,
     ERROR_MAX_THRDS_REACHED, ERROR_NOT_ENOUGH_QUOTA, ERROR_PATH_NOT_FOUND, ERROR_TOO_MANY_OPEN_FILES,
 };
+use windows_sys::Win32::System::Threading::{CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW, CREATE_SUSPENDED};
 
 use super::launch::{End, Launch, Ours, StartAnother};
 use super::system::SystemProcess;
-use crate::error::{InvalidReason, Refusal, SpawnReason};
+use crate::error::{InvalidReason, Reason, Refusal, SpawnReason};
 use crate::output::Exit;
 use crate::signal::Signal;
 use crate::stdio::OpenFile;
-use job::{Job, SUSPENDED};
+use job::Job;
 use pipe::{nothing, pipe};
 
 pub(crate) use pipe::Pipe;
@@ -52,8 +55,16 @@ pub(super) struct Process {
     /// Emptied when the status was taken, which closes the process's handles. Until then a handle keeps the process
     /// from being mistaken for another.
     running: Option<Running>,
-    /// Of the child and what it has started, if one was asked for.
-    job: Option<Job>,
+    /// The child and what it has started, if that was asked for.
+    group: Option<Group>,
+}
+
+struct Group {
+    job: Job,
+    /// The child's, which keeps its number, and with it the group's name, from being given to another.
+    _leader: OwnedHandle,
+    /// The child has a console of its own, where nobody of ours is heard.
+    out_of_earshot: bool,
 }
 
 struct Running {
@@ -89,23 +100,34 @@ impl SystemProcess for Process {
         Poll::Ready(exit)
     }
 
-    /// Ends the child, or its whole job, with exit code 1, whatever the signal; `false` if it was reaped
-    /// already, and nobody is left in the job.
+    /// Asks the group by Ctrl-Break, unless the signal is SIGKILL. If there is no group, or it cannot be asked, the
+    /// child, or its whole job, is ended with exit code 1. `false` if the child was reaped already, and nobody is left in
+    /// the job.
     fn signal(&mut self, signal: Signal) -> io::Result<bool> {
         if ![Signal::INT, Signal::TERM, Signal::KILL].contains(&signal) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let ended = self.job.as_ref().map(Job::end).transpose()?;
-        match (&mut self.running, ended) {
-            (Some(_), Some(_)) => Ok(true),
+        match (&mut self.running, &self.group) {
+            (running, Some(group)) => Ok(group.signal(self.pid, signal)? || running.is_some()),
             (Some(running), None) => running.child.kill().map(|()| true),
-            (None, ended) => Ok(ended.unwrap_or(false)),
+            (None, None) => Ok(false),
         }
     }
 
-    /// There a job is ended at once.
     fn has_members(&mut self) -> bool {
-        false
+        // If that cannot be told, nobody is waited for.
+        self.group.as_ref().is_some_and(|group| matches!(group.job.is_empty(), Ok(false)))
+    }
+}
+
+impl Group {
+    /// `false` if nobody is there any more.
+    fn signal(&self, leader: u32, signal: Signal) -> io::Result<bool> {
+        if self.job.is_empty()? {
+            return Ok(false);
+        }
+        let is_asked = signal != Signal::KILL && !self.out_of_earshot && job::ask(leader).is_ok();
+        if is_asked { Ok(true) } else { self.job.end() }
     }
 }
 
@@ -138,11 +160,31 @@ pub(crate) fn joint() -> Result<(OpenFile, OpenFile), Refusal> {
 /// Starts a child.
 pub(super) fn spawn(launch: &Launch<'_>, _: StartAnother) -> Result<(Process, Ours), Refusal> {
     refuse_nul(launch)?;
+    let program = program::counted_from(launch.program, launch.cwd);
+    let refusal = match start(launch, &program) {
+        Ok(started) => return Ok(started),
+        Err(refusal) => refusal,
+    };
+    // What std finds is found as std finds it; `npm`, which is a batch file, it does not find.
+    if let Reason::Spawn(SpawnReason::ProgramNotFound, _) = refusal.reason {
+        if let Some(found) = program::with_extension(&program, launch) {
+            return start(launch, &found);
+        }
+    }
+    Err(refusal)
+}
+
+fn start(launch: &Launch<'_>, program: &Path) -> Result<(Process, Ours), Refusal> {
     let mut wiring = Wiring::new(launch)?;
     let job = launch.new_group.then(Job::new).transpose().map_err(os)?;
-    let program = program(launch.program, launch.cwd);
-    let mut command = Command::new(&program);
-    command.args(launch.args);
+    let mut command = Command::new(program);
+    // std quotes for a batch file as `cmd` reads it, and refuses what cannot be quoted.
+    for (place, arg) in launch.args.iter().enumerate() {
+        match launch.is_raw(place) {
+            true => command.raw_arg(arg),
+            false => command.arg(arg),
+        };
+    }
     // std gets the changes alone. If it got all as set, the parent's `PATH` would count as the child's own and be
     // searched before the system's folders: whoever can write to a folder of it could plant a `hostname.exe`.
     if launch.env_clear {
@@ -159,16 +201,17 @@ pub(super) fn spawn(launch: &Launch<'_>, _: StartAnother) -> Result<(Process, Ou
     }
     let [stdin, stdout, stderr] = [0, 1, 2].map(|n| wiring.stdio(n));
     command.stdin(stdin).stdout(stdout).stderr(stderr);
-    if job.is_some() {
-        command.creation_flags(SUSPENDED);
-    }
-    let mut child = command.spawn().map_err(|error| explain(error, &program, launch))?;
+    let grouped = if job.is_some() { CREATE_SUSPENDED | CREATE_NEW_PROCESS_GROUP } else { 0 };
+    command.creation_flags(grouped | if launch.no_window { CREATE_NO_WINDOW } else { 0 });
+    let mut child = command.spawn().map_err(|error| explain(error, program, launch))?;
     let watched = watch(&child).and_then(|exited| {
-        job.as_ref().map_or(Ok(()), |job| job.take_in(&child))?;
-        Ok(exited)
+        let Some(job) = job else { return Ok((exited, None)) };
+        let leader = child.as_handle().try_clone_to_owned()?;
+        job.take_in(&child)?;
+        Ok((exited, Some(Group { job, _leader: leader, out_of_earshot: launch.no_window })))
     });
-    let exited = match watched {
-        Ok(exited) => exited,
+    let (exited, group) = match watched {
+        Ok(watched) => watched,
         Err(error) => {
             // We started it, so this is permitted.
             let _: io::Result<()> = child.kill();
@@ -176,7 +219,7 @@ pub(super) fn spawn(launch: &Launch<'_>, _: StartAnother) -> Result<(Process, Ou
         }
     };
     let pid = child.id();
-    let process = Process { pid, running: Some(Running { child, exited }), job };
+    let process = Process { pid, running: Some(Running { child, exited }), group };
     Ok((process, Ours { pipes: wiring.pipes, terminal: None, child_end: None }))
 }
 
@@ -201,15 +244,6 @@ fn refuse_nul(launch: &Launch<'_>) -> Result<(), Refusal> {
         refuse(text, &|| "an environment variable".into())?;
     }
     refuse(launch.cwd.map_or(OsStr::new(""), Path::as_os_str), &|| "the working directory".into())
-}
-
-/// A relative path counts from the child's working directory, as on Unix; Windows would take the
-/// parent's. A mere name is searched for.
-fn program(program: &OsStr, cwd: Option<&Path>) -> PathBuf {
-    match cwd {
-        Some(cwd) if Path::new(program).file_name() != Some(program) => cwd.join(program),
-        _ => PathBuf::from(program),
-    }
 }
 
 /// The handles of one start: what the child gets, and the parent's ends.
@@ -342,6 +376,12 @@ fn explain(error: io::Error, program: &Path, launch: &Launch<'_>) -> Refusal {
     );
     if missing || about_paths {
         if let Some(refusal) = launch.cwd.and_then(|cwd| working_directory(&error, cwd)) {
+            return refusal;
+        }
+    }
+    // That is std's own; the system has a number for each of its errors.
+    if error.kind() == io::ErrorKind::InvalidInput && error.raw_os_error().is_none() {
+        if let Some(refusal) = program::unquotable(launch) {
             return refusal;
         }
     }
