@@ -26,15 +26,29 @@
 //! | `exit:N` | exits |
 //! | `lines` | tells its working directory and its environment, one thing a line (Windows) |
 //! | `nothing` | writes no bytes at all to stdout, which a pipe on Windows can tell (Windows) |
-//! | `leave:MS`, `leave:MS:FD` | starts a child that sleeps, does not wait for it, and tells FD its process id (Windows) |
+//! | `args` | as the first step: tells the other arguments, which are no steps, in brackets, one a line |
+//! | `console` | tells how many processes are at its console, 0 without one (Windows) |
+//! | `break:N` | from now on a Ctrl-Break has it say `break` to stdout and exit with N (Windows) |
+//! | `deaf` | says `ready` to stdout; from then on a Ctrl-Break has it say `break`, and no more (Windows) |
+//! | `leave:MS`, `leave:MS:FD`, `leave:MS:FD:STEP` | starts a child that takes the step and sleeps, does not wait for it, and tells FD its process id (Windows) |
 
 #[cfg(unix)]
 use std::os::fd::{FromRawFd, OwnedFd};
 
 #[ctor::ctor(unsafe)]
 fn become_helper() {
-    let mut args = arguments().into_iter().skip(1);
+    let mut args = arguments().into_iter().skip(1).peekable();
     if args.next().as_deref() == Some("--helper") {
+        #[cfg(windows)]
+        if std::env::var_os(CTRL_C_FOR_BREAK).is_some() {
+            // A new group begins with Ctrl-C turned off.
+            unsafe { windows_sys::Win32::System::Console::SetConsoleCtrlHandler(None, 0) };
+        }
+        // These are no steps.
+        if args.next_if(|step| step == "args").is_some() {
+            args.for_each(|arg| write_all(1, format!("[{arg}]\n").as_bytes()));
+            std::process::exit(0);
+        }
         args.for_each(|step| take(&step));
         std::process::exit(0);
     }
@@ -220,17 +234,58 @@ fn take(step: &str) {
         #[cfg(windows)]
         "nothing" => assert_eq!(std::io::Write::write(&mut &*file(1), b"").expect("a pipe"), 0),
         #[cfg(windows)]
+        "console" => write_all(1, format!("{}\n", at_console()).as_bytes()),
+        #[cfg(windows)]
+        "break" => on_break(number(first) as i32),
+        #[cfg(windows)]
+        "deaf" => {
+            on_break(-1);
+            write_all(1, b"ready\n");
+        }
+        #[cfg(windows)]
         "leave" => {
+            let (fd, step) = second.split_once(':').unwrap_or((second, "sleep:0"));
             let mut child = std::process::Command::new(std::env::current_exe().expect("this binary"));
             #[expect(clippy::zombie_processes, reason = "it is to be left")]
-            let child = child.args(["--helper", &format!("sleep:{first}")]).spawn().expect("it starts");
-            if !second.is_empty() {
-                write_all(number(second) as i32, format!("{}\n", child.id()).as_bytes());
+            let child = child.args(["--helper", step, &format!("sleep:{first}")]).spawn().expect("it starts");
+            if !fd.is_empty() {
+                write_all(number(fd) as i32, format!("{}\n", child.id()).as_bytes());
             }
         }
         "exit" => std::process::exit(number(first) as i32),
         _ => panic!("no such step: {step}"),
     }
+}
+
+/// How many processes share the console of this one; 0 if it has none.
+#[cfg(windows)]
+pub fn at_console() -> u32 {
+    let mut pids = [0; 64];
+    unsafe { windows_sys::Win32::System::Console::GetConsoleProcessList(pids.as_mut_ptr(), 64) }
+}
+
+/// With this variable a Ctrl-C is what a Ctrl-Break would be; see `windows_break.rs`.
+#[cfg(windows)]
+pub const CTRL_C_FOR_BREAK: &str = "REAPED_TEST_CTRL_C_FOR_BREAK";
+
+/// What a Ctrl-Break does: it is told, and ends this process with the code, if that is one.
+#[cfg(windows)]
+fn on_break(code: i32) {
+    use std::sync::atomic::{AtomicI32, Ordering};
+    use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, SetConsoleCtrlHandler};
+    static CODE: AtomicI32 = AtomicI32::new(-1);
+    unsafe extern "system" fn told(event: u32) -> i32 {
+        if event != CTRL_BREAK_EVENT && std::env::var_os(CTRL_C_FOR_BREAK).is_none() {
+            return 0;
+        }
+        write_all(1, b"break\n");
+        match CODE.load(Ordering::SeqCst) {
+            -1 => 1,
+            code => std::process::exit(code),
+        }
+    }
+    CODE.store(code, Ordering::SeqCst);
+    assert_ne!(unsafe { SetConsoleCtrlHandler(Some(told), 1) }, 0);
 }
 
 /// The descriptors of this process, without the one that lists them.

@@ -81,6 +81,10 @@ mod waits;
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
+mod windows_batch;
+#[cfg(windows)]
+mod windows_break;
+#[cfg(windows)]
 mod windows_ends;
 
 fn main() -> std::process::ExitCode {

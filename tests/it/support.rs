@@ -50,16 +50,36 @@ impl AsyncRead for Never {
 /// Runs the body in a process of its own, for tests that change or count what a process has only one
 /// of. `name` is the test's full path.
 pub fn alone(name: &str, body: impl FnOnce()) {
+    alone_as(name, |_| (), body);
+}
+
+/// The same, with a console of its own that nobody sees, or with none.
+#[cfg(windows)]
+pub fn alone_at_console(name: &str, has_one: bool, body: impl FnOnce()) {
+    use std::os::windows::process::CommandExt;
+    use windows_sys::Win32::System::Threading::{CREATE_NO_WINDOW, DETACHED_PROCESS};
+    let flags = if has_one { CREATE_NO_WINDOW } else { DETACHED_PROCESS };
+    alone_as(
+        name,
+        |command| {
+            command.creation_flags(flags);
+        },
+        || {
+            assert_eq!(super::helper::at_console() > 0, has_one);
+            body();
+        },
+    );
+}
+
+fn alone_as(name: &str, set: impl FnOnce(&mut std::process::Command), body: impl FnOnce()) {
     const VARIABLE: &str = "REAPED_TEST_ALONE";
     if std::env::var_os(VARIABLE).is_some() {
         return body();
     }
-    let output = std::process::Command::new(std::env::current_exe().expect("this binary"))
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env(VARIABLE, "1")
-        .output()
-        .expect("the test starts");
-    check_again(name, &output);
+    let mut again = std::process::Command::new(std::env::current_exe().expect("this binary"));
+    again.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(VARIABLE, "1");
+    set(&mut again);
+    check_again(name, &again.output().expect("the test starts"));
 }
 
 /// Runs the test once more, by a program that starts another one, and with this variable. Skips the test if that program
