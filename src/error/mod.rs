@@ -196,7 +196,7 @@ pub enum InvalidReason {
     /// The system knows no signal of that number.
     Signal,
     /// The program is a batch file (`.bat`, `.cmd`), and an argument has a line end in it: `cmd`, which runs the file,
-    /// would take no argument with one. Windows only.
+    /// reads no further than that. Windows only.
     BatchArgument,
 }
 
