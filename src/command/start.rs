@@ -2,8 +2,6 @@
 //!
 //! Rule: what the user set wins over a verb's default.
 
-#[cfg(unix)]
-use std::collections::HashSet;
 use std::ffi::OsStr;
 #[cfg(unix)]
 use std::ffi::OsString;
@@ -136,14 +134,10 @@ impl Command {
             args: &self.args,
             #[cfg(windows)]
             raw_args: &self.raw_args,
-            #[cfg(unix)]
-            env: self.environment(),
+            env_clear: self.env_clear,
+            env: self.changes(),
             #[cfg(unix)]
             path: self.path(),
-            #[cfg(windows)]
-            env_clear: self.env_clear,
-            #[cfg(windows)]
-            env: self.changes(),
             cwd: self.cwd.as_deref(),
             ends: wiring.ends,
             inherit_fds: self.inherit_fds,
@@ -210,17 +204,6 @@ impl Command {
             return Err(Refusal::invalid(InvalidReason::EnvironmentName, text));
         }
         Ok(())
-    }
-
-    /// The child's whole environment.
-    #[cfg(unix)]
-    fn environment(&self) -> Vec<(OsString, OsString)> {
-        let inherited = (!self.env_clear).then(std::env::vars_os).into_iter().flatten();
-        // A name may be inherited twice. The first is what getenv(3) finds here, and so what the child gets.
-        let mut taken: HashSet<OsString> = self.env.keys().cloned().collect();
-        let kept = inherited.filter(|(name, _)| taken.insert(name.clone()));
-        let set = self.env.iter().filter_map(|(name, set)| Some((name.clone(), set.value.clone()?)));
-        kept.chain(set).collect()
     }
 
     #[cfg(unix)]

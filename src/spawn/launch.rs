@@ -26,18 +26,13 @@ pub(crate) struct Launch<'a> {
     /// The places of those that are not to be quoted, in order.
     #[cfg(windows)]
     pub(crate) raw_args: &'a [usize],
-    /// The whole environment of the child.
-    #[cfg(unix)]
-    pub(crate) env: Vec<(OsString, OsString)>,
+    /// The child inherits no variable.
+    pub(crate) env_clear: bool,
+    /// What is set and removed (`None`) of the environment, each variable once; on Unix in the order of the names.
+    pub(crate) env: Vec<(&'a OsStr, Option<&'a OsStr>)>,
     /// Where to look for a program without a slash.
     #[cfg(unix)]
     pub(crate) path: Option<OsString>,
-    /// The child inherits no variable.
-    #[cfg(windows)]
-    pub(crate) env_clear: bool,
-    /// What is set and removed (`None`) of the environment, each variable once.
-    #[cfg(windows)]
-    pub(crate) env: Vec<(&'a OsStr, Option<&'a OsStr>)>,
     pub(crate) cwd: Option<&'a Path>,
     /// Sorted by number, each number once. What is not listed is closed, unless `inherit_fds`.
     pub(crate) ends: Vec<(i32, End<'a>)>,

@@ -221,6 +221,7 @@ impl State {
             program: OsStr::new("/bin/sh"),
             arg0: None,
             args: &args,
+            env_clear: true,
             env: Vec::new(),
             path: None,
             cwd: Some(Path::new("/")),

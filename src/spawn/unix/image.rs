@@ -2,6 +2,7 @@
 //!
 //! Refuses to know how the program is started.
 
+use std::collections::HashSet;
 use std::ffi::{CString, OsStr, c_char};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -31,11 +32,7 @@ impl Image {
         for (place, arg) in (1..).zip(launch.args) {
             argv.push(&[arg], || format!("argument {place}"))?;
         }
-        let mut envp = CStrings::default();
-        for (name, value) in &launch.env {
-            // The value may be a secret; the name tells enough.
-            envp.push(&[name, OsStr::new("="), value], || "an environment variable".into())?;
-        }
+        let envp = environment(launch)?;
         let cwd = match launch.cwd {
             Some(cwd) => {
                 Some((c_string(cwd.as_os_str(), || "the working directory".into())?, cwd.to_owned()))
@@ -55,6 +52,33 @@ impl Image {
         let place = place.min(self.candidates.len() - 1);
         diagnosis::diagnose(io::Error::from_raw_os_error(errno), &self.candidates[place].1, cwd)
     }
+}
+
+/// What is inherited and not set or removed, and what is set.
+fn environment(launch: &Launch<'_>) -> Result<CStrings, Refusal> {
+    let mut envp = CStrings::default();
+    let mut push = |name: &OsStr, value: &OsStr| {
+        // The value may be a secret, and so nothing of it is shown.
+        envp.push(&[name, OsStr::new("="), value], || "an environment variable".into())
+    };
+    if !launch.env_clear {
+        let inherited = std::env::vars_os();
+        // A name may be inherited twice. The first is what getenv(3) finds here, and so what the child gets.
+        let mut taken = HashSet::with_capacity(inherited.size_hint().0);
+        for (name, value) in inherited {
+            let is_set = launch.env.binary_search_by_key(&&*name, |(set, _)| set).is_ok();
+            if !is_set && !taken.contains(&name) {
+                push(&name, &value)?;
+                taken.insert(name);
+            }
+        }
+    }
+    for (name, value) in &launch.env {
+        if let Some(value) = value {
+            push(name, value)?;
+        }
+    }
+    Ok(envp)
 }
 
 fn c_string(text: &OsStr, what: impl FnOnce() -> String) -> Result<CString, Refusal> {

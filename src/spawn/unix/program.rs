@@ -27,17 +27,17 @@ pub(super) fn candidates(
         return Ok(vec![PathBuf::from(program)]);
     }
     let path = path.unwrap_or(OsStr::new(DEFAULT_PATH));
-    let mut found = Vec::new();
-    let mut passed_over = None;
+    let (mut found, mut passed_over, mut candidate) = (Vec::new(), None, PathBuf::new());
     for folder in path.as_bytes().split(|byte| *byte == b':') {
         // An empty entry is the working directory (environ(7)).
         let folder = if folder.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(folder)) };
-        let candidate = folder.join(program);
+        candidate.clear();
+        candidate.extend([folder, Path::new(program)]);
         let Ok(metadata) = fs::metadata(seen_from(cwd, &candidate)) else { continue };
         if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 {
-            found.push(candidate);
+            found.push(candidate.clone());
         } else {
-            passed_over.get_or_insert(candidate);
+            passed_over.get_or_insert_with(|| candidate.clone());
         }
     }
     match passed_over {
