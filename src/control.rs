@@ -78,7 +78,8 @@ impl Control {
     #[doc(alias = "signalProcess")]
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
         let send = |child: &ChildRef, _| child.signal(signal);
-        self.told(if signal == Signal::KILL { self.end(send) } else { self.each(send) }, signal)
+        let sent = if signal == Signal::KILL { self.end(send) } else { self.each(send) };
+        self.told(sent, &format!("get {signal}"))
     }
 
     /// Asks the child to end, with SIGTERM, and ends it with SIGKILL after the
@@ -103,7 +104,7 @@ impl Control {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn terminate(&self) -> Result<(), Error> {
-        self.told(self.end(ChildRef::terminate), Signal::TERM)
+        self.told(self.end(ChildRef::terminate), "be asked to end")
     }
 
     /// Ends the child with SIGKILL.
@@ -140,20 +141,20 @@ impl Control {
         self.others.iter().map(|(child, grace)| send(child, *grace)).fold(first, |sent, one| Ok(sent? | one?))
     }
 
-    fn told(&self, sent: io::Result<bool>, signal: Signal) -> Result<(), Error> {
+    fn told(&self, sent: io::Result<bool>, what: &str) -> Result<(), Error> {
         match sent {
             Ok(true) => Ok(()),
             Ok(false) => {
-                let text = format!("does not run, and cannot get {signal}");
+                let text = format!("does not run, and cannot {what}");
                 Err(Error::AlreadyEnded(Details::about(&self.command, text)))
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                let text = format!("the system knows no {signal}");
+                let text = format!("cannot {what}: the system knows no such signal");
                 let details = Details::about(&self.command, text);
                 Err(Error::Invalid { reason: InvalidReason::Signal, details })
             }
             Err(error) => {
-                let details = Details::about(&self.command, format!("cannot get {signal}: {error}"));
+                let details = Details::about(&self.command, format!("cannot {what}: {error}"));
                 Err(Error::Io { source: error, details })
             }
         }

@@ -514,8 +514,14 @@ impl Protocol {
         let out = |c: &Channel| c.direction == Direction::Out && c.state != State::Released;
         let (mut collected, mut gaps) = (Vec::new(), Vec::new());
         for mut channel in self.channels.into_iter().filter(out) {
-            if let Kept::Ends(ends) = channel.kept {
-                gaps.extend(ends.join(channel.collected.buffer()).map(|gap| (channel.fd, gap)));
+            match channel.kept {
+                Kept::All => {}
+                Kept::Ends(ends) => {
+                    let gap = ends.join(channel.collected.buffer());
+                    gaps.extend(gap.map(|gap| (channel.fd, gap)));
+                }
+                // That is not to say that it gave nothing.
+                Kept::Nothing => continue,
             }
             collected.push((channel.fd, channel.collected.take()));
         }

@@ -348,6 +348,7 @@ fn copied_and_not_kept() {
         let mut command = helper(&["out:300000", "err:5"]);
         let output = command.stdout(to(&copy)).output().await.expect("runs");
         assert_eq!((output.stdout.len(), output.stderr.len()), (0, 5));
+        assert_eq!([output.fd(1), output.fd(2)], [None, Some(&pattern(5)[..])], "not kept is not empty");
         assert_eq!(std::mem::take(&mut *copy.lock().expect("no panic")), pattern(300_000));
         assert!(matches!(
             command.output().await.expect_err("used up"),
