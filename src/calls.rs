@@ -12,8 +12,8 @@ use crate::promise::Promise;
 /// Dropping the promise kills and reaps the child; see [`Promise`].
 ///
 /// # Errors
-/// [`Error::Failed`](crate::Error::Failed) for an exit code other than 0 and for a death by signal; the
-/// others are those of [`Command::run`].
+/// [`Error::Failed`](crate::Error::Failed) if a signal has killed the program, or it exited with a code other than 0;
+/// the others are those of [`Command::run`].
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -120,12 +120,20 @@ pub fn output(
 
 /// A [`Command`] that runs a line of shell: `/bin/sh -c script sh`.
 ///
-/// [`arg`](Command::arg) adds `$1`, `$2`, and so on, and `"$@"` is all of them. Nothing is ever put into the script itself.
-/// Do not build the script by `format!`: the shell runs whatever a name or a number has in it, such as
+/// [`arg`](Command::arg) adds `$1`, `$2`, and so on, and `"$@"` is all of them. This crate never puts anything into the
+/// script itself. Do not build the script by `format!`: the shell runs whatever a name or a number has in it, such as
 /// `; rm -rf ~`. Give it as an argument, and write `"$1"`, in quotes, or the shell splits it at blanks.
 ///
-/// As of any command, the error has the code of the shell: 127 if it finds a program not, 126 if it may not run it, and 128 and
-/// a signal's number if a signal has killed the program. The message quotes script and arguments.
+/// # Cancellation
+/// If the call is dropped or times out, the shell alone is ended and what it has started lives on. Set
+/// [`new_group()`](Command::new_group), and the whole line ends.
+///
+/// # Errors
+/// If the line fails, the error has the shell's exit code: 127 if a program was not found, 126 if it could not be run,
+/// 128 plus the signal's number if a signal killed it. If a signal kills the shell itself, or the program that the shell
+/// has become (`exec`, often the last command), the error names the signal.
+///
+/// The message quotes the script and its arguments; [`hide_args`](Command::hide_args) leaves them out.
 ///
 /// # Platform
 /// Unix.

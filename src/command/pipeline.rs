@@ -54,11 +54,18 @@ use crate::transport::{Activity, Transport};
 ///
 /// # Bounds
 /// What is set here bounds the whole: the first member that something goes wrong with takes the others
-/// with it, and what all of them had written is kept. What was set on a member's own command holds for that member, and
-/// takes the others with it just the same.
+/// with it, and what all of them had written is kept. A bound that is set on a member's own command holds for that
+/// member, and takes the others with it just the same.
+///
+/// If a bound is set on a member and on the pipeline, the shorter `timeout` and `drain_timeout` count, and the member's
+/// own `limit` and `capture_ends`. `grace`, `stop_signal`, `kill_on_drop`, `terminate_on_drop` and `die_with_parent` of
+/// the pipeline replace the members' own.
+///
+/// `ok_codes`, `limit_fd`, `env`, `current_dir` are set on the members.
 ///
 /// # Cancellation
-/// Dropping the promise kills and reaps every member. Dropping the pipeline touches nothing that runs.
+/// Dropping the promise kills and reaps every member, unless [`terminate_on_drop`](Self::terminate_on_drop) or
+/// [`kill_on_drop`](Self::kill_on_drop) says otherwise. Dropping the pipeline touches nothing that runs.
 ///
 /// # Platform
 /// On Windows nothing is killed by SIGPIPE: what a program does when nobody reads its output is up to it.
@@ -120,8 +127,8 @@ impl Command {
     /// `stderr(Stdio::same_as(1))`.
     ///
     /// # Errors
-    /// Where stdout was set here, or stdin on `next`, running it is
-    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict). Where a member cannot start, those before it are
+    /// If stdout was set here, or stdin on `next`, running it is
+    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict). If a member cannot start, those before it are
     /// killed, and a [`Stdio::reader`](crate::Stdio::reader) of theirs is used up.
     ///
     /// ```
@@ -143,15 +150,17 @@ impl Command {
     }
 }
 
-/// A pipeline of all of these, each of which reads what the one before writes. Of no command, or of one, it is what its verbs
-/// make of it: the first is [`InvalidReason::EmptyProgram`](crate::InvalidReason::EmptyProgram), the second runs alone.
+/// A pipeline of all of these, each of which reads what the one before writes.
+///
+/// It takes commands, not references: write `.clone()` after a chain of settings. If there is no command, running it is
+/// [`InvalidReason::EmptyProgram`](crate::InvalidReason::EmptyProgram). A pipeline of one runs it alone, with the messages
+/// of a pipeline.
 ///
 /// ```
 /// # #[cfg(unix)] futures::executor::block_on(async {
 /// use reaped::{Command, Pipeline};
-/// let mut wc = Command::new("wc");
-/// wc.arg("-l");
-/// let mut lines: Pipeline = [Command::new("yes"), reaped::sh("head -n 3"), wc].into_iter().collect();
+/// let members = [Command::new("yes"), reaped::sh("head -n 3"), Command::new("wc").arg("-l").clone()];
+/// let mut lines: Pipeline = members.into_iter().collect();
 /// assert_eq!(lines.read().await?.trim(), "3");
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
@@ -235,7 +244,7 @@ impl Pipeline {
         self
     }
 
-    /// The time between the polite signal and SIGKILL, for every member; see [`Command::grace`].
+    /// The time between the polite signal and SIGKILL, for every member in place of its own; see [`Command::grace`].
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -268,8 +277,8 @@ impl Pipeline {
         self
     }
 
-    /// The most bytes that are captured from any one descriptor of any member; without bound by default. See
-    /// [`Command::limit`].
+    /// The most bytes that any member may write to any one descriptor that this program reads; without bound by default.
+    /// See [`Command::limit`].
     ///
     /// # Errors
     /// One byte more kills every member, and the call is [`Error::OutputLimit`], with the first `bytes` kept.
@@ -302,7 +311,8 @@ impl Pipeline {
         self
     }
 
-    /// Whether dropping the promise asks each member to end, with a grace; see [`Command::terminate_on_drop`].
+    /// Whether dropping the promise asks each member to end, with a grace, in place of its own setting; see
+    /// [`Command::terminate_on_drop`].
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -331,7 +341,7 @@ impl Pipeline {
         self
     }
 
-    /// The polite signal of each member; see [`Command::stop_signal`].
+    /// The polite signal of each member, in place of its own; see [`Command::stop_signal`].
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -347,7 +357,8 @@ impl Pipeline {
         self
     }
 
-    /// Whether each member is killed once this program is gone, however it goes; see [`Command::die_with_parent`].
+    /// Whether each member is killed once this program is gone, however it goes, in place of its own setting; see
+    /// [`Command::die_with_parent`].
     ///
     /// # Platform
     /// Unix.
@@ -365,7 +376,8 @@ impl Pipeline {
         self
     }
 
-    /// Whether dropping the promise kills the members; `true` by default. See [`Command::kill_on_drop`].
+    /// Whether dropping the promise kills the members, in place of their own setting; `true` by default. See
+    /// [`Command::kill_on_drop`].
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -397,7 +409,7 @@ impl Pipeline {
 
 /// The verbs. Each starts the members at once, the first one first, and returns one promise of the end of all.
 ///
-/// Where a member cannot be started, those before it are killed and reaped, and the error names it.
+/// If a member cannot be started, those before it are killed and reaped, and the error names it.
 impl Pipeline {
     /// Runs to the end and expects success; stdin of the first member, stdout of the last one and every stderr
     /// are the parent's.
@@ -459,8 +471,8 @@ impl Pipeline {
         })
     }
 
-    /// The exit code of the first member that failed, else of the last one; stdin of the first member, stdout of the last
-    /// one and every stderr are the null device.
+    /// The exit code of the first member that failed, else of the last one; stdin of the first member, stdout of the
+    /// last one and every stderr are the null device.
     ///
     /// # Cancellation
     /// Dropping the promise kills and reaps every member, see [`Promise`].
@@ -478,8 +490,8 @@ impl Pipeline {
         self.promise([Unset::Null; 3], Call::collect_little, Output::into_code)
     }
 
-    /// How the first member that failed has ended, else the last one; stdin of the first member, stdout of the last one and
-    /// every stderr are the parent's.
+    /// How the first member that failed has ended, else the last one; stdin of the first member, stdout of the last one
+    /// and every stderr are the parent's.
     ///
     /// # Cancellation
     /// Dropping the promise kills and reaps every member, see [`Promise`].
@@ -497,8 +509,8 @@ impl Pipeline {
         self.promise([Unset::Inherit; 3], Call::collect_little, |output| Ok(output.status))
     }
 
-    /// What all [members](Output::members) left, with the stdout of the last one, every stderr in their order, and the status
-    /// that counts; stdin of the first member is the null device.
+    /// What all [members](Output::members) left, with the stdout of the last one, every stderr in their order, and the
+    /// status that counts; stdin of the first member is the null device.
     ///
     /// # Cancellation
     /// Dropping the promise kills and reaps every member, see [`Promise`].

@@ -62,13 +62,17 @@ pub enum Error {
         /// The command, and where in it the fault lies.
         details: Details,
     },
-    /// The program ran and exited with a code other than 0, or was killed by a signal.
+    /// The program was killed by a signal, or exited with a code that is neither 0 nor one of its
+    /// [`ok_codes`](crate::Command::ok_codes).
     ///
-    /// The message says more than that where more was seen, and no more than was seen: what the system sends SIGXCPU,
-    /// SIGXFSZ and SIGSYS for; what a shell means by the codes 126, 127, and 128 and the number of a signal, if the
-    /// program is one by its name (`sh`, `bash`, `dash`, `zsh`, `ksh`, `ash`, `busybox sh`); and "probably out of memory"
-    /// for a SIGKILL that was not sent through this crate, if the kernel's OOM killer has killed in this program's cgroup
-    /// while the child ran, or up to 20 ms before (Linux, where `/sys/fs/cgroup` shows this program's own cgroup).
+    /// If more was seen, the message says more:
+    ///
+    /// - what the system sends SIGXCPU, SIGXFSZ and SIGSYS for;
+    /// - what a shell means by the codes 126, 127, and 128 plus the number of a signal, if the program is a shell by its
+    ///   name (`sh`, `bash`, `dash`, `zsh`, `ksh`, `ash`, `busybox sh`);
+    /// - "probably out of memory", if SIGKILL has ended the child, or a shell says so of its program; if nobody sent it
+    ///   through this crate; and if the kernel's OOM killer has killed in this program's cgroup while the child ran, or up
+    ///   to 20 ms before. That is known on Linux, if `/sys/fs/cgroup` shows this program's own cgroup.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -175,23 +179,23 @@ pub enum SpawnReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InvalidReason {
-    /// The program's name is empty.
+    /// The program's name is empty, or a pipeline has no member.
     EmptyProgram,
     /// A NUL byte in the program, an argument, the environment or the working directory: the system
     /// would cut the text there.
     Nul,
     /// An environment variable's name is empty or contains `=`.
     EnvironmentName,
-    /// A descriptor number that is negative, above the limit of open files, or not open in the parent
-    /// where it was to be inherited.
+    /// A descriptor number that is negative or above the limit of open files; or a descriptor that was to be inherited,
+    /// and is not open in the parent.
     Descriptor,
     /// Two settings contradict each other.
     Conflict,
-    /// What was given to `Stdio::reader` or `Stdio::tee` was used up by an earlier run of the same
+    /// What was given to `Stdio::reader`, `Stdio::tee` or `Stdio::writer` was used up by an earlier run of the same
     /// command.
     ReaderUsed,
-    /// A [`Reader`](crate::Reader) or [`Writer`](crate::Writer) cannot be handed on to another child: bytes were read ahead
-    /// from it, it is copied, it is a terminal's, or it is closed.
+    /// A [`Reader`](crate::Reader) or [`Writer`](crate::Writer) cannot be handed on to another child: bytes were read
+    /// ahead from it, it is copied, it is a terminal's, it is closed, or it had ended before it was taken.
     PipeInUse,
     /// The system knows no signal of that number.
     Signal,
@@ -223,10 +227,10 @@ struct Inner {
 }
 
 impl Error {
-    /// What was collected before the error, with the exit status where it is known.
+    /// What was collected before the error, with the exit status if it is known.
     ///
-    /// `None` for a command that never started, and where a call of [`Control`](crate::Control) or a resize failed:
-    /// the child and its output are the promise's.
+    /// `None` for a command that never started, and if a call of [`Control`](crate::Control) or a resize failed: the
+    /// child and its output are the promise's.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -250,7 +254,7 @@ impl Error {
         self.take_output()
     }
 
-    /// How the program ended, where it ran and that is known.
+    /// How the program ended, if it ran and that is known.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -293,7 +297,10 @@ impl Error {
         }
     }
 
-    /// The member of a pipeline that is to blame, as the message quotes it; `None` for a single program.
+    /// The member of a pipeline that is to blame, as the message quotes it.
+    ///
+    /// `None` for a call that is not of a [`Pipeline`](crate::Pipeline), and for what no member alone has done: stdout
+    /// that is not UTF-8, a bound that contradicts the whole.
     ///
     /// A program that was killed because its reader had read enough (SIGPIPE, as of `yes | head`) is not to blame.
     ///
@@ -512,7 +519,7 @@ impl Refusal {
 }
 
 impl Details {
-    /// What was collected before the error, with the exit status where it is known; see [`Error::output`].
+    /// What was collected before the error, with the exit status if it is known; see [`Error::output`].
     ///
     /// ```
     /// # futures::executor::block_on(async {

@@ -4,7 +4,8 @@ use super::{Details, Error};
 use crate::output::{Output, most_room};
 
 impl Output {
-    /// This output if the program exited with code 0, or with one of its [`ok_codes`](crate::Command::ok_codes), else [`Error::Failed`] with this output in it.
+    /// This output if the program exited with code 0, or with one of its [`ok_codes`](crate::Command::ok_codes), else
+    /// [`Error::Failed`] with this output in it.
     ///
     /// # Errors
     /// [`Error::Failed`] for any other code, and for a death by signal.

@@ -91,7 +91,8 @@ impl fmt::Debug for Writer {
 /// The reading end of a pipe out of a child; see [`Process::reader`](crate::Process::reader).
 ///
 /// # Cancellation
-/// Dropping it closes the pipe: the child gets SIGPIPE on its next write. It may outlive the [`Process`](crate::Process).
+/// Dropping it closes the pipe: the child gets SIGPIPE on its next write. It may outlive the
+/// [`Process`](crate::Process).
 ///
 /// ```
 /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -143,12 +144,18 @@ impl fmt::Debug for Reader {
 }
 
 /// The pipe itself goes to another child, which reads from the kernel what this one writes. No byte comes through this
-/// program, and nobody here sees the end of it any more.
+/// program.
+///
+/// This program no longer sees its end of file. The command keeps the pipe until it is dropped; until then the first
+/// child gets no SIGPIPE if the second one ends early.
 ///
 /// # Errors
-/// If bytes were read ahead, which the other child would miss, or the descriptor is copied
-/// ([`Stdio::tee`]) or a terminal's, running that command is
-/// [`InvalidReason::PipeInUse`](crate::InvalidReason::PipeInUse). What was not polled was not read ahead.
+/// If bytes were read ahead, which the other child would miss, running that command is
+/// [`InvalidReason::PipeInUse`](crate::InvalidReason::PipeInUse). So it is if the descriptor is copied
+/// ([`tee`](Stdio::tee), [`tee_inherit`](Stdio::tee_inherit) or [`writer`](Stdio::writer)), or if it is a terminal's.
+///
+/// If the pipe's end was seen before the reader was taken, as after [`Process::wait`](crate::Process::wait), that is the
+/// same error. So take the reader before you await the process.
 ///
 /// # Platform
 /// Unix.
@@ -172,11 +179,14 @@ impl From<Reader> for Stdio {
     }
 }
 
-/// The pipe itself goes to another child, which writes into the kernel what this one reads. That is its end of file once all
-/// who write there are done.
+/// The pipe itself goes to another child, which writes into the kernel what this one reads.
+///
+/// The child reads end of file once every writer has ended and the command that this `Stdio` was given to (and its
+/// clones) is dropped: a command keeps its `Stdio` for the next run.
 ///
 /// # Errors
-/// If it is closed or a terminal's, running that command is [`InvalidReason::PipeInUse`](crate::InvalidReason::PipeInUse).
+/// If it is closed or a terminal's, running that command is
+/// [`InvalidReason::PipeInUse`](crate::InvalidReason::PipeInUse).
 ///
 /// # Platform
 /// Unix.
@@ -206,11 +216,23 @@ fn handed_on(pipe: Result<io::Result<OpenFile>, &'static str>) -> Stdio {
     })
 }
 
-/// For what this crate has no call for, such as an ioctl(2). It is non-blocking.
+/// Borrows the pipe's descriptor, for example for an ioctl(2). It is in non-blocking mode. Bytes that you read from it
+/// are missing in the `Reader`.
 ///
 /// # Panics
-/// If there is no descriptor: the child's end had come before the reader was taken, as after [`wait`](crate::Process::wait),
-/// or it is copied ([`Stdio::tee`]), and the writer of the copy runs in another thread at this moment.
+/// If the pipe had ended before the reader was taken, as after [`wait`](crate::Process::wait). And if the descriptor is
+/// copied ([`Stdio::tee`]), while the writer of the copy runs in another thread.
+///
+/// # Platform
+/// Unix.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// let mut cat = reaped::Command::new("cat").spawn()?;
+/// let reader = cat.reader(1).expect("a pipe, not taken yet");
+/// assert_eq!(rustix::io::ioctl_fionread(&reader)?, 0); // no byte is there yet
+/// # Ok::<(), std::io::Error>(()) }).unwrap();
+/// ```
 #[cfg(unix)]
 impl AsFd for Reader {
     fn as_fd(&self) -> BorrowedFd<'_> {
