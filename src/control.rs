@@ -15,7 +15,7 @@ use crate::spawn::ChildRef;
 /// the same number is ever hit. A child that has exited and was not reaped yet takes signals without
 /// effect. With [`new_group`](crate::Command::new_group) every signal goes to the whole group, until the
 /// promise or the process has ended. That of a [`Pipeline`](crate::Pipeline) signals every member that was not reaped,
-/// and is `AlreadyEnded` where none is left.
+/// and is `AlreadyEnded` if none is left.
 ///
 /// In a forked copy of the process that has started the child, every method is `AlreadyEnded`, and does nothing.
 ///
@@ -64,7 +64,7 @@ impl Control {
     ///
     /// # Errors
     /// [`Error::AlreadyEnded`]; [`Error::Invalid`] for a number that the system does not know;
-    /// [`Error::Io`] where the child has become another user, and may not be signalled.
+    /// [`Error::Io`] if the child has become another user, and may not be signalled.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -82,8 +82,8 @@ impl Control {
         self.told(sent, &format!("get {signal}"))
     }
 
-    /// Asks the child to end, with SIGTERM, and ends it with SIGKILL after the
-    /// [`grace`](crate::Command::grace), two seconds if nothing else was set.
+    /// Asks the child to end, by its [`stop_signal`](crate::Command::stop_signal) (SIGTERM unless set), and kills it with
+    /// SIGKILL after the [`grace`](crate::Command::grace), two seconds if nothing else was set.
     ///
     /// A stopped child (SIGSTOP) is continued, so that it can obey. The second step comes whether or not
     /// anybody polls, unless the child was reaped by then.
@@ -92,8 +92,8 @@ impl Control {
     /// As of [`signal`](Self::signal).
     ///
     /// # Platform
-    /// On Windows a child with a [`new_group`](crate::Command::new_group) is asked by Ctrl-Break, if it shares the console
-    /// of this program, and ended after the grace with all of its job. Any other child is ended at once.
+    /// On Windows a child with a [`new_group`](crate::Command::new_group) is asked by Ctrl-Break, if it shares the
+    /// console of this program, and ended after the grace with all of its job. Any other child is ended at once.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {

@@ -31,8 +31,9 @@ pub(crate) use members::Members;
 ///
 /// # Cancellation
 /// Dropping the promise sends SIGKILL to the child and has it reaped in the background: no orphan, no
-/// zombie. `let _ = …` drops it at once. Its descendants live on.
-/// [`Command::kill_on_drop`](crate::Command::kill_on_drop) lets the child run on instead.
+/// zombie. `let _ = …` drops it at once. Its descendants live on. With
+/// [`terminate_on_drop(true)`](crate::Command::terminate_on_drop) the child is asked to end first. With
+/// [`kill_on_drop(false)`](crate::Command::kill_on_drop) it runs on.
 ///
 /// A descendant that inherited a pipe holds it open, and so holds the promise back, even after the child
 /// itself has exited; [`Command::drain_timeout`](crate::Command::drain_timeout) bounds that, and after a kill
@@ -83,7 +84,7 @@ impl<T> Promise<T> {
         }
     }
 
-    /// The child's process id; `None` where it did not start, and once it was reaped, since the system
+    /// The child's process id; `None` if it did not start, and once it was reaped, since the system
     /// may then use the number again. Of a pipeline it is the last member's, as a shell's `$!`.
     ///
     /// ```
@@ -102,8 +103,10 @@ impl<T> Promise<T> {
         }
     }
 
-    /// The process ids of the members of a pipeline, in their order, as [`pid`](Self::pid) tells each; of a single program
-    /// it is one.
+    /// The process ids, as [`pid`](Self::pid) tells each.
+    ///
+    /// One entry for each member of a pipeline, in order, `None` once it was reaped. For a single program one entry. For
+    /// a call that could not be started, or has resolved, one `None`.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -122,9 +125,12 @@ impl<T> Promise<T> {
 
     /// Waits for the end, and blocks this thread meanwhile: for code that is not async.
     ///
-    /// In a thread of an executor it holds up whatever else runs in that thread, and hangs if it waits for something of
-    /// that, such as a [`Stdio::reader`](crate::Stdio::reader) or a [`Stdio::tee`](crate::Stdio::tee) that another task of the
-    /// thread has to serve. There, `.await` is what is wanted.
+    /// To end the child from another thread, keep its [`control`](Self::control), or set a
+    /// [`timeout`](crate::Command::timeout).
+    ///
+    /// In a thread of an executor it holds up whatever else runs in that thread. If the promise needs another task of the
+    /// same thread, for example one that serves its [`Stdio::reader`](crate::Stdio::reader) or
+    /// [`Stdio::tee`](crate::Stdio::tee), `wait` never returns. Use `.await` there.
     ///
     /// # Errors
     /// Those of the promise.

@@ -10,14 +10,14 @@ use crate::transport::Bounds;
 ///
 /// | meets | what happens |
 /// | --- | --- |
-/// | [`timeout`](Self::timeout), [`idle_timeout`](Self::idle_timeout) | SIGTERM, SIGKILL after the [`grace`](Self::grace), then [`Error::TimedOut`](crate::Error::TimedOut) |
+/// | [`timeout`](Self::timeout), [`idle_timeout`](Self::idle_timeout) | the [`stop_signal`](Self::stop_signal) (SIGTERM unless set), SIGKILL after the [`grace`](Self::grace), then [`Error::TimedOut`](crate::Error::TimedOut) |
 /// | [`limit`](Self::limit) | SIGKILL, then [`Error::OutputLimit`](crate::Error::OutputLimit) |
 /// | [`drain_timeout`](Self::drain_timeout) | the end, and no error: [`Output::still_open`](crate::Output::still_open) |
 /// | `Control::terminate`, `Control::kill` | the same signals; how the child ended is told as it is |
-/// | dropping | SIGKILL, and nobody is told |
+/// | dropping | SIGKILL, or what [`terminate_on_drop`](Self::terminate_on_drop) and [`kill_on_drop`](Self::kill_on_drop) say; nobody is told |
 ///
-/// In every case what the child had written by then is kept, and nothing waits for a descendant that holds a
-/// pipe. And where two of them meet:
+/// In every case but the last what the child had written by then is kept, and nothing waits for a descendant that holds
+/// a pipe. If two of them meet:
 ///
 /// | | and a limit | and a drain timeout | and `terminate` or `kill` | and input that is still fed | and a descendant that holds a pipe |
 /// | --- | --- | --- | --- | --- | --- |
@@ -27,21 +27,23 @@ use crate::transport::Bounds;
 /// | `terminate` or `kill` | | | | the feed stops | the end at once, and `still_open` |
 /// | neither | | | | | the end waits for the descendant, and a feed with it |
 ///
-/// Dropping beats all of them: the child is killed, its pipes are closed, and nobody is told.
+/// Dropping beats all of them: the pipes are closed, and nobody is told. The child is killed; with
+/// [`terminate_on_drop(true)`](Self::terminate_on_drop) it is asked to end first, and with
+/// [`kill_on_drop(false)`](Self::kill_on_drop) it runs on.
 impl Command {
     /// The most time from the start to the end; without bound by default.
     ///
-    /// Then the child is asked to end, with SIGTERM, and after the [`grace`](Self::grace) killed. Its descendants are
-    /// reached with [`new_group`](Self::new_group). The signals are sent in time whether or not anybody polls, by the
-    /// thread that runs the timers; the next poll tells of it. A child that has exited by then gets no signal, and if its
-    /// pipes are closed too, its end is told. With [`spawn`](Self::spawn) it comes as
-    /// [`Event::TimedOut`](crate::Event::TimedOut).
+    /// Then the child is asked to end, by its [`stop_signal`](Self::stop_signal) (SIGTERM unless set), and killed after the
+    /// [`grace`](Self::grace). With [`new_group`](Self::new_group) its descendants are, too. The signals are sent in time
+    /// whether or not anybody polls, by the thread that runs the timers; the next poll tells of it. A child that has exited
+    /// by then gets no signal, and if its pipes are closed too, its end is told. With [`spawn`](Self::spawn) the timeout
+    /// comes as [`Event::TimedOut`](crate::Event::TimedOut).
     ///
     /// With other bounds: a limit that is met first is told instead. A child that has exited, and whose pipes
     /// descendants hold until then, is `TimedOut` too, without a signal to it.
     ///
     /// # Platform
-    /// On Windows a child with a [`new_group`](Self::new_group) is asked by Ctrl-Break, where that is possible; any other
+    /// On Windows a child with a [`new_group`](Self::new_group) is asked by Ctrl-Break, if that is possible; any other
     /// is ended at once.
     ///
     /// # Errors
@@ -70,7 +72,7 @@ impl Command {
     /// [`tee`](crate::Stdio::tee) or whose taken [`Reader`](crate::Reader) has a backlog.
     ///
     /// # Errors
-    /// The call is [`Error::TimedOut`](crate::Error::TimedOut). Where nothing is a pipe (with `run` and `status` all is
+    /// The call is [`Error::TimedOut`](crate::Error::TimedOut). If nothing is a pipe (with `run` and `status` all is
     /// inherited unless set), nothing could be heard: [`InvalidReason::Conflict`](crate::InvalidReason::Conflict).
     ///
     /// ```
@@ -87,14 +89,16 @@ impl Command {
         self
     }
 
-    /// The time between the polite signal (SIGTERM) and SIGKILL, for [`timeout`](Self::timeout),
-    /// [`idle_timeout`](Self::idle_timeout) and [`Control::terminate`](crate::Control::terminate); two seconds by default.
+    /// The time between the polite signal ([`stop_signal`](Self::stop_signal)) and SIGKILL, for
+    /// [`timeout`](Self::timeout), [`idle_timeout`](Self::idle_timeout),
+    /// [`Control::terminate`](crate::Control::terminate) and [`terminate_on_drop`](Self::terminate_on_drop); two seconds
+    /// by default.
     ///
     /// A child that obeys ends at once. With zero there is no polite signal.
     ///
     /// # Platform
-    /// On Windows the polite signal is Ctrl-Break, which takes a [`new_group`](Self::new_group) and a console in common. If
-    /// one of them is missing the child is ended at once, whatever the grace.
+    /// On Windows the polite signal is Ctrl-Break, which takes a [`new_group`](Self::new_group) and a console in common.
+    /// If one of them is missing, the child is ended at once, whatever the grace.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -129,11 +133,12 @@ impl Command {
         self
     }
 
-    /// The most bytes that each captured descriptor may give; without bound by default.
+    /// The most bytes that the child may write to each descriptor that this program reads, kept or not
+    /// ([`tee`](crate::Stdio::tee), [`writer`](crate::Stdio::writer) too); without bound by default.
     ///
-    /// One byte more kills the child. A limit that is met exactly is no error. It does not hold for a
-    /// [`Reader`](crate::Reader) that was taken out, nor for what a [`tee`](crate::Stdio::tee) gets. With [`spawn`](Self::spawn) it comes as
-    /// [`Event::LimitReached`](crate::Event::LimitReached).
+    /// One byte more kills the child. A limit that is met exactly is no error. A copy may get up to one read more than the
+    /// limit. If a [`Reader`](crate::Reader) was taken out, the limit does not hold for what it reads. With
+    /// [`spawn`](Self::spawn) it comes as [`Event::LimitReached`](crate::Event::LimitReached).
     ///
     /// # Errors
     /// The call is [`Error::OutputLimit`](crate::Error::OutputLimit), with the bytes up to the limit.
@@ -164,14 +169,15 @@ impl Command {
         self
     }
 
-    /// Keeps the first bytes and the last ones of each captured descriptor, and drops what comes between, without ever
-    /// stopping the child: for output that a person or a model is to read, however much there is.
+    /// Keeps the first bytes and the last ones of each captured descriptor, and drops what comes between. It never stops
+    /// the child. Use it if a person or a model reads the output. Sizes are in bytes.
     ///
-    /// No more is held than the two and one read. [`Output::omitted`](crate::Output::omitted) counts the bytes that were left
-    /// out. [`read`](Self::read), [`stdout_lossy`](crate::Output::stdout_lossy) and
-    /// [`stderr_lossy`](crate::Output::stderr_lossy) say so in a line of its own, `[… 4096 bytes left out …]`, and never cut a
-    /// character in two; [`read_bytes`](Self::read_bytes) and the fields of [`Output`](crate::Output) have the first bytes
-    /// and the last, next to each other. A message has the last lines of stderr as always.
+    /// Memory holds `first + last` bytes for each descriptor, and what one read gives.
+    /// [`Output::omitted`](crate::Output::omitted) counts the bytes that were left out. [`read`](Self::read),
+    /// [`stdout_lossy`](crate::Output::stdout_lossy) and [`stderr_lossy`](crate::Output::stderr_lossy) say so in a line of
+    /// its own, `[… 4096 bytes left out …]`, and never cut a character in two. [`read_bytes`](Self::read_bytes) and the
+    /// fields of [`Output`](crate::Output) have the first bytes and the last, next to each other. A message has the last
+    /// lines of stderr as always.
     ///
     /// It is about what a promise collects, that of [`Process::output`](crate::Process::output) too. Events, lines and a
     /// taken [`Reader`](crate::Reader) tell every byte, and a [`tee`](crate::Stdio::tee) gets every byte. A
@@ -192,13 +198,13 @@ impl Command {
     /// Gives the child a process group of its own, and sends to the whole group what would be sent to the child:
     /// by a bound, by dropping, and by [`Control`](crate::Control).
     ///
-    /// So the children of a shell script end with it: where we end the child, what is left of the group when it
-    /// is gone is killed. A descendant that has left the group, for a session of its
-    /// own (setsid(2)), lives on. Once the promise or the process has ended by itself, nothing is sent any more.
-    /// Ctrl-C at the parent's terminal does not reach the group: a program that is used at one passes it on.
+    /// So the children of a shell script end with it. If this crate ends the child, what is left of the group is killed,
+    /// after the grace if there is one. A descendant that has left the group, for a session of its own (setsid(2)), lives
+    /// on. Once the promise or the process has ended by itself, nothing is sent any more. Ctrl-C at the parent's terminal
+    /// does not reach the group: a program that is used at one passes it on.
     ///
     /// At a terminal the group is in the background, tcsetpgrp(3). If a member reads from that terminal, or sets it up,
-    /// or writes to it where it is set to `tostop`, the system stops the member by SIGTTIN or SIGTTOU, and nobody
+    /// or writes to it while it is set to `tostop`, the system stops the member by SIGTTIN or SIGTTOU, and nobody
     /// continues it: the call waits until its timeout. A child that is to use the parent's terminal has no group of
     /// its own; one that only wants a terminal gets one with `pty`, and one that wants none gets
     /// [`Stdio::null`](crate::Stdio::null) as its stdin.
@@ -218,12 +224,15 @@ impl Command {
     /// the console does not reach it; Ctrl-Break does.
     ///
     /// The polite signal is a Ctrl-Break (`CTRL_BREAK_EVENT`) to the group, if it is at the console of this program. A
-    /// program takes it by SetConsoleCtrlHandler, or by `SIGBREAK` of the C runtime; one that does not is ended by it, with
-    /// the code 0xC000013A. `cmd` may ask whether to end a batch file, and then waits for an answer until the grace is over.
+    /// program takes it by SetConsoleCtrlHandler, or by `SIGBREAK` of the C runtime; one that does not is ended by it,
+    /// with the code 0xC000013A. `cmd` may ask whether to end a batch file, and then waits for an answer until the grace
+    /// is over.
     ///
-    /// If this program has no console, or the child has one of its own (`no_window`) or none (a program with windows, or
-    /// one that has not run an instruction yet), all of the job is ended at once, with exit code 1. After the
-    /// [`grace`](Self::grace) it is in any case. Ctrl-Break was tested under Wine with a stand-in alone.
+    /// If Ctrl-Break cannot reach the child, the whole job is ended at once, with exit code 1. It cannot if this program
+    /// has no console, or the child has another one (`no_window`), or none, or has not run yet. If Ctrl-Break was sent,
+    /// the job is ended after the [`grace`](Self::grace).
+    ///
+    /// Wine has no Ctrl-Break, so the tests send Ctrl-C in its place. It was never tried on Windows itself.
     #[doc(alias = "process_group")]
     #[doc(alias = "setpgid")]
     pub fn new_group(&mut self) -> &mut Self {
@@ -234,8 +243,8 @@ impl Command {
     /// The exit codes beside 0 that count as success, for [`run`](Self::run), [`read`](Self::read),
     /// [`read_bytes`](Self::read_bytes), [`Output::check`](crate::Output::check), and for this member of a pipeline.
     ///
-    /// grep and diff exit with 1 if they found nothing, or a difference; rsync with 24 if a file went away meanwhile. The
-    /// last call counts.
+    /// grep exits with 1 if it found nothing, diff if the files differ; rsync with 24 if a file went away meanwhile. 0
+    /// always counts as success. If it is called again, the new codes replace the old.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {

@@ -26,8 +26,18 @@ pub use pipeline::Pipeline;
 
 /// What to run, and how: std's builder, with verbs that return [`Promise`](crate::Promise)s.
 ///
-/// Replacing [`std::process::Command`] is a change of the `use` line and an `.await`. A command can be
-/// run again, and several runs may be alive at once.
+/// If the program uses `output` and `status`, replacing [`std::process::Command`] is a change of the `use` line and an
+/// `.await`. [`spawn`](Self::spawn) differs: its [`Process`](crate::Process) is not std's `Child`, what was not set is a
+/// pipe, and dropping it kills the child. A command can be run again, and several runs may be alive at once.
+///
+/// What is not set is what the verb makes of it:
+///
+/// | verb | stdin | stdout | stderr |
+/// | --- | --- | --- | --- |
+/// | [`run`](Self::run), [`status`](Self::status) | the parent's | the parent's | the parent's |
+/// | [`read`](Self::read), [`read_bytes`](Self::read_bytes), [`output`](Self::output) | null | captured | captured |
+/// | [`exit_code`](Self::exit_code) | null | null | null |
+/// | [`spawn`](Self::spawn) | a pipe to [write](crate::Process::writer) | a pipe to read | a pipe to read |
 ///
 /// The child starts with no signal blocked or ignored, and with exactly the descriptors that were named
 /// here plus 0, 1 and 2, whatever else the parent has open.
@@ -58,8 +68,8 @@ pub use pipeline::Pipeline;
 /// # Platform
 /// On Windows descriptors are 0, 1 and 2, and there are no signals to block or ignore. `fd`, `inherit_fds`, `arg0`,
 /// `uid`, `gid`, `groups`, `umask`, `pty`, `new_session`, `rlimit`, `nice` and `die_with_parent` are Unix's, and
-/// `no_new_privileges` is Linux's; `raw_arg` and `no_window` are Windows's. A child also inherits every handle that another part of the parent has marked
-/// inheritable.
+/// `no_new_privileges` is Linux's; `raw_arg` and `no_window` are Windows's. A child also inherits every handle that
+/// another part of the parent has marked inheritable.
 #[derive(Clone)]
 pub struct Command {
     program: OsString,
@@ -115,8 +125,8 @@ struct Setting {
 impl Command {
     /// A command without arguments, with the parent's environment and working directory.
     ///
-    /// A `program` with a slash is taken as it is, counted from [`current_dir`](Self::current_dir) where
-    /// it is relative. Any other is looked up in the child's `PATH` where this command sets one, else in
+    /// If `program` has a slash, it is taken as it is; if it is relative, it counts from
+    /// [`current_dir`](Self::current_dir). Any other is looked up in the child's `PATH` if this command sets one, else in
     /// the parent's.
     ///
     /// If the parent's environment has a name twice, the child gets the one that getenv(3) finds in the parent, the
@@ -125,7 +135,7 @@ impl Command {
     /// # Platform
     /// On Windows a name is looked up where std looks: in the child's `PATH` if this command sets one, then in the
     /// folder of the parent's program, in the system's folders, and only then in the parent's `PATH`. `.exe` is added
-    /// where it is missing. So a program of the system is not hidden by one of its name in the parent's `PATH`; a `PATH`
+    /// if it is missing. So a program of the system is not hidden by one of its name in the parent's `PATH`; a `PATH`
     /// that this command sets does hide it, whatever else it sets.
     ///
     /// What is not found so, by a name or a path, is looked for once more in the same folders with the extensions of
@@ -275,7 +285,7 @@ impl Command {
     #[cfg_attr(unix, doc = "[`uid`](Self::uid) takes effect after that.")]
     ///
     /// # Errors
-    /// Where it cannot be entered, running the command is
+    /// If it cannot be entered, running the command is
     /// [`SpawnReason::WorkingDirectory`](crate::SpawnReason::WorkingDirectory).
     ///
     /// ```
@@ -345,8 +355,8 @@ impl Command {
     /// ```
     ///
     /// # Errors
-    /// Running the command is [`InvalidReason::Descriptor`](crate::InvalidReason::Descriptor) for a negative number and for one that the
-    /// limit of open files (`RLIMIT_NOFILE`, getrlimit(2)) does not allow.
+    /// Running the command is [`InvalidReason::Descriptor`](crate::InvalidReason::Descriptor) for a negative number and
+    /// for one that the limit of open files (`RLIMIT_NOFILE`, getrlimit(2)) does not allow.
     ///
     /// # Platform
     /// Unix.
@@ -382,7 +392,8 @@ impl Command {
         self
     }
 
-    /// Whether any byte on stderr fails the call with [`Error::UnexpectedStderr`](crate::Error::UnexpectedStderr); `false` by default.
+    /// Whether any byte on stderr fails the call with [`Error::UnexpectedStderr`](crate::Error::UnexpectedStderr);
+    /// `false` by default.
     ///
     /// This is what Twisted's `getProcessOutput` does. The program runs to its end first, so that the
     /// error carries all it had to say; its exit status does not matter then. A verb that would not
@@ -397,7 +408,7 @@ impl Command {
     /// ```
     ///
     /// # Errors
-    /// Where stderr was set to something that is not captured, running the command is
+    /// If stderr was set to something that is not captured, running the command is
     /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict).
     pub fn fail_on_stderr(&mut self, fail: bool) -> &mut Self {
         self.fail_on_stderr = fail;
@@ -420,7 +431,7 @@ impl Command {
         self
     }
 
-    /// Whether dropping the promise kills the child; `true` by default.
+    /// Whether dropping the promise or the [`Process`](crate::Process) kills the child; `true` by default.
     ///
     /// With `false` the child runs on and is reaped when it ends, as with
     /// [`Promise::detach`](crate::Promise::detach). Its pipes close with the promise: it
@@ -439,19 +450,23 @@ impl Command {
         self
     }
 
-    /// Whether dropping the promise asks the child to end: the polite signal ([`stop_signal`](Self::stop_signal)) at once, and
-    /// SIGKILL after the [`grace`](Self::grace), with nobody polling; `false` by default.
+    /// Whether dropping the promise or the [`Process`](crate::Process) asks the child to end: the polite signal
+    /// ([`stop_signal`](Self::stop_signal)) at once, and SIGKILL after the [`grace`](Self::grace), with nobody polling;
+    /// `false` by default.
     ///
-    /// With [`new_group`](Self::new_group) all of the group is asked, and gets the grace. The pipes close with the promise, so
-    /// the child reads end of file, and a write to a captured descriptor raises SIGPIPE in it; a terminal stays open.
-    /// [`kill_on_drop`](Self::kill_on_drop) does not matter then.
+    /// If this is set, [`kill_on_drop`](Self::kill_on_drop) has no effect. [`detach`](crate::Promise::detach) still lets
+    /// the child run on.
     ///
-    /// If an executor or a runtime drops the task, that is a drop like any other. The thread that sends the SIGKILL ends with
-    /// the program: a child that does not obey outlives a program that ends within the grace.
+    /// With [`new_group`](Self::new_group) all of the group is asked, and gets the grace. The pipes close with the
+    /// promise, so the child reads end of file, and a write to a captured descriptor raises SIGPIPE in it; a terminal
+    /// stays open.
+    ///
+    /// If an executor or a runtime drops the task, that is a drop like any other. If this program ends within the grace,
+    /// no SIGKILL is sent, and a child that ignores the signal lives on.
     #[cfg_attr(unix, doc = "[`die_with_parent`](Self::die_with_parent) kills it then.")]
     ///
     /// # Platform
-    /// On Windows a child with a [`new_group`](Self::new_group) is asked by Ctrl-Break, where that is possible; any other
+    /// On Windows a child with a [`new_group`](Self::new_group) is asked by Ctrl-Break, if that is possible; any other
     /// is ended at once.
     ///
     /// ```
@@ -470,7 +485,7 @@ impl Command {
     /// The polite signal, of [`timeout`](Self::timeout), [`idle_timeout`](Self::idle_timeout),
     /// [`terminate`](crate::Control::terminate) and [`terminate_on_drop`](Self::terminate_on_drop); SIGTERM by default.
     ///
-    /// If the system does not know the signal, SIGKILL takes its place, so that nobody gets away.
+    /// If the system does not know the signal, the child gets SIGKILL at once.
     ///
     /// # Platform
     /// On Windows INT and TERM are the same, Ctrl-Break for a [`new_group`](Self::new_group); see
@@ -555,7 +570,7 @@ impl Command {
     /// The user that the child runs as.
     ///
     /// Set [`gid`](Self::gid) too, or the child keeps the parent's group. The working directory is
-    /// entered first, with the parent's rights; then the supplementary groups are set, or dropped where
+    /// entered first, with the parent's rights; then the supplementary groups are set, or dropped if
     /// [`groups`](Self::groups) names none; then the group; the user last. With [`pty`](Self::pty) the terminal is
     /// the user's.
     ///
@@ -613,12 +628,12 @@ impl Command {
     ///
     /// The child leads a new session whose controlling terminal it is, pty(7). What it shows comes as
     /// descriptor 1, line ends as `\r\n`; what is typed goes through [`writer`](crate::Process::writer)`(0)`,
-    /// where `\x03` is Ctrl-C. The end of the terminal is the end of file: of the events only `Closed { fd: 1 }` tells of
-    /// it. A child may close its terminal and open `/dev/tty` later, as ssh and sudo do; that is not the end.
+    /// and `\x03` is Ctrl-C there. The end of the terminal is the end of file: of the events only `Closed { fd: 1 }` tells
+    /// of it. A child may close its terminal and open `/dev/tty` later, as ssh and sudo do; that is not the end.
     ///
-    /// If the writer is closed or dropped, Ctrl-D is typed (VEOF, termios(3)) as soon as there is room for it, twice within
-    /// a line. It is the end of file for whoever reads first; who reads once more waits. A program that has made its
-    /// terminal raw is given the character `\x04`, and decides by itself what it means. With a verb other than
+    /// If the writer is closed or dropped, Ctrl-D is typed (VEOF, termios(3)) as soon as there is room for it, twice
+    /// within a line. It is the end of file for whoever reads first; who reads once more waits. A program that has made
+    /// its terminal raw is given the character `\x04`, and decides by itself what it means. With a verb other than
     /// [`spawn`](Self::spawn) a single Ctrl-D is typed at the start.
     ///
     /// If the process is dropped, the terminal hangs up (SIGHUP). A child that runs on, by
@@ -634,9 +649,10 @@ impl Command {
     /// ```
     ///
     /// # Errors
-    /// Where one of stdin, stdout and stderr was set too, running the command is
-    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict). Where the system has no terminals (no `/dev/ptmx`),
-    /// or does not let us give one to the [`uid`](Self::uid), it is [`SpawnReason::Terminal`](crate::SpawnReason::Terminal).
+    /// If one of stdin, stdout and stderr was set too, running the command is
+    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict). If the system has no terminals (no `/dev/ptmx`),
+    /// or does not let us give one to the [`uid`](Self::uid), it is
+    /// [`SpawnReason::Terminal`](crate::SpawnReason::Terminal).
     ///
     /// # Platform
     /// Unix.
@@ -661,8 +677,8 @@ impl Command {
         self
     }
 
-    /// The child is killed (SIGKILL) once this program is gone, however it goes: by `std::process::exit`, abort(3), a crash,
-    /// or a SIGKILL of its own. With [`new_group`](Self::new_group) all of its group is.
+    /// The child is killed (SIGKILL) once this program is gone, however it goes: by `std::process::exit`, abort(3), a
+    /// crash, or a SIGKILL of its own. With [`new_group`](Self::new_group) all of its group is.
     ///
     /// A guardian does that, one for the whole program, which the first such call starts: a shell (`/bin/sh`) that waits
     /// for the end of a pipe that only this program has. It stays for as long as the program runs. If somebody kills the
@@ -685,8 +701,8 @@ impl Command {
     ///
     /// # Platform
     /// Unix. A child that runs as another [`uid`](Self::uid) is killed only if this program's user may kill it. With
-    /// the first engine (Linux) the group is watched over until the promise has ended, with the second until the child itself
-    /// has exited.
+    /// the first engine (Linux) the group is watched over until the promise has ended, with the second until the child
+    /// itself has exited.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -791,9 +807,9 @@ impl Command {
 impl Command {
     /// Adds text to the command line as it is, after a space and without quotes; std's `CommandExt::raw_arg`.
     ///
-    /// For a program that takes its command line apart in its own way, such as `cmd /c` and `msiexec`. Whoever calls this
-    /// has quoted the text for that program: what came from elsewhere in it can become more arguments, or with `cmd` and
-    /// with a batch file other commands. [`get_args`](Self::get_args) and messages show it as one argument.
+    /// For a program that takes its command line apart in its own way, such as `cmd /c` and `msiexec`. The caller has
+    /// quoted the text for that program: what came from elsewhere in it can become more arguments, or with `cmd` and with
+    /// a batch file other commands. [`get_args`](Self::get_args) and messages show it as one argument.
     ///
     /// # Platform
     /// Windows.
@@ -811,13 +827,12 @@ impl Command {
 
     /// Whether a console program shows no window; `false` by default. std has the flag `CREATE_NO_WINDOW` for it.
     ///
-    /// If this program has no console, the system makes one for a child that wants it, and shows its window. With this
-    /// setting the child has a console of its own in any case, which nobody sees. So it is for programs with windows and
-    /// for services. A program that is no console program is not affected.
+    /// If this program has no console (a GUI program, a service), the system opens a console window for each console
+    /// child. With this setting the child gets a hidden console. A child that is no console program is not affected.
     ///
     /// Neither Ctrl-C nor Ctrl-Break at this program's console reaches such a child. And it cannot be asked to end by
-    /// Ctrl-Break, since that takes a console in common: with [`new_group`](Self::new_group) too, every signal ends it at
-    /// once.
+    /// Ctrl-Break, since that takes a console in common: with [`new_group`](Self::new_group) too, INT, TERM and KILL end
+    /// it at once. Any other signal is an error.
     ///
     /// # Platform
     /// Windows.

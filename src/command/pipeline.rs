@@ -61,7 +61,7 @@ use crate::transport::{Activity, Transport};
 /// own `limit` and `capture_ends`. `grace`, `stop_signal`, `kill_on_drop`, `terminate_on_drop` and `die_with_parent` of
 /// the pipeline replace the members' own.
 ///
-/// `ok_codes`, `limit_fd`, `env`, `current_dir` are set on the members.
+/// What a pipeline has no setting for, such as `ok_codes`, `limit_fd`, `env` and `current_dir`, is set on the members.
 ///
 /// # Cancellation
 /// Dropping the promise kills and reaps every member, unless [`terminate_on_drop`](Self::terminate_on_drop) or

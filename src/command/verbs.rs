@@ -15,15 +15,16 @@ impl Command {
     /// Runs to the end and expects success; stdin, stdout and stderr are the parent's.
     ///
     /// What the program says on stderr is shown there, and an error cannot quote it.
-    /// [`Stdio::output`](crate::Stdio::output) as its stderr has it captured and quoted instead; the error then carries the
-    /// end of it. Of other captured descriptors nothing is kept but what a [`limit`](Self::limit) bounds.
+    /// [`Stdio::output`](crate::Stdio::output) as its stderr has it captured and quoted instead; the error then carries
+    /// the end of it. Of other captured descriptors nothing is kept, unless a [`limit`](Self::limit) or
+    /// [`capture_ends`](Self::capture_ends) bounds them.
     ///
     /// # Cancellation
     /// As of every verb: dropping the promise kills and reaps the child, see [`Promise`].
     ///
     /// # Errors
-    /// As of every verb: [`Error::Invalid`], [`Error::Spawn`], [`Error::Io`], [`Error::StatusLost`], and
-    /// [`Error::TimedOut`], [`Error::OutputLimit`] and [`Error::UnexpectedStderr`] where asked for. Of this one also [`Error::Failed`].
+    /// As of every verb: [`Error::Invalid`], [`Error::Spawn`], [`Error::Io`], [`Error::StatusLost`], and, if asked for,
+    /// [`Error::TimedOut`], [`Error::OutputLimit`] and [`Error::UnexpectedStderr`]. Of this one also [`Error::Failed`].
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -34,7 +35,7 @@ impl Command {
         self.promise([Unset::Inherit; 3], Call::collect_little, |output| output.check().map(drop))
     }
 
-    /// What the program wrote to stdout, as text without its last line end; stdin is the null device. Empty where
+    /// What the program wrote to stdout, as text without its last line end; stdin is the null device. Empty if
     /// stdout was set to something that is not captured.
     ///
     /// # Cancellation
@@ -54,7 +55,7 @@ impl Command {
         })
     }
 
-    /// What the program wrote to stdout, every byte; stdin is the null device. Empty where stdout was set to
+    /// What the program wrote to stdout, every byte; stdin is the null device. Empty if stdout was set to
     /// something that is not captured.
     ///
     /// # Cancellation
@@ -132,8 +133,8 @@ impl Command {
 
     /// Starts the child and hands out a [`Process`] to talk to it; Twisted's `spawnProcess`.
     ///
-    /// stdin is a pipe to [write](Process::writer), stdout and stderr are captured, where nothing else was
-    /// set; as Twisted does it, and not std.
+    /// If nothing else was set, stdin is a pipe to [write](Process::writer), and stdout and stderr are captured; as
+    /// Twisted does it, and not std.
     ///
     /// # Cancellation
     /// Dropping the process kills and reaps the child, see [`Process`].
