@@ -20,17 +20,20 @@
 //! | what it prints, every byte | [`read_bytes`] | an error |
 //! | its exit code | [`exit_code`] | a value |
 //! | status, stdout and stderr | [`output`] | a value |
-//! | its status, with the terminal left to it | [`Command::status`] | a value |
+//! | its status; it uses my terminal | [`Command::status`] | a value |
 //! | anything else set before | [`Command`], which has the same verbs | as above |
 //! | one program to read what another writes | [`Command::pipe`] | as above |
 //! | to talk to it while it runs | [`Command::spawn`], which gives a [`Process`] | an event |
-//! | its exit status as often as I ask, and to keep the [`Process`] | [`Process::wait`], [`Process::try_wait`] | a value |
+//! | its exit status, and to keep the [`Process`] | [`Process::wait`], [`Process::try_wait`] | a value |
 //! | what it prints, and to see it meanwhile | the same calls, with [`Stdio::tee_inherit`] | as above |
 //! | the first and the last of what it prints, however much | the same calls, with [`Command::capture_ends`] | as above |
 //! | a command line in one piece, without a shell | [`cmd!`], which gives a [`Command`] | as above |
+#![cfg_attr(unix, doc = "| a line of shell, with arguments | [`sh`], which gives a [`Command`] | as above |")]
+//! | the result in code that is not async | [`Promise::wait`] on any of these promises | as above |
 #![cfg_attr(unix, doc = "| to decrypt a message | [`gpg::decrypt`](gpg::decrypt()) | an error |")]
 //!
-//! For a program without arguments, `Command::new("true").run()` is shorter than `run("true", [""; 0])`.
+//! For a program without arguments, `Command::new("true").run()` is shorter than `run("true", [""; 0])`. What stdin,
+//! stdout and stderr are with each call, [`Command`] shows in a table.
 //!
 //! The [`guide`] has a [cookbook](guide::cookbook), three [ports](guide::ports), and a page for whoever comes from
 //! [std](guide::from_std), [async-process](guide::from_async_process), [tokio](guide::from_tokio),
@@ -136,7 +139,7 @@
 //! o5zPphzH9tmd9ntkMeTOG++6XVJ9g9LO2sqrRX0/aEbq
 //! =lr0e
 //! -----END PGP MESSAGE-----";
-//! # // Where there is no gpg, the call says so.
+//! # // If there is no gpg, the call says so.
 //! # if let Err(gpg::Error::GpgMissing { .. }) = gpg::decrypt(message, "secret").await { return Ok(()) }
 //! let words = gpg::decrypt(message, "secret").await?.plaintext;
 //! let sorted = Command::new("sort").stdin(Stdio::secret(words)).read().await?;
@@ -164,7 +167,7 @@
 //! | --- | --- |
 //! | [`Promise`], [`Process`] | SIGKILL, and the child is reaped in the background: no orphan, no zombie, no thread that stays for it |
 //! | the same, with `new_group` | SIGKILL to the whole group |
-//! | the same, with [`terminate_on_drop(true)`](Command::terminate_on_drop) | SIGTERM, and SIGKILL after the grace, with nobody polling; the pipes close |
+//! | the same, with [`terminate_on_drop(true)`](Command::terminate_on_drop) | the [`stop_signal`](Command::stop_signal) (SIGTERM unless set), and SIGKILL after the grace, with nobody polling; the pipes close |
 //! | the same, with [`kill_on_drop(false)`](Command::kill_on_drop), or [`Promise::detach`] | the pipes close, a terminal stays; the child runs on, and is reaped when it ends |
 //! | [`Writer`] | the child reads end of file |
 //! | [`Reader`] | the child gets SIGPIPE when it writes |
@@ -172,7 +175,7 @@
 //! | [`Control`] | nothing |
 //! | [`Command`], [`Pipeline`] | nothing to what runs; secrets are wiped and descriptors closed when no run uses them any more |
 //!
-//! Descendants live on, unless the child has a group and they are in it. So does a child of ours where nothing is
+//! Descendants live on, unless the child has a group and they are in it. So does a child of ours if nothing is
 //! dropped: after [`std::process::exit`], an abort, or a SIGKILL to this program, in a task that the runtime
 //! does not drop at its end, and after [`std::mem::forget`].
 #![cfg_attr(unix, doc = "[`die_with_parent`](Command::die_with_parent) ends it all the same.")]
@@ -180,28 +183,28 @@
 //!
 //! # How it works
 //!
-//! **Engines.** On Linux 5.4 and later, with any C library, the new process works in the parent's memory until the program
-//! runs (`CLONE_VM`, clone(2)): it takes the steps of a script, each of them one system call, and a pidfd tells of its
-//! end. Nothing is forked, so the parent's size does not matter, and neither do extra descriptors, a working directory, a
-//! group, limits or a terminal. A child that becomes another user (`uid`, `gid`, `groups`) gets a copy of the memory, as
-//! with a fork. Elsewhere, and where a sandbox, gVisor, qemu-user or valgrind lacks what that needs, async-process starts
-//! the child, on Unix with a fork. The first start finds out which one it is; `--cfg reaped_portable` chooses the
-//! second.
+//! **Engines.** On Linux 5.4 and later, with any C library, the new process works in the parent's memory until the
+//! program runs (`CLONE_VM`, clone(2)): it takes the steps of a script, each of them one system call, and a pidfd tells
+//! of its end. Nothing is forked, so the parent's size does not matter, and neither do extra descriptors, a working
+//! directory, a group, limits or a terminal. A child that becomes another user (`uid`, `gid`, `groups`) gets a copy of
+//! the memory, as with a fork. Elsewhere, and if a sandbox, gVisor, qemu-user or valgrind lacks what that needs,
+//! async-process starts the child, on Unix with a fork. The first start finds out which one it is;
+//! `--cfg reaped_portable` chooses the second.
 //!
 //! **Threads.** Pipes, the exit and timers are watched by async-io's reactor: one thread, `async-io`, for the whole
 //! program, started at the first call, which sleeps while nothing happens. Under smol and async-std, whose reactor it
 //! is, the executor's threads do its work when they are idle. Under tokio or a bare `block_on` each wake-up comes
 //! from that thread, which costs a short child some per cent of its time. The second engine adds async-process's one
-//! thread, `async-process`, which waits for exits. Bytes are moved where a promise, a process or one of its handles is
-//! polled. While nobody polls three things are done all the same: a [`timeout`](Command::timeout) ends the child, SIGKILL
-//! comes at the end of a [`grace`](Command::grace), and what was dropped is reaped.
+//! thread, `async-process`, which waits for exits. Bytes are moved when a promise, a process or one of its handles is
+//! polled. While nobody polls, three things are done all the same: a [`timeout`](Command::timeout) ends the child,
+//! SIGKILL comes at the end of a [`grace`](Command::grace), and what was dropped is reaped.
 //!
 //! **Signals.** The first engine installs no handler, for SIGCHLD or anything else, waits for its own children alone,
 //! and signals through the pidfd, so that a number which was given away is never hit (a group by its number, which
-//! its leader keeps for as long as it is not reaped). async-process uses pidfd where it can, and a handler for
-//! SIGCHLD where it cannot. The child starts with no signal blocked or ignored, whatever is so here. If a stranger's
-//! `waitpid(-1)` reaps the child, or SIGCHLD is ignored, the pidfd still tells how it ended on Linux 6.15 and later; before
-//! that, and with the second engine, it is [`Error::StatusLost`].
+//! its leader keeps for as long as it is not reaped). async-process uses pidfd if it can, and a handler for
+//! SIGCHLD if it cannot. The child starts with no signal blocked or ignored, whatever is so here. If a stranger's
+//! `waitpid(-1)` reaps the child, or SIGCHLD is ignored, the pidfd still tells how it ended on Linux 6.15 and later;
+//! before that, and with the second engine, it is [`Error::StatusLost`].
 //!
 //! **Fork.** A host that forks, fork(2), does so before its first call, and before any executor on async-io starts:
 //! a copy has no threads. In a copy that was forked later every start is [`SpawnReason::Forked`], and a copied handle
@@ -209,17 +212,22 @@
 //!
 //! **Descriptors.** The child gets 0, 1, 2 and what was named, whatever other threads have open. Here each running
 //! child has one for each of its pipes and one pidfd, all close-on-exec; the reactor has a few for the whole program.
-//! A busy pipe is made larger, up to 256 KiB, where the system lets us.
+//! A busy pipe is made larger, up to 256 KiB, if the system lets us.
 //!
-//! **Windows.** std starts the child, and async-io waits for its end. Pipes are waited for on threads of the `blocking` crate's pool: one for each
-//! pipe that has nothing to read or no room to write. It is tested under Wine only.
+//! **Windows.** std starts the child, and async-io waits for its end. Pipes are waited for on threads of the `blocking`
+//! crate's pool: one for each pipe that has nothing to read or no room to write. It is tested under Wine only. Wine has
+//! no Ctrl-Break, so the tests send Ctrl-C in its place. It was never tried on Windows itself.
 //!
 //! # What Windows does not have
 //!
 //! Descriptors are 0, 1 and 2 there. There is no `Command::fd`, `inherit_fds`, `arg0`, `uid`, `gid`, `groups`,
-//! `umask`, `pty`, `new_session`, `rlimit`, `nice` and `die_with_parent`, no `Stdio::parent_fd`, no `Process::resize`, and no `gpg`. A
-//! [`new_group`](Command::new_group) is a job object, which is asked by Ctrl-Break at a common console; any other child
-//! is ended at once by every signal.
+//! `umask`, `pty`, `new_session`, `rlimit`, `nice`, `no_new_privileges` and `die_with_parent`; no `Resource` and
+//! `PtySize`; no `Stdio::parent_fd`, and no `Stdio` from a `Reader` or a `Writer`; no `AsFd` of a `Reader`; no
+//! `Process::resize`; no `sh` and no `gpg`.
+//!
+//! A [`new_group`](Command::new_group) is a job object, which is asked by Ctrl-Break at a common console; any other child
+//! is ended at once by INT, TERM and KILL. Any other signal is an error.
+//!
 //! A program is found as std finds it there, and then by `PATHEXT`, and a child also inherits what other parts of the
 //! program have marked inheritable. What only Windows has is `Command::raw_arg` and `Command::no_window`.
 //!
@@ -229,8 +237,8 @@
 //!   duct has pipelines on top.
 //! - The program lives on tokio, starts very many short children, needs no more than 0, 1 and 2, and every
 //!   microsecond counts: `tokio::process` waits in the reactor that runs already.
-//! - Something has to be done in the child before the program runs that no setting says: namespaces, seccomp. There is no
-//!   `pre_exec`; either a program does it (`setpriv`, `unshare`), or [`std::process::Command`] with its `pre_exec`.
+//! - Something has to be done in the child before the program runs that no setting says: namespaces, seccomp. There is
+//!   no `pre_exec`; either a program does it (`setpriv`, `unshare`), or [`std::process::Command`] with its `pre_exec`.
 //! - The child must outlive this program and be looked after: that is a service, and systemd's or another supervisor's.
 //! - This program is to *become* the other one: `std::os::unix::process::CommandExt::exec`.
 //! - Terminals and extra descriptors on Windows: they are not there.
@@ -239,14 +247,14 @@
 //! # Features
 //!
 //! `tracing`, off by default: each child is a span `child` of the target `reaped`, at level INFO, from the call to the
-//! end, or to where it was dropped. Nothing is recorded where nobody subscribed to it, and there are no events.
+//! end, or until it is dropped. Nothing is recorded if nobody subscribed to it, and there are no events.
 //!
 //! | field | |
 //! | --- | --- |
 //! | `program` | as it was given; never the arguments, the environment or what was fed |
-//! | `pid` | where it started |
-//! | `error` | where it did not: the [`SpawnReason`] and what the system said, or the [`InvalidReason`] |
-//! | `status` | as [`ExitStatus`] shows it; `lost` for [`Error::StatusLost`], and absent where it was dropped |
+//! | `pid` | if it started |
+//! | `error` | if it did not: the [`SpawnReason`] and what the system said, or the [`InvalidReason`] |
+//! | `status` | as [`ExitStatus`] shows it; `lost` for [`Error::StatusLost`], and absent if it was dropped |
 //! | `bytes` | that went through its pipes until then, in either direction |
 //! | `elapsed` | from the call |
 

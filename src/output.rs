@@ -23,12 +23,22 @@ use std::time::Duration;
 pub struct Output {
     /// How the process ended.
     ///
-    /// In the output that an [`Error::StatusLost`](crate::Error::StatusLost) carries it is neither a code nor a signal, and
-    /// not a success.
+    /// In the output that an [`Error::StatusLost`](crate::Error::StatusLost) carries it is neither a code nor a signal,
+    /// and not a success.
     pub status: ExitStatus,
-    /// Every byte of descriptor 1 that was captured; empty where it was connected elsewhere.
+    /// What was kept of what the child wrote to descriptor 1; empty if it was connected elsewhere.
+    ///
+    /// With `read`, `read_bytes` and `output` that is every byte, unless
+    /// [`capture_ends`](crate::Command::capture_ends) or [`Stdio::writer`](crate::Stdio::writer) says otherwise. With `run`,
+    /// `status` and `exit_code`, in an error's output, it is nothing, unless a [`limit`](crate::Command::limit) or
+    /// `capture_ends` bounds it, or stderr goes there too.
     pub stdout: Vec<u8>,
-    /// Every byte of descriptor 2 that was captured; empty where it was connected elsewhere.
+    /// What was kept of what the child wrote to descriptor 2; empty if it was connected elsewhere.
+    ///
+    /// With `read`, `read_bytes` and `output` that is every byte, unless
+    /// [`capture_ends`](crate::Command::capture_ends) or [`Stdio::writer`](crate::Stdio::writer) says otherwise. With `run`,
+    /// `status` and `exit_code`, in an error's output, it is the end alone, unless a [`limit`](crate::Command::limit) or
+    /// `capture_ends` bounds it.
     pub stderr: Vec<u8>,
     /// The captured descriptors beside 1 and 2, by number.
     pub(crate) extra: Vec<(i32, Vec<u8>)>,
@@ -64,7 +74,7 @@ pub(crate) struct Gap {
 }
 
 impl Output {
-    /// What the child wrote to descriptor `n`, or `None` where `n` was not captured.
+    /// What the child wrote to descriptor `n`. `None` if `n` was not captured, or nothing of it was kept.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -121,8 +131,8 @@ impl Output {
 
     /// The time from the start of the process until it had ended: reaped, and every pipe closed.
     ///
-    /// The exit is noted when it comes, whether or not anybody awaits the process then. If a descendant holds a pipe open
-    /// for longer, the time goes on until somebody has seen that the pipe is closed.
+    /// The exit is noted when it comes, whether or not anybody awaits the process then. If a descendant holds a pipe
+    /// open for longer, the time goes on until somebody has seen that the pipe is closed.
     ///
     /// # Platform
     /// On systems other than Linux and Windows the exit is noted so only from the first poll on: what tells of it there
@@ -138,11 +148,11 @@ impl Output {
         self.elapsed
     }
 
-    /// The processor time and memory that the child used, where the system told it.
+    /// The processor time and memory that the child used, if the system told it.
     ///
     /// # Platform
-    /// Linux with pidfd (5.4 and later) on 64 bits; `None` elsewhere, and if a stranger reaped the child. The figures are
-    /// those of `getrusage(2)` for the child and the descendants that it waited for.
+    /// Linux with pidfd (5.4 and later) on 64 bits; `None` elsewhere, and if a stranger reaped the child. The figures
+    /// are those of `getrusage(2)` for the child and the descendants that it waited for.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -158,8 +168,8 @@ impl Output {
 
     /// What each member of a [`Pipeline`](crate::Pipeline) left, in their order; empty for a single program.
     ///
-    /// Each has its own status, stderr, times, and descriptors beside 1 and 2. What the last one wrote to stdout is not in
-    /// its own output, but in that of the whole. There `status` is that of the member that
+    /// Each has its own status, stderr, times, and descriptors beside 1 and 2. What the last one wrote to stdout is not
+    /// in its own output, but in that of the whole. There `status` is that of the member that
     /// [decides](crate::Pipeline#who-has-failed), `stderr` has what all wrote to it, one after the other, and
     /// [`usage`](Self::usage) is the sum of the times and the greatest peak.
     ///
@@ -175,8 +185,10 @@ impl Output {
         &self.members
     }
 
-    /// How many bytes of descriptor `n` were left out between the first and the last ones, with
-    /// [`capture_ends`](crate::Command::capture_ends); 0 if it is whole, or was not captured.
+    /// How many bytes of descriptor `n` were left out; 0 if it is whole, or was not captured.
+    ///
+    /// With [`capture_ends`](crate::Command::capture_ends) they are those between the first and the last ones. It also
+    /// counts what `run`, `status` and `exit_code` left out of stderr before the end of it.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -230,8 +242,8 @@ impl Output {
         Cow::Owned(text)
     }
 
-    /// stdout as text, with a replacement character for what is not UTF-8; every byte is in [`stdout`](Self::stdout). If bytes
-    /// were [left out](Self::omitted), a line says so in their place.
+    /// stdout as text, with a replacement character for what is not UTF-8. The bytes themselves are in
+    /// [`stdout`](Self::stdout). If bytes were [left out](Self::omitted), a line of its own says how many.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -243,8 +255,8 @@ impl Output {
         self.lossy(1, &self.stdout)
     }
 
-    /// stderr as text, with a replacement character for what is not UTF-8; every byte is in [`stderr`](Self::stderr). If bytes
-    /// were [left out](Self::omitted), a line says so in their place.
+    /// stderr as text, with a replacement character for what is not UTF-8. The bytes themselves are in
+    /// [`stderr`](Self::stderr). If bytes were [left out](Self::omitted), a line of its own says how many.
     ///
     /// ```
     /// # futures::executor::block_on(async {

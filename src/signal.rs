@@ -12,10 +12,10 @@ use std::str::FromStr;
 /// ```
 ///
 /// # Platform
-/// The constants have the system's own numbers. Windows has no signals; it has these three names. KILL ends the process,
-/// or all of its [`new_group`](crate::Command::new_group), at once, with exit code 1. INT and TERM are a Ctrl-Break
-/// (`CTRL_BREAK_EVENT`) to a group that shares the console of this program, and the same as KILL to anybody else. A Ctrl-C
-/// cannot be sent to a group there.
+/// The constants have the system's own numbers. Windows has no signals; it has these three names, and any other number is
+/// an error. KILL ends the process, or all of its [`new_group`](crate::Command::new_group), at once, with exit code 1. INT
+/// and TERM are a Ctrl-Break (`CTRL_BREAK_EVENT`) to a group that shares the console of this program, and the same as KILL
+/// to anybody else. A Ctrl-C cannot be sent to a group there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Signal(i32);
 
@@ -44,7 +44,7 @@ impl Signal {
     }
 }
 
-/// The name, or the number where POSIX has no name for it.
+/// The name, or the number if POSIX has no name for it.
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {

@@ -34,8 +34,8 @@ use zeroize::Zeroizing;
 /// | [`piped`](Self::piped) | [`input`](Self::input) on stdin, [`output`](Self::output) elsewhere | |
 /// | [`closed`](Self::closed) | nothing | an absent key |
 ///
-/// A `Stdio` stays in its `Command` and serves every run of it; only a [`reader`](Self::reader)
-/// and a [`tee`](Self::tee) are used up by the first.
+/// A `Stdio` stays in its `Command` and serves every run of it; only a [`reader`](Self::reader),
+/// a [`tee`](Self::tee) and a [`writer`](Self::writer) are used up by the first.
 ///
 /// A child that does not read its input is no error: the feed ends quietly when the child closes its
 /// end (`EPIPE`).
@@ -51,8 +51,8 @@ use zeroize::Zeroizing;
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///
-/// A clone is connected to the same: an open file is shared, and a reader or a tee is used up by the first run of
-/// either.
+/// A clone is connected to the same: an open file is shared, and a reader, a tee or a writer is used up by the first
+/// run of either.
 #[derive(Clone)]
 pub struct Stdio(pub(crate) Kind);
 
@@ -268,8 +268,11 @@ impl Stdio {
         Stdio(Kind::Bytes(Feed::Plain(Arc::new(bytes.into()))))
     }
 
-    /// [`bytes`](Self::bytes) that the caller has behind an `Arc`, which are fed from where they are: `Arc<[u8]>`, `Arc<str>`,
-    /// or an `Arc` of any owner of bytes, such as a file that was mapped, or a `Bytes` of the crate of that name.
+    /// [`bytes`](Self::bytes) that the caller has behind an `Arc`, which are fed from where they are: `Arc<[u8]>`,
+    /// `Arc<str>`, or an `Arc` of any owner of bytes, such as a file that was mapped, or a `Bytes` of the crate of that
+    /// name.
+    ///
+    /// The `Arc` is released when the command and the runs that feed it are gone; it is not wiped.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -307,9 +310,9 @@ impl Stdio {
     /// A pipe into the child that streams `reader` to its end, no faster than the child takes it.
     ///
     /// The reader serves one run; a second run of the same command is
-    /// [`InvalidReason::ReaderUsed`](crate::InvalidReason::ReaderUsed). Where the reader fails, the child
+    /// [`InvalidReason::ReaderUsed`](crate::InvalidReason::ReaderUsed). If the reader fails, the child
     /// is killed, since it would take the shortened input for the whole, and the call fails with
-    /// [`Error::Io`](crate::Error::Io). Where the child closes its end first, the reader is dropped.
+    /// [`Error::Io`](crate::Error::Io). If the child closes its end first, the reader is dropped.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -327,16 +330,18 @@ impl Stdio {
     /// A pipe out of the child that is captured, and copied to `writer` as it comes, no faster than
     /// `writer` takes it; with `spawn` what was copied comes as events.
     ///
-    /// At the end of file the writer is closed (`poll_close`), which the end of the call waits for. Where
-    /// the writer fails, the child is killed and the call fails with [`Error::Io`](crate::Error::Io). What
+    /// At the end of file the writer is closed (`poll_close`), which the end of the call waits for. What
     /// is captured after the child was killed, or a [`drain_timeout`](crate::Command::drain_timeout) has passed, is not
-    /// copied, and the writer is dropped as it is then: one that buffers keeps its last bytes to itself. The writer serves
-    /// one run; a second run of the same command is
-    /// [`InvalidReason::ReaderUsed`](crate::InvalidReason::ReaderUsed).
+    /// copied, and the writer is dropped as it is then: one that buffers keeps its last bytes to itself.
     ///
     /// A copied descriptor is read while any handle of the process is awaited, also if only a
     /// [`Reader`](crate::Reader) of another one is. What was copied is kept until the process is asked for it;
     /// [`limit_fd`](crate::Command::limit_fd) bounds it.
+    ///
+    /// # Errors
+    /// If the writer fails, the child is killed and the call fails with [`Error::Io`](crate::Error::Io). The writer
+    /// serves one run; a second run of the same command is
+    /// [`InvalidReason::ReaderUsed`](crate::InvalidReason::ReaderUsed).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -352,13 +357,13 @@ impl Stdio {
 
     /// A pipe out of the child that is captured, and shown on the parent's own stdout or stderr as it comes.
     ///
-    /// A thread writes, so that a slow terminal holds up neither the executor nor another child. The child runs no faster
-    /// than it is shown, and the end of the call waits until all is shown. If nobody can see it any more, because the
-    /// parent's descriptor is closed, its pipe has no reader, or the terminal was hung up, nothing is shown from then on, and
-    /// the call goes on as if it were. Any other failure, such as a full disk, is one as of [`tee`](Self::tee).
+    /// A thread writes, so that a slow terminal holds up neither the executor nor another child. The child runs no
+    /// faster than it is shown, and the end of the call waits until all is shown. If nobody can see it any more, because
+    /// the parent's descriptor is closed, its pipe has no reader, or the terminal was hung up, nothing is shown from then
+    /// on, and the call goes on as if it were. Any other failure, such as a full disk, is one as of [`tee`](Self::tee).
     ///
-    /// What is shown bypasses the buffer of `std::io::stdout`; what the parent has printed there without a line end comes
-    /// later. It serves every run of the command.
+    /// What is shown bypasses the buffer of `std::io::stdout`; what the parent has printed there without a line end
+    /// comes later. It serves every run of the command.
     ///
     /// # Errors
     /// On a descriptor other than 1 and 2, running the command is
@@ -376,7 +381,13 @@ impl Stdio {
         Stdio(Kind::TeeInherit)
     }
 
-    /// A pipe out of the child that is copied to `writer` as it comes, and not kept: [`tee`](Self::tee) without the capture.
+    /// A pipe out of the child that is copied to `writer` as it comes, and not kept: [`tee`](Self::tee) without the
+    /// capture.
+    ///
+    /// An error cannot quote a stderr that goes there; use `tee` for that. With `spawn` there are no `Data` events of it.
+    ///
+    /// # Errors
+    /// As of [`tee`](Self::tee).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -436,7 +447,7 @@ impl Stdio {
     /// The child shares the open file description (open(2)): offset and flags are common to both.
     ///
     /// # Errors
-    /// Where the duplicate cannot be made, running the command fails with
+    /// If the duplicate cannot be made, running the command fails with
     /// [`SpawnReason::OutOfDescriptors`](crate::SpawnReason::OutOfDescriptors).
     ///
     /// # Platform

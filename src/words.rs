@@ -23,7 +23,7 @@ use crate::command::Command;
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///
-/// A value that begins with `-` may still be taken for an option by the program; put `--` before it where the program
+/// A value that begins with `-` may still be taken for an option by the program; put `--` before it if the program
 /// knows that.
 ///
 /// # Errors

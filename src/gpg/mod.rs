@@ -1,6 +1,6 @@
 //! Decryption by GnuPG: [`decrypt`](decrypt()) in one line, [`Decrypt`] with settings.
 //!
-//! gpg reads the passphrase from one extra descriptor and reports over another. There is a plaintext only where it
+//! gpg reads the passphrase from one extra descriptor and reports over another. There is a plaintext only if it
 //! has said that all was decrypted and that the integrity check held; any other is wiped.
 //!
 //! ```
@@ -108,7 +108,7 @@ pub fn decrypt(ciphertext: impl Into<Vec<u8>>, passphrase: impl Into<Vec<u8>>) -
 ///
 /// It can be run again, and several runs may be alive at once; they share one copy of the message.
 ///
-/// gpg takes its other settings from the user's `gpg.conf`, and starts the user's `gpg-agent` where a
+/// gpg takes its other settings from the user's `gpg.conf`, and starts the user's `gpg-agent` if a
 /// secret key is needed. The agent remembers, as its configuration says, that a secret key was opened:
 /// **within that time a wrong passphrase opens it as well**. For messages that are encrypted with a
 /// passphrase alone nothing is remembered. gpg is kept from asking anybody and from using the network.
@@ -137,7 +137,7 @@ pub fn decrypt(ciphertext: impl Into<Vec<u8>>, passphrase: impl Into<Vec<u8>>) -
 /// # let home = tempfile::tempdir()?;
 /// # let home = home.path();
 /// use reaped::{Command, Stdio, gpg};
-/// # // Where there is no gpg, the call says so.
+/// # // If there is no gpg, the call says so.
 /// # if let Err(gpg::Error::GpgMissing { .. }) = gpg::decrypt("", "").await { return Ok(()) }
 /// let message = Command::new("gpg")
 ///     .args(["--batch", "--pinentry-mode", "loopback", "--passphrase-fd", "3", "--symmetric", "--homedir"])
@@ -417,7 +417,7 @@ impl Look {
 }
 
 impl Decryption {
-    /// gpg's process id; `None` where it did not start, and once it was reaped.
+    /// gpg's process id; `None` if it did not start, and once it was reaped.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -635,7 +635,7 @@ impl fmt::Debug for Decryption {
 /// Dxj4JSdgA7xuU0QL3OWpsdPysZapj5wQo14uknzAXNw=
 /// =chaB
 /// -----END PGP MESSAGE-----";
-/// # // Where there is no gpg, the call says so.
+/// # // If there is no gpg, the call says so.
 /// # if let Err(gpg::Error::GpgMissing { .. }) = gpg::decrypt(message, "secret").await { return Ok(()) }
 /// let decrypted = gpg::decrypt(message, "secret").await?;
 /// assert_eq!(decrypted.plaintext, b"attack at dawn");

@@ -22,7 +22,7 @@ use super::status::{StatusLine, unescape};
 /// Dxj4JSdgA7xuU0QL3OWpsdPysZapj5wQo14uknzAXNw=
 /// =chaB
 /// -----END PGP MESSAGE-----";
-/// # // Where there is no gpg, the call says so.
+/// # // If there is no gpg, the call says so.
 /// # if let Err(gpg::Error::GpgMissing { .. }) = gpg::decrypt(message, "secret").await { return Ok(()) }
 /// let letter = gpg::decrypt(message, "secret").await?;
 /// assert!(!is_from(&letter, "0123456789ABCDEF0123456789ABCDEF01234567")); // nobody has signed it
@@ -33,15 +33,15 @@ use super::status::{StatusLine, unescape};
 pub struct Signature {
     /// What gpg thinks of it.
     pub validity: Validity,
-    /// The long key ID of the key that signed, or its fingerprint where gpg gave that; a claim only,
+    /// The long key ID of the key that signed, or its fingerprint if gpg gave that; a claim only,
     /// as long as the signature is not valid.
     pub key_id: String,
-    /// The fingerprint of the key that signed, where gpg found the signature to be cryptographically
+    /// The fingerprint of the key that signed, if gpg found the signature to be cryptographically
     /// valid (`VALIDSIG`) and to be one over data.
     pub fingerprint: Option<String>,
     /// The fingerprint of the primary key that the signing key belongs to.
     pub primary_fingerprint: Option<String>,
-    /// The primary user ID of the key, where the key is in the keyring. Free text of its owner.
+    /// The primary user ID of the key, if the key is in the keyring. Free text of its owner.
     pub user_id: Option<String>,
 }
 

@@ -10,7 +10,7 @@ use std::fmt;
 ///
 /// The keywords are described in `DETAILS`, in gpg's documentation. Bytes that are not UTF-8 (an old
 /// user ID or a file name may have them) are replaced by U+FFFD. A `SESSION_KEY` line, which gpg writes
-/// only where its configuration asks for it, is left out: it would open the message.
+/// only if its configuration asks for it, is left out: it would open the message.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -21,7 +21,7 @@ use std::fmt;
 /// Dxj4JSdgA7xuU0QL3OWpsdPysZapj5wQo14uknzAXNw=
 /// =chaB
 /// -----END PGP MESSAGE-----";
-/// # // Where there is no gpg, the call says so.
+/// # // If there is no gpg, the call says so.
 /// # if let Err(gpg::Error::GpgMissing { .. }) = gpg::decrypt(message, "secret").await { return Ok(()) }
 /// let decrypted = gpg::decrypt(message, "secret").await?;
 /// let algorithm = decrypted.status.iter().find(|line| line.keyword() == "DECRYPTION_INFO").expect("one of these");

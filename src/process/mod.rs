@@ -69,8 +69,8 @@ pub enum Event {
         /// The descriptor, by the child's number.
         fd: i32,
     },
-    /// A [`Stdio::reader`](crate::Stdio::reader) or a [`Stdio::tee`](crate::Stdio::tee) failed, and the
-    /// child is killed for it.
+    /// A [`Stdio::reader`](crate::Stdio::reader), a [`Stdio::tee`](crate::Stdio::tee) or a
+    /// [`Stdio::writer`](crate::Stdio::writer) failed, and the child is killed for it.
     Failed {
         /// The descriptor, by the child's number.
         fd: i32,
@@ -89,7 +89,7 @@ pub enum Event {
     /// The child was reaped. What it wrote itself was told before, unless it is held back, or waits for a slow
     /// [`tee`](crate::Stdio::tee); its descendants may still hold pipes, so more may follow.
     ///
-    /// Where somebody else reaped it ([`Error::StatusLost`](crate::Error::StatusLost)), the status is
+    /// If somebody else reaped it ([`Error::StatusLost`](crate::Error::StatusLost)), the status is
     /// neither a code nor a signal, and not a success.
     Exited(ExitStatus),
     /// The child was reaped and every pipe is closed. Always the last event, and told once.
@@ -100,8 +100,8 @@ pub enum Event {
 /// [`Event`]s.
 ///
 /// Every byte comes before the [`Closed`](Event::Closed) of its descriptor and before
-/// [`Ended`](Event::Ended), which is last. The events are read only while somebody awaits them, so a child that writes more
-/// than a pipe holds waits.
+/// [`Ended`](Event::Ended), which is last. The events are read only while somebody awaits them, so a child that writes
+/// more than a pipe holds waits.
 ///
 /// A [`reader`](Self::reader) and a [`writer`](Self::writer) can be used in tasks and threads of their own. Whichever of
 /// them or the process is awaited keeps all of the child going: what it is fed, what is copied, its exit and its bounds.
@@ -135,8 +135,10 @@ pub enum Event {
 ///
 /// # Cancellation
 /// Dropping the process kills and reaps the child, as with [`Promise`]; writers and readers that were
-/// taken out stay open until they are dropped. Awaiting [`next`](Self::next) loses nothing when it is
-/// dropped.
+/// taken out stay open until they are dropped. With [`terminate_on_drop(true)`](crate::Command::terminate_on_drop) the
+/// child is asked to end first. With [`kill_on_drop(false)`](crate::Command::kill_on_drop) it runs on.
+///
+/// Dropping the future of [`next`](Self::next) loses nothing.
 #[must_use = "dropping a process kills its child; await its end, or `status().detach()` it"]
 pub struct Process {
     call: Box<Call>,
@@ -162,13 +164,13 @@ impl Process {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx))
     }
 
-    /// The writing end of a pipe into the child: stdin, where it was not set, and every
+    /// The writing end of a pipe into the child: stdin, if it was not set, and every
     /// [`Stdio::input`](crate::Stdio::input).
     ///
-    /// `None` where there is no such pipe, it was taken before, or it is closed. A writer that nobody takes
-    /// stays open until it is [closed](Self::close), or [`status`](Self::status),
-    /// [`output`](Self::output) or [`wait`](Self::wait) is called; one that was taken stays open until it is dropped, and a child that reads
-    /// to the end of file waits for that.
+    /// `None` if there is no such pipe, it was taken before, or it is closed. A writer that nobody takes stays open until
+    /// it is [closed](Self::close), or [`status`](Self::status), [`output`](Self::output) or [`wait`](Self::wait) is
+    /// called. One that was taken stays open until it is dropped, and a child that reads to the end of file waits for
+    /// that.
     ///
     /// A child that answers while it reads has to be read meanwhile (`futures::join!`), or both wait once the pipes
     /// are full. [`Stdio::bytes`](crate::Stdio::bytes) and [`Stdio::reader`](crate::Stdio::reader) see to that.
@@ -213,7 +215,7 @@ impl Process {
 
     /// The lines of all descriptors, each as a whole. A `\r` alone ends none.
     ///
-    /// Where a bound is met the lines end as they always do: [`status`](Self::status) tells of it.
+    /// If a bound is met, the lines end as they always do: [`status`](Self::status) tells of it.
     ///
     /// What was read of a line that has no end yet stays in the process: dropping the `Lines` loses nothing,
     /// and the rest comes with the next `Lines`, or as [`Event::Data`].
@@ -284,7 +286,7 @@ impl Process {
         self.call.transport.pause(fd, false)
     }
 
-    /// Closes our end of a pipe, also where a [`Writer`] was taken: the child reads end of file, or gets
+    /// Closes our end of a pipe, also if a [`Writer`] was taken: the child reads end of file, or gets
     /// SIGPIPE when it writes. What was not read yet is lost.
     ///
     /// Returns whether it was open. A [`Reader`] that was taken is closed by dropping it.
@@ -321,7 +323,7 @@ impl Process {
     ///
     /// # Errors
     /// [`Error::AlreadyEnded`] once the child was reaped or the terminal closed;
-    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict) where the child was given none.
+    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict) if the child was given none.
     ///
     /// # Platform
     /// Unix.
@@ -382,13 +384,13 @@ impl Process {
         self.call.control()
     }
 
-    /// Awaits the exit, as std's `wait`: the child was reaped. Descendants may still hold its pipes, and nobody waits for
-    /// them. You may ask as often as you like; the answer stays the same.
+    /// Awaits the exit, as std's `wait`: the child was reaped. `wait` does not wait for descendants that still hold its
+    /// pipes. You may ask as often as you like; the answer stays the same.
     ///
-    /// No byte is lost, and the child never waits for room in a pipe: what it writes meanwhile is collected, as
-    /// [`output`](Self::output) collects it. Events, [`lines`](Self::lines), a [`reader`](Self::reader) and `output` tell of
-    /// it later. If it may be much, set a [`limit`](crate::Command::limit), take a reader, or [pause](Self::pause) the
-    /// descriptor: a paused one is not read.
+    /// No byte is lost. What the child writes meanwhile is collected in memory, without bound, so the child does not wait
+    /// for room in a pipe, unless the descriptor is [paused](Self::pause), its reader was taken, or a
+    /// [`tee`](crate::Stdio::tee) is slow. If it may be much, set a [`limit`](crate::Command::limit). Events,
+    /// [`lines`](Self::lines), a [`reader`](Self::reader) and [`output`](Self::output) tell of it later.
     ///
     /// A stdin that was not taken is closed first, as std's `wait` does it. A [`Writer`] that was taken stays open, and a
     /// child that reads to the end of file waits for it.
@@ -398,8 +400,8 @@ impl Process {
     ///
     /// # Errors
     /// What [`status`](Self::status) would say of anything that went wrong until the exit: [`Error::TimedOut`],
-    /// [`Error::OutputLimit`], [`Error::Io`] and [`Error::StatusLost`]. The error comes once the child has exited, and carries
-    /// its status; what the child wrote stays in the process. `status` and `output` alone tell what went wrong
+    /// [`Error::OutputLimit`], [`Error::Io`] and [`Error::StatusLost`]. The error comes once the child has exited, and
+    /// carries its status; what the child wrote stays in the process. `status` and `output` alone tell what went wrong
     /// after the exit, and of a stderr that fails the call ([`fail_on_stderr`](crate::Command::fail_on_stderr)).
     ///
     /// ```
@@ -437,8 +439,9 @@ impl Process {
         self.call.transport.look().map(|outcome| self.call.exited(outcome)).transpose()
     }
 
-    /// Awaits the end; what the child writes is read and thrown away. If the process is only lent, [`wait`](Self::wait)
-    /// awaits the exit, and [`next`](Self::next) the end; `status().detach()` lets the child run on by itself.
+    /// Awaits the end; what the child writes is read and thrown away. `status().detach()` lets the child run on by itself.
+    ///
+    /// If you have only a `&mut Process`, use [`wait`](Self::wait) for the exit and [`next`](Self::next) for the end.
     ///
     /// What a [`limit`](crate::Command::limit) bounds, and the end of stderr, is kept for the error.
     ///
@@ -448,9 +451,9 @@ impl Process {
     /// Dropping the promise kills and reaps the child.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io), [`Error::StatusLost`](crate::Error::StatusLost), and
+    /// [`Error::Io`](crate::Error::Io), [`Error::StatusLost`](crate::Error::StatusLost), and, if asked for,
     /// [`Error::TimedOut`](crate::Error::TimedOut), [`Error::OutputLimit`](crate::Error::OutputLimit) and
-    /// [`Error::UnexpectedStderr`](crate::Error::UnexpectedStderr) where asked for.
+    /// [`Error::UnexpectedStderr`](crate::Error::UnexpectedStderr).
     ///
     /// ```
     /// # futures::executor::block_on(async {
