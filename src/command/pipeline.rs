@@ -129,7 +129,8 @@ impl Command {
     /// # Errors
     /// If stdout was set here, or stdin on `next`, running it is
     /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict). If a member cannot start, those before it are
-    /// killed, and a [`Stdio::reader`](crate::Stdio::reader) of theirs is used up.
+    /// killed, and their [`Stdio::reader`](crate::Stdio::reader), [`tee`](crate::Stdio::tee) and
+    /// [`writer`](crate::Stdio::writer) are used up.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
