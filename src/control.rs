@@ -79,7 +79,13 @@ impl Control {
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
         let send = |child: &ChildRef, _| child.signal(signal);
         let sent = if signal == Signal::KILL { self.end(send) } else { self.each(send) };
-        self.told(sent, &format!("get {signal}"))
+        match sent {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                let details = Details::about(&self.command, format!("the system knows no {signal}"));
+                Err(Error::Invalid { reason: InvalidReason::Signal, details })
+            }
+            sent => self.told(sent, &format!("get {signal}")),
+        }
     }
 
     /// Asks the child to end, by its [`stop_signal`](crate::Command::stop_signal) (SIGTERM unless set), and kills it with
@@ -147,11 +153,6 @@ impl Control {
             Ok(false) => {
                 let text = format!("does not run, and cannot {what}");
                 Err(Error::AlreadyEnded(Details::about(&self.command, text)))
-            }
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                let text = format!("cannot {what}: the system knows no such signal");
-                let details = Details::about(&self.command, text);
-                Err(Error::Invalid { reason: InvalidReason::Signal, details })
             }
             Err(error) => {
                 let details = Details::about(&self.command, format!("cannot {what}: {error}"));

@@ -71,6 +71,8 @@ pub(crate) struct Gap {
     /// So many bytes come before it.
     pub(crate) at: usize,
     pub(crate) bytes: u64,
+    /// So many come after it, until the end or the next gap.
+    pub(crate) last: usize,
 }
 
 impl Output {
@@ -211,14 +213,14 @@ impl Output {
         let (mut text, mut from) = (String::with_capacity(bytes.len()), 0);
         for (_, gap) in self.gaps.iter().filter(|(fd, _)| *fd == n) {
             let before = &bytes[from..gap.at.min(bytes.len()).max(from)];
-            let whole = match std::str::from_utf8(before) {
-                // It ends within a character.
-                Err(error) if error.error_len().is_none() => error.valid_up_to(),
-                _ => before.len(),
-            };
+            let whole = before.len() - begun_character(before);
             push(&mut text, &before[..whole])?;
             from += before.len();
-            let rest = bytes[from..].iter().take(3).take_while(|byte| (0x80..0xc0).contains(*byte)).count();
+            let rest = bytes[from..]
+                .iter()
+                .take(gap.last.min(3))
+                .take_while(|byte| (0x80..0xc0).contains(*byte))
+                .count();
             from += rest;
             if !text.is_empty() && !text.ends_with('\n') {
                 text.push('\n');
@@ -305,6 +307,19 @@ impl From<Output> for std::process::Output {
     fn from(Output { status, stdout, stderr, .. }: Output) -> Self {
         std::process::Output { status, stdout, stderr }
     }
+}
+
+/// So many of the last bytes begin a character in UTF-8, and do not end it.
+fn begun_character(bytes: &[u8]) -> usize {
+    let lead = bytes.iter().rev().take(3).position(|byte| !(0x80..0xc0).contains(byte));
+    let Some(count) = lead.map(|after| after + 1) else { return 0 };
+    let length = match bytes[bytes.len() - count] {
+        0xc2..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf4 => 4,
+        _ => 1,
+    };
+    if count < length { count } else { 0 }
 }
 
 /// How much memory something of this length may keep when it is handed out. Buffers are as large as a pipe, and what

@@ -274,6 +274,9 @@ impl Stdio {
     ///
     /// The `Arc` is released when the command and the runs that feed it are gone; it is not wiped.
     ///
+    /// The call asks the owner's `as_ref` again for each write, under a lock of its own. So `as_ref` must not wait for
+    /// anything, and is to give the same bytes each time.
+    ///
     /// ```
     /// # futures::executor::block_on(async {
     /// use std::sync::Arc;

@@ -181,7 +181,10 @@ fn join(mut members: Vec<Output>, pipefail: bool, elapsed: Duration, command: St
     let mut still_open: Vec<i32> = members.iter().flat_map(|m| m.still_open.iter().copied()).collect();
     still_open.sort_unstable();
     still_open.dedup();
-    let mut gaps: Vec<(i32, Gap)> = members[last].gaps.iter().filter(|(fd, _)| *fd == 1).copied().collect();
+    // Its stdout is the whole's, and so is what is missing of it.
+    let (mut gaps, others) =
+        std::mem::take(&mut members[last].gaps).into_iter().partition(|(fd, _)| *fd == 1);
+    members[last].gaps = others;
     let mut before = 0;
     for member in &members {
         let its = member.gaps.iter().filter(|(fd, _)| *fd == 2);

@@ -39,7 +39,12 @@ impl Ends {
 
     /// Puts the last bytes behind the first ones; where something is missing, if anything is.
     pub(super) fn join(self, bytes: &mut Vec<u8>) -> Option<Gap> {
-        let gap = Gap { at: bytes.len(), bytes: self.left_out };
+        let gap = Gap { at: bytes.len(), bytes: self.left_out, last: self.ring.len() };
+        if bytes.is_empty() {
+            // Without a copy.
+            *bytes = self.ring.into();
+            return (gap.bytes > 0).then_some(gap);
+        }
         bytes.reserve_exact(self.ring.len());
         let (one, other) = self.ring.as_slices();
         bytes.extend_from_slice(one);
@@ -76,7 +81,7 @@ mod tests {
                 prop_assert_eq!((bytes, gap), (all, None));
             } else {
                 let left_out = all.len() - first - last;
-                prop_assert_eq!(gap, Some(Gap { at: first, bytes: left_out as u64 }));
+                prop_assert_eq!(gap, Some(Gap { at: first, bytes: left_out as u64, last }));
                 all.drain(first..first + left_out);
                 prop_assert_eq!(bytes, all);
             }

@@ -5,48 +5,84 @@
 //! Why a thread writes: the open file is shared with whoever else has it (open(2)), such as the shell that has started the
 //! parent. It must not become non-blocking for them, and a write that blocks, to a terminal that was stopped or a pipe that
 //! nobody empties, must not hold up the executor.
+//!
+//! Rule: the thread waits for room before it writes, and writes no more than that, so that it leaves soon after the call.
 
 use std::fs::File;
-use std::io::{self, Write};
+#[cfg(unix)]
+use std::io::IoSlice;
+use std::io::{self, ErrorKind, Write};
+#[cfg(unix)]
+use std::os::fd::AsFd;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use blocking::Unblock;
 use futures_io::AsyncWrite;
+#[cfg(unix)]
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::Refusal;
+#[cfg(unix)]
+use crate::spawn::write_quietly;
 use crate::stdio::OpenFile;
 
 /// What the thread may have before it: as much as a pipe.
 const BEHIND: usize = 64 * 1024;
 
 #[derive(Debug)]
-pub(crate) struct Shown(Unblock<Seen>);
+pub(crate) struct Shown {
+    thread: Unblock<Seen>,
+    is_gone: Arc<AtomicBool>,
+}
 
-/// `None` once nobody can see it any more, which is no failure of the child's.
+/// The thread's part.
 #[derive(Debug)]
-struct Seen(Option<File>);
+struct Seen {
+    /// `None` once nobody can see it any more, which is no failure of the child's.
+    file: Option<File>,
+    /// The call is.
+    is_gone: Arc<AtomicBool>,
+}
 
 impl Shown {
     /// Of descriptor 1 or 2. One that the parent has closed shows nothing.
     pub(crate) fn new(n: i32) -> Result<Self, Refusal> {
-        match own(n) {
-            Ok(file) => Ok(Shown(Unblock::with_capacity(BEHIND, Seen(Some(file.into()))))),
-            Err(error) if is_closed(&error) => Ok(Shown(Unblock::new(Seen(None)))),
-            Err(error) => Err(Refusal::os(error)),
-        }
+        let file = match own(n) {
+            Ok(file) => Some(file.into()),
+            Err(error) if is_closed(&error) => None,
+            Err(error) => return Err(Refusal::os(error)),
+        };
+        let is_gone = Arc::<AtomicBool>::default();
+        let seen = Seen { file, is_gone: is_gone.clone() };
+        Ok(Shown { thread: Unblock::with_capacity(BEHIND, seen), is_gone })
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.is_gone.store(true, Ordering::Relaxed);
     }
 }
 
 impl Write for Seen {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.0.as_mut().map(|file| file.write(bytes)) {
-            None => Ok(bytes.len()),
-            Some(Err(error)) if nobody_sees(&error) => {
-                self.0 = None;
-                Ok(bytes.len())
+        let Some(file) = &self.file else { return Ok(bytes.len()) };
+        loop {
+            if self.is_gone.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::BrokenPipe.into());
             }
-            Some(written) => written,
+            match write_some(file, bytes) {
+                // Whoever shares the open file may have made it non-blocking.
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) if nobody_sees(&error) => {
+                    self.file = None;
+                    return Ok(bytes.len());
+                }
+                written => return written,
+            }
         }
     }
 
@@ -56,9 +92,28 @@ impl Write for Seen {
     }
 }
 
+/// Writes as much as there is room for, or is `WouldBlock` if there is none for a while.
+#[cfg(unix)]
+fn write_some(file: &File, bytes: &[u8]) -> io::Result<usize> {
+    /// PIPE_BUF: a pipe that has room has room for so much.
+    const AT_ONCE: usize = 4096;
+    const WHILE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    let mut asked = [PollFd::new(file, PollFlags::OUT)];
+    if poll(&mut asked, Some(&WHILE))? == 0 {
+        return Err(ErrorKind::WouldBlock.into());
+    }
+    let bytes = IoSlice::new(&bytes[..bytes.len().min(AT_ONCE)]);
+    Ok(write_quietly(file.as_fd(), &[bytes])?)
+}
+
+#[cfg(windows)]
+fn write_some(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
+    file.write(bytes)
+}
+
 impl AsyncWrite for Shown {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match ready!(Pin::new(&mut self.0).poll_write(cx, bytes)) {
+        match ready!(Pin::new(&mut self.thread).poll_write(cx, bytes)) {
             // The thread has failed, and tells why when it is asked to flush.
             Ok(0) if !bytes.is_empty() => self.poll_flush(cx).map_ok(|()| 0),
             written => Poll::Ready(written),
@@ -66,17 +121,16 @@ impl AsyncWrite for Shown {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.thread).poll_flush(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_close(cx)
+        Pin::new(&mut self.thread).poll_close(cx)
     }
 }
 
 #[cfg(unix)]
 fn own(n: i32) -> io::Result<OpenFile> {
-    use std::os::fd::AsFd;
     match n {
         1 => io::stdout().as_fd().try_clone_to_owned(),
         _ => io::stderr().as_fd().try_clone_to_owned(),

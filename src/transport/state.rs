@@ -39,8 +39,8 @@ pub(super) struct State {
     /// What moves is counted there, if anybody wants to know.
     pub(super) activity: Option<Activity>,
     pub(super) trace: Trace,
-    /// The pipe that has its turn.
-    pub(super) turn: Slot,
+    /// The pipe that has its turn; after the last one it is the clock's.
+    pub(super) turn: usize,
     pub(super) exited_at: Option<Instant>,
     pub(super) ended_at: Option<Instant>,
     /// A pipe was seen to be open after the exit, with nothing in it.
@@ -119,16 +119,21 @@ impl State {
             }
             Next::Drain(_) | Next::Wait | Next::Ended => {}
         }
-        for offset in 0..self.pipes.len() {
-            let slot = (self.turn + offset) % self.pipes.len();
-            if let Some(step) = self.step_pipe(slot, me) {
-                self.turn = slot + 1;
+        // A round: each pipe has its turn, and then the clock. So a pipe that always has more to say keeps neither the exit
+        // nor the bounds back.
+        let places = self.pipes.len() + 1;
+        for offset in 0..places {
+            let place = (self.turn + offset) % places;
+            let step = if place < self.pipes.len() { self.step_pipe(place, me) } else { self.step_clock() };
+            if let Some(step) = step {
+                self.turn = place + 1;
                 return step;
             }
         }
         if self.terminal.as_mut().is_some_and(|terminal| terminal.step()) {
             return Step::Moved;
         }
+        // A look that found nothing may have been the last that was owed.
         self.step_clock().unwrap_or_else(|| self.arm(me))
     }
 

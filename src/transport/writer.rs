@@ -164,8 +164,12 @@ impl TakenWriter {
         match self.pipe.is_terminal() {
             _ if is_copy() => Err("it belongs to the program that this one was forked from"),
             true => Err("it is a terminal"),
-            // For the child that reads it, it is closed here.
-            false => self.pipe.take().map(|open| open.pipe.into_pipe()).ok_or("it is closed"),
+            false => {
+                let open = self.pipe.take();
+                // For the child that reads it, it is closed here.
+                self.connection.waiting.wake_all_later();
+                open.map(|open| open.pipe.into_pipe()).ok_or("it is closed")
+            }
         }
     }
 

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::executor::block_on;
-use futures::io::{AllowStdIo, AsyncWriteExt};
+use futures::io::{AllowStdIo, AsyncReadExt, AsyncWriteExt};
 use futures::{StreamExt, join};
 use reaped::{Command, Error, Event, InvalidReason, PtySize, Stdio, cmd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::helper::pattern;
-use super::support::{alone, eventually, everywhere, helper, peak, reset_peak, sh};
+use super::support::{alone, at_last, eventually, everywhere, helper, peak, reset_peak, sh};
 
 /// Writes 16 bytes to 1 and 2.
 fn sixteen() -> Command {
@@ -68,6 +68,10 @@ fn no_character_is_cut_in_two() {
     let bytes = block_on(many(5, 5).read_bytes()).expect("bytes");
     assert_eq!(bytes, ["éé".as_bytes(), &[0xc3, 0xa9], "éé".as_bytes()].concat());
 
+    // Whatever comes before it.
+    let odd = Command::new("printf").arg(r"\377a\303\251bbbbbbbbb").capture_ends(3, 3).output();
+    assert_eq!(block_on(odd).expect("runs").stdout_lossy(), "\u{fffd}a\n[… 8 bytes left out …]\nbbb");
+
     for odd in [r"\377aaaaaaaaaaa", r"aaaaaaaaaaa\377"] {
         let error = block_on(cmd!("printf {}", odd).capture_ends(4, 4).read()).expect_err("no text");
         assert!(matches!(error, Error::NotUtf8(_)), "{error}");
@@ -110,6 +114,11 @@ fn ends_beside_everything_else() {
         );
         assert_eq!([output.omitted(1), output.omitted(2)], [48_879, 279]);
         assert_eq!(output.stderr_lossy(), "1\n2\n[… 279 bytes left out …]\n8\n99\nno\n");
+        // What the last one wrote to stdout is the whole's, and the next one's bytes are its own.
+        assert_eq!([output.members()[1].omitted(1), output.members()[0].omitted(2)], [0, 279]);
+        let mut two = sh("printf abcd >&2").pipe(sh(r"printf '\251\251' >&2"));
+        let output = two.capture_ends(3, 0).output().await.expect("runs");
+        assert_eq!(output.stderr_lossy(), "abc\n[… 1 bytes left out …]\n\u{fffd}\u{fffd}");
     });
 }
 
@@ -306,6 +315,40 @@ fn shown_to_nobody() {
     process.control().kill().ok();
 }
 
+/// Others may have made the open file non-blocking, and SIGPIPE deadly.
+#[test]
+fn shown_to_a_slow_reader() {
+    const VARIABLE: &str = "REAPED_TEST_SHOWN_TO_A_SLOW_READER";
+    if let Some(done) = std::env::var_os(VARIABLE) {
+        rustix::io::ioctl_fionbio(std::io::stdout(), true).expect("open");
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        let output = block_on(helper(&["out:1000000"]).stdout(Stdio::tee_inherit()).output()).expect("runs");
+        assert_eq!(output.stdout, pattern(1_000_000));
+        std::fs::write(done, "done").expect("a file");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    for is_read in [true, false] {
+        let done = folder.path().join(is_read.to_string());
+        let mut again = Command::new(std::env::current_exe().expect("this binary"));
+        again.args(["kept::shown_to_a_slow_reader", "--exact", "--nocapture"]).env(VARIABLE, &done);
+        let mut process = again.spawn().expect("starts");
+        let mut reader = process.reader(1).expect("an output");
+        let mut first = vec![0; 10_000];
+        block_on(reader.read_exact(&mut first)).expect("what comes first");
+        std::thread::sleep(Duration::from_millis(300));
+        if is_read {
+            block_on(reader.read_to_end(&mut first)).expect("all of it");
+            assert!(first.windows(1_000_000).any(|part| part == pattern(1_000_000)));
+        } else {
+            drop(reader);
+        }
+        eventually("it has captured all", || done.exists());
+        // The harness cannot say how it went to nobody.
+        block_on(process.status()).expect("it ends");
+    }
+}
+
 /// That is a failure: what was to be seen is lost.
 #[test]
 fn shown_on_a_full_disk() {
@@ -391,6 +434,20 @@ fn a_pipe_goes_on_to_another_child() {
         Command::new("echo").arg("body").stdout(Stdio::from(writer)).run().await.expect("runs");
         assert_eq!(last.output().await.expect("runs").stdout, b"head body\n");
     });
+}
+
+/// Nothing else would tell of it: a descendant has the pipe.
+#[test]
+fn whoever_waits_is_told_of_a_pipe_that_goes_on() {
+    let mut process =
+        sh("exec 3<&0; sleep 3 <&3 3<&- >/dev/null 2>&1 & exec 3<&-; echo hi").spawn().expect("starts");
+    let writer = process.writer(0).expect("an input");
+    let handing_on = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        Stdio::from(writer)
+    });
+    assert_eq!(block_on(at_last(process.output())).expect("ends").stdout, b"hi\n");
+    handing_on.join().expect("no panic");
 }
 
 #[test]

@@ -175,6 +175,16 @@ where
     attempt(16).await.expect("there was time enough")
 }
 
+/// Awaits what is to come. The limit is only there so that a failure ends.
+#[cfg(target_os = "linux")]
+pub async fn at_last<T>(comes: impl Future<Output = T>) -> T {
+    let limit = smol::Timer::after(Duration::from_secs(20));
+    match futures::future::select(std::pin::pin!(comes), limit).await {
+        futures::future::Either::Left((came, _)) => came,
+        futures::future::Either::Right(_) => panic!("it never came"),
+    }
+}
+
 /// Waits until it is so. The limit is only there so that a failure ends.
 pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let start = Instant::now();

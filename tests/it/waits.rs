@@ -13,7 +13,7 @@ use futures::io::{AllowStdIo, AsyncReadExt, AsyncWriteExt};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use reaped::{Command, Error, Event, Process, PtySize, Stdio};
 
-use super::support::{Never, children, eventually, everywhere, sh, statuses_survive};
+use super::support::{Never, at_last, children, eventually, everywhere, sh, statuses_survive};
 
 /// All that the events tell of one descriptor, and whether they end.
 async fn told(process: &mut Process, fd: i32) -> Vec<u8> {
@@ -423,4 +423,43 @@ fn it_can_be_sent() {
     let mut process = Command::new("true").spawn().expect("starts");
     let boxed: Pin<Box<dyn Future<Output = _> + Send + '_>> = Box::pin(process.wait());
     assert!(block_on(boxed).expect("a value").success());
+}
+
+/// A descendant that never stops writing, to somebody who is slow: that holds up neither the exit nor the bounds.
+#[test]
+fn a_pipe_that_always_has_more() {
+    struct Slow;
+    impl std::io::Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            std::thread::sleep(Duration::from_millis(1));
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let flood = || {
+        let mut command = sh("yes & exit 3");
+        command.stdout(Stdio::tee(AllowStdIo::new(Slow)));
+        command
+    };
+    block_on(async {
+        let mut process = flood().spawn().expect("starts");
+        eventually("it is seen to have exited", || process.try_wait().expect("a value").is_some());
+        let mut process = flood().spawn().expect("starts");
+        assert_eq!(at_last(process.wait()).await.expect("a value").code(), Some(3));
+        let output = at_last(flood().drain_timeout(Duration::from_millis(100)).output()).await;
+        assert_eq!(output.expect("a value").still_open(), [1, 2]);
+        let error = at_last(flood().timeout(Duration::from_millis(300)).output()).await.expect_err("late");
+        assert!(matches!(error, Error::TimedOut(_)), "{error}");
+
+        // And many at once, which nobody copies.
+        let mut many = sh("for n in 1 2 3 4 5 6 7 8 9; do yes >&$n & done; exit 3");
+        for fd in 3..=9 {
+            many.fd(fd, Stdio::output());
+        }
+        let mut process = many.spawn().expect("starts");
+        assert_eq!(at_last(process.wait()).await.expect("a value").code(), Some(3));
+    });
 }
