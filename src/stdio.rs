@@ -365,6 +365,9 @@ impl Stdio {
     /// the parent's descriptor is closed, its pipe has no reader, or the terminal was hung up, nothing is shown from then
     /// on, and the call goes on as if it were. Any other failure, such as a full disk, is one as of [`tee`](Self::tee).
     ///
+    /// If the call is dropped, or the child is killed, the rest is not shown. The thread then leaves as soon as a write that it
+    /// has begun ends.
+    ///
     /// What is shown bypasses the buffer of `std::io::stdout`; what the parent has printed there without a line end
     /// comes later. It serves every run of the command.
     ///
@@ -387,7 +390,8 @@ impl Stdio {
     /// A pipe out of the child that is copied to `writer` as it comes, and not kept: [`tee`](Self::tee) without the
     /// capture.
     ///
-    /// An error cannot quote a stderr that goes there; use `tee` for that. With `spawn` there are no `Data` events of it.
+    /// An error cannot quote a stderr that goes there; use `tee` for that. With `spawn` there are no `Data` events of it, and
+    /// a [`Reader`](crate::Reader) of it tells only what comes after it was taken.
     ///
     /// # Errors
     /// As of [`tee`](Self::tee).

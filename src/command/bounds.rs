@@ -69,7 +69,8 @@ impl Command {
     ///
     /// What follows is as with [`timeout`](Self::timeout). What the child has written and nobody has read yet is no
     /// silence; a [paused](crate::Process::pause) descriptor says nothing, and no more does one whose
-    /// [`tee`](crate::Stdio::tee) or whose taken [`Reader`](crate::Reader) has a backlog.
+    /// [`tee`](crate::Stdio::tee) or whose taken [`Reader`](crate::Reader) has a backlog. What goes through a pipe that was
+    /// handed on to another child is not heard here.
     ///
     /// # Errors
     /// The call is [`Error::TimedOut`](crate::Error::TimedOut). If nothing is a pipe (with `run` and `status` all is
@@ -172,14 +173,15 @@ impl Command {
     /// Keeps the first bytes and the last ones of each captured descriptor, and drops what comes between. It never stops
     /// the child. Use it if a person or a model reads the output. Sizes are in bytes.
     ///
-    /// Memory holds `first + last` bytes for each descriptor, and what one read gives.
-    /// [`Output::omitted`](crate::Output::omitted) counts the bytes that were left out. [`read`](Self::read),
+    /// Memory holds `first + last` bytes for each descriptor, and what one read gives; when the call ends, the last bytes
+    /// are copied behind the first ones. [`Output::omitted`](crate::Output::omitted) counts the bytes that were left out. [`read`](Self::read),
     /// [`stdout_lossy`](crate::Output::stdout_lossy) and [`stderr_lossy`](crate::Output::stderr_lossy) say so in a line of
     /// its own, `[… 4096 bytes left out …]`, and never cut a character in two. [`read_bytes`](Self::read_bytes) and the
     /// fields of [`Output`](crate::Output) have the first bytes and the last, next to each other. A message has the last
     /// lines of stderr as always.
     ///
-    /// It is about what a promise collects, that of [`Process::output`](crate::Process::output) too. Events, lines and a
+    /// It is about what a promise collects, that of [`Process::output`](crate::Process::output) too, and not
+    /// [`Process::wait`](crate::Process::wait), which keeps all for whoever asks later. Events, lines and a
     /// taken [`Reader`](crate::Reader) tell every byte, and a [`tee`](crate::Stdio::tee) gets every byte. A
     /// [`limit`](Self::limit) counts them all.
     ///
