@@ -100,6 +100,7 @@ impl Transport {
             outlived: false,
             is_due: false,
             is_cut_off: false,
+            drained: Vec::new(),
             failing: None,
             garbage: Vec::new(),
         };

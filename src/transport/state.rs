@@ -49,6 +49,8 @@ pub(super) struct State {
     pub(super) is_due: bool,
     /// Whoever was left of an ended child's group was ended, too.
     pub(super) is_cut_off: bool,
+    /// Closed once all are drained: whoever writes to one of them may end by that, and close the others.
+    pub(super) drained: Vec<PipeState>,
     /// A pipe that failed, which is closed once the child was killed for it.
     pub(super) failing: Option<Box<PipeState>>,
     /// What is closed, and may hold code of the user's: to be dropped with nothing held.
@@ -269,6 +271,10 @@ impl State {
 
     fn discard(&mut self, slot: Slot) {
         let pipe = std::mem::replace(&mut self.pipes[slot], PipeState::Gone);
+        self.let_go(pipe);
+    }
+
+    fn let_go(&mut self, pipe: PipeState) {
         if let PipeState::Writer { pipe, .. } = &pipe {
             pipe.close();
         }
@@ -530,8 +536,12 @@ impl State {
             let count = buffer.len() - before;
             self.received(slot, count);
         }
-        self.discard(slot);
+        let pipe = std::mem::replace(&mut self.pipes[slot], PipeState::Gone);
+        self.drained.push(pipe);
         self.protocol.drained(slot, is_open);
+        if self.protocol.all_closed() {
+            std::mem::take(&mut self.drained).into_iter().for_each(|pipe| self.let_go(pipe));
+        }
         self.outlived = true;
         self.note_end();
         Step::Happened
