@@ -135,7 +135,7 @@ fn failures_leave_nothing_behind() {
     alone("errors::failures_leave_nothing_behind", || {
         warm_up();
         let before = descriptors();
-        for _ in 0..20 {
+        for _ in 0..5 {
             each_reason_is_told();
             each_invalid_command_is_told();
             a_missing_program_with_extra_descriptors();
