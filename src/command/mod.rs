@@ -473,7 +473,7 @@ impl Command {
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use reaped::{Command, Stdio};
     /// let mut server = Command::new("sh");
-    /// server.args(["-c", "trap 'rm -f lock; exit' TERM; sleep 100 & wait"]).new_group().stdout(Stdio::null());
+    /// server.args(["-c", "trap 'rm -f lock; exit' TERM; while :; do sleep 0.1; done"]).stdout(Stdio::null());
     /// drop(server.terminate_on_drop(true).run()); // and the lock is removed
     /// # });
     /// ```
