@@ -31,8 +31,8 @@ const MOST: u32 = 64 * 1024;
 /// The most that a write is given: macOS refuses 2 GiB and more, writev(2), where Linux writes a part.
 const AT_ONCE: usize = 1 << 30;
 
-/// The most that one packet holds: PIPE_BUF.
-const PACKET: usize = 4096;
+/// The most that one packet holds, and the least that a pipe with room has room for: PIPE_BUF.
+pub(super) const PACKET: usize = 4096;
 
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
@@ -83,9 +83,7 @@ impl ReadEnd {
 
     /// The pipe itself, blocking again as a program expects it.
     pub(super) fn into_pipe(self) -> io::Result<Pipe> {
-        let pipe = self.pipe.into_inner().into_inner()?;
-        ioctl_fionbio(&pipe, false)?;
-        Ok(pipe)
+        blocking(self.pipe)
     }
 
     pub(super) fn pipe(&self) -> &Pipe {
@@ -242,6 +240,13 @@ impl ReadEnd {
     }
 }
 
+/// Takes a pipe from the reactor, and makes it blocking again.
+fn blocking(pipe: Hosted<Async<Pipe>>) -> io::Result<Pipe> {
+    let pipe = pipe.into_inner().into_inner()?;
+    ioctl_fionbio(&pipe, false)?;
+    Ok(pipe)
+}
+
 /// EIO is what a terminal says when nobody has it open any more; no pipe says so.
 fn end_of_terminal(read: Result<usize, Errno>) -> Result<usize, Errno> {
     if read == Err(Errno::IO) { Ok(0) } else { read }
@@ -284,9 +289,7 @@ impl WriteEnd {
 
     /// The pipe itself, blocking again as a program expects it.
     pub(super) fn into_pipe(self) -> io::Result<Pipe> {
-        let pipe = self.pipe.into_inner().into_inner()?;
-        ioctl_fionbio(&pipe, false)?;
-        Ok(pipe)
+        blocking(self.pipe)
     }
 
     /// There is likely room.

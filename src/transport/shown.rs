@@ -24,6 +24,8 @@ use futures_io::AsyncWrite;
 #[cfg(unix)]
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+#[cfg(unix)]
+use super::pipe::PACKET;
 use crate::error::Refusal;
 #[cfg(unix)]
 use crate::spawn::write_quietly;
@@ -95,14 +97,12 @@ impl Write for Seen {
 /// Writes as much as there is room for, or is `WouldBlock` if there is none for a while.
 #[cfg(unix)]
 fn write_some(file: &File, bytes: &[u8]) -> io::Result<usize> {
-    /// PIPE_BUF: a pipe that has room has room for so much.
-    const AT_ONCE: usize = 4096;
     const WHILE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
     let mut asked = [PollFd::new(file, PollFlags::OUT)];
     if poll(&mut asked, Some(&WHILE))? == 0 {
         return Err(ErrorKind::WouldBlock.into());
     }
-    let bytes = IoSlice::new(&bytes[..bytes.len().min(AT_ONCE)]);
+    let bytes = IoSlice::new(&bytes[..bytes.len().min(PACKET)]);
     Ok(write_quietly(file.as_fd(), &[bytes])?)
 }
 
