@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::Command;
 use super::start::{Unset, nothing_to_hear};
+use super::verbs::{EXIT_CODE, OUTPUT, READ, READ_BYTES, RUN, STATUS, Verb};
 use crate::error::{Error, InvalidReason, Refusal, join};
 use crate::output::Output;
 use crate::promise::{Call, Members, Promise};
@@ -428,7 +429,7 @@ impl Pipeline {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn run(&mut self) -> Promise<()> {
-        self.promise([Unset::Inherit; 3], Call::collect_little, |output| output.check().map(drop))
+        self.promise(RUN)
     }
 
     /// What the last member wrote to stdout, as text without its last line end; stdin of the first one is the null
@@ -447,9 +448,7 @@ impl Pipeline {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn read(&mut self) -> Promise<String> {
-        self.promise([Unset::Null, Unset::Capture, Unset::Capture], Call::collect, |output| {
-            output.check()?.into_text()
-        })
+        self.promise(READ)
     }
 
     /// What the last member wrote to stdout, every byte; stdin of the first one is the null device.
@@ -467,9 +466,7 @@ impl Pipeline {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn read_bytes(&mut self) -> Promise<Vec<u8>> {
-        self.promise([Unset::Null, Unset::Capture, Unset::Capture], Call::collect, |output| {
-            Ok(output.check()?.stdout)
-        })
+        self.promise(READ_BYTES)
     }
 
     /// The exit code of the first member that failed, else of the last one; stdin of the first member, stdout of the
@@ -488,7 +485,7 @@ impl Pipeline {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn exit_code(&mut self) -> Promise<i32> {
-        self.promise([Unset::Null; 3], Call::collect_little, Output::into_code)
+        self.promise(EXIT_CODE)
     }
 
     /// How the first member that failed has ended, else the last one; stdin of the first member, stdout of the last one
@@ -507,7 +504,7 @@ impl Pipeline {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn status(&mut self) -> Promise<ExitStatus> {
-        self.promise([Unset::Inherit; 3], Call::collect_little, |output| Ok(output.status))
+        self.promise(STATUS)
     }
 
     /// What all [members](Output::members) left, with the stdout of the last one, every stderr in their order, and the
@@ -527,17 +524,12 @@ impl Pipeline {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn output(&mut self) -> Promise<Output> {
-        self.promise([Unset::Null, Unset::Capture, Unset::Capture], Call::collect, Ok)
+        self.promise(OUTPUT)
     }
 
-    fn promise<T>(
-        &self,
-        defaults: [Unset; 3],
-        collect: fn(&Call),
-        conclude: fn(Output) -> Result<T, Error>,
-    ) -> Promise<T> {
-        match self.start(defaults, collect) {
-            Ok(members) => Promise::several(members, conclude),
+    fn promise<T>(&self, verb: Verb<T>) -> Promise<T> {
+        match self.start(verb.unset, verb.collect) {
+            Ok(members) => Promise::several(members, verb.conclude),
             Err(error) => Promise::refused(error),
         }
     }

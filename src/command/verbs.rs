@@ -9,6 +9,32 @@ use crate::output::Output;
 use crate::process::Process;
 use crate::promise::{Call, Promise};
 
+/// What a verb is, of a command and of a pipeline.
+pub(super) struct Verb<T> {
+    pub(super) unset: [Unset; 3],
+    /// How much is kept for the end.
+    pub(super) collect: fn(&Call),
+    /// What to make of the end.
+    pub(super) conclude: fn(Output) -> Result<T, Error>,
+}
+
+const CAPTURES: [Unset; 3] = [Unset::Null, Unset::Capture, Unset::Capture];
+
+pub(super) const RUN: Verb<()> = Verb {
+    unset: [Unset::Inherit; 3],
+    collect: Call::collect_little,
+    conclude: |output| output.check().map(drop),
+};
+pub(super) const READ: Verb<String> =
+    Verb { unset: CAPTURES, collect: Call::collect, conclude: |output| output.check()?.into_text() };
+pub(super) const READ_BYTES: Verb<Vec<u8>> =
+    Verb { unset: CAPTURES, collect: Call::collect, conclude: |output| Ok(output.check()?.stdout) };
+pub(super) const EXIT_CODE: Verb<i32> =
+    Verb { unset: [Unset::Null; 3], collect: Call::collect_little, conclude: Output::into_code };
+pub(super) const STATUS: Verb<ExitStatus> =
+    Verb { unset: [Unset::Inherit; 3], collect: Call::collect_little, conclude: |output| Ok(output.status) };
+pub(super) const OUTPUT: Verb<Output> = Verb { unset: CAPTURES, collect: Call::collect, conclude: Ok };
+
 /// The verbs: each starts the child at once and returns a promise of its end. What was set on the
 /// command wins over a verb's defaults.
 impl Command {
@@ -32,7 +58,7 @@ impl Command {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn run(&mut self) -> Promise<()> {
-        self.promise([Unset::Inherit; 3], Call::collect_little, |output| output.check().map(drop))
+        self.promise(RUN)
     }
 
     /// What the program wrote to stdout, as text without its last line end; stdin is the null device. Empty if
@@ -50,9 +76,7 @@ impl Command {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn read(&mut self) -> Promise<String> {
-        self.promise([Unset::Null, Unset::Capture, Unset::Capture], Call::collect, |output| {
-            output.check()?.into_text()
-        })
+        self.promise(READ)
     }
 
     /// What the program wrote to stdout, every byte; stdin is the null device. Empty if stdout was set to
@@ -72,9 +96,7 @@ impl Command {
     #[doc(alias = "getProcessOutput")]
     #[doc(alias = "check_output")]
     pub fn read_bytes(&mut self) -> Promise<Vec<u8>> {
-        self.promise([Unset::Null, Unset::Capture, Unset::Capture], Call::collect, |output| {
-            Ok(output.check()?.stdout)
-        })
+        self.promise(READ_BYTES)
     }
 
     /// The exit code, whatever it is; stdin, stdout and stderr are the null device, so that no error quotes them.
@@ -92,7 +114,7 @@ impl Command {
     /// ```
     #[doc(alias = "getProcessValue")]
     pub fn exit_code(&mut self) -> Promise<i32> {
-        self.promise([Unset::Null; 3], Call::collect_little, Output::into_code)
+        self.promise(EXIT_CODE)
     }
 
     /// How the program ended, whatever that is; stdin, stdout and stderr are the parent's, as in std.
@@ -109,7 +131,7 @@ impl Command {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn status(&mut self) -> Promise<ExitStatus> {
-        self.promise([Unset::Inherit; 3], Call::collect_little, |output| Ok(output.status))
+        self.promise(STATUS)
     }
 
     /// Status, stdout, stderr and every other captured descriptor; stdin is the null device.
@@ -128,7 +150,7 @@ impl Command {
     /// ```
     #[doc(alias = "getProcessOutputAndValue")]
     pub fn output(&mut self) -> Promise<Output> {
-        self.promise([Unset::Null, Unset::Capture, Unset::Capture], Call::collect, Ok)
+        self.promise(OUTPUT)
     }
 
     /// Starts the child and hands out a [`Process`] to talk to it; Twisted's `spawnProcess`.
@@ -161,17 +183,12 @@ impl Command {
         }
     }
 
-    fn promise<T>(
-        &self,
-        defaults: [Unset; 3],
-        collect: fn(&Call),
-        conclude: fn(Output) -> Result<T, Error>,
-    ) -> Promise<T> {
-        match self.start(defaults) {
+    fn promise<T>(&self, verb: Verb<T>) -> Promise<T> {
+        match self.start(verb.unset) {
             Ok(transport) => {
                 let call = self.call(transport);
-                collect(&call);
-                Promise::new(call, conclude)
+                (verb.collect)(&call);
+                Promise::new(call, verb.conclude)
             }
             Err(refusal) => Promise::refused(refusal.into_error(self.text())),
         }
