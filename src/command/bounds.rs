@@ -177,8 +177,8 @@ impl Command {
     /// are copied behind the first ones. [`Output::omitted`](crate::Output::omitted) counts the bytes that were left out. [`read`](Self::read),
     /// [`stdout_lossy`](crate::Output::stdout_lossy) and [`stderr_lossy`](crate::Output::stderr_lossy) say so in a line of
     /// its own, `[… 4096 bytes left out …]`, and never cut a character in two. [`read_bytes`](Self::read_bytes) and the
-    /// fields of [`Output`](crate::Output) have the first bytes and the last, next to each other. A message has the last
-    /// lines of stderr as always.
+    /// fields of [`Output`](crate::Output) have the first bytes and the last, next to each other. A message quotes
+    /// the last lines of stderr, as far as the last bytes have them: 1,200 are enough for any message.
     ///
     /// It is about what a promise collects, that of [`Process::output`](crate::Process::output) too, and not
     /// [`Process::wait`](crate::Process::wait), which keeps all for whoever asks later. Events, lines and a
