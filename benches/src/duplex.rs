@@ -27,18 +27,27 @@ pub fn run(scale: Scale) -> Vec<Figure> {
 /// What goes through; made once, when it is needed.
 type Bytes = Arc<LazyLock<Vec<u8>, Box<dyn FnOnce() -> Vec<u8> + Send>>>;
 
+/// The same bytes for the command, as the peers feed them: a copy of its own would be read from farther away.
+struct Shared(Bytes);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// Who takes part.
 pub fn contestants(contest: Contest) -> Vec<Contestant> {
     let scale = contest.scale;
     let bytes: Bytes =
         Arc::new(LazyLock::new(Box::new(move || pattern(scale.pick(256 << 20, (4 << 20) + 1)))));
-    // The command keeps the bytes, and feeds each run from them.
+    // The command keeps hold of the bytes, and feeds each run from them.
     let mut cat = None;
     let all = bytes.clone();
     let reaped = Contestant::new("reaped", move || {
         let cat = cat.get_or_insert_with(|| {
             let mut cat = reaped::Command::new("cat");
-            cat.stdin(reaped::Stdio::bytes(all.to_vec()));
+            cat.stdin(reaped::Stdio::shared(Arc::new(Shared(all.clone()))));
             cat
         });
         // Made here and not in the future, since it borrows the command: the start is measured too.

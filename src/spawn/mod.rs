@@ -40,8 +40,10 @@ pub(crate) use launch::{End, Launch, Ours};
 #[cfg(unix)]
 pub(crate) use sys::is_copy;
 pub(crate) use sys::{Pipe, joint};
+#[cfg(target_os = "linux")]
+pub(crate) use unix::prepare;
 #[cfg(unix)]
-pub(crate) use unix::{Hosted, check_inherited, resize, write_quietly};
+pub(crate) use unix::{Hosted, check_inherited, grow, resize, write_quietly};
 
 /// A child that was just started.
 #[derive(Debug)]

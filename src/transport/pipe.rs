@@ -17,7 +17,9 @@ use rustix::io::{Errno, ioctl_fionbio, ioctl_fionread, read};
 use zeroize::Zeroize;
 
 use super::waiting::Flag;
-use crate::spawn::{Hosted, Pipe, is_copy, write_quietly};
+#[cfg(target_os = "linux")]
+use crate::spawn::prepare;
+use crate::spawn::{Hosted, Pipe, grow, is_copy, write_quietly};
 
 /// From so many bytes on it is a stream.
 const STREAM: u32 = 128 * 1024;
@@ -210,6 +212,8 @@ impl ReadEnd {
         if count >= asked {
             self.room = MOST.min(2 * self.room);
         }
+        #[cfg(target_os = "linux")]
+        prepare(buffer, count);
         Ok(count)
     }
 
@@ -227,7 +231,7 @@ impl ReadEnd {
         Ok(count)
     }
 
-    /// A vector doubles at least, so that each byte that is collected is moved a bounded number of times.
+    /// A buffer doubles at least, so that each byte that is collected is moved a bounded number of times.
     fn grow(&self, buffer: &mut Vec<u8>) {
         let room = self.room as usize;
         if self.wipes {
@@ -235,7 +239,7 @@ impl ReadEnd {
             larger.extend_from_slice(buffer);
             std::mem::replace(buffer, larger).zeroize();
         } else {
-            buffer.reserve(room);
+            grow(buffer, room);
         }
     }
 }

@@ -9,6 +9,7 @@ mod fds;
 mod forked;
 mod guardian;
 mod image;
+mod pages;
 mod portable;
 mod prepare;
 mod program;
@@ -26,6 +27,9 @@ pub(super) use fds::Action;
 pub(crate) use forked::{Hosted, is_copy};
 #[cfg(target_os = "linux")]
 pub(super) use guardian::{DIGITS, Guarded, Registration};
+pub(crate) use pages::grow;
+#[cfg(target_os = "linux")]
+pub(crate) use pages::prepare;
 pub(super) use portable::{Portable, spawn as spawn_portable};
 pub(super) use prepare::Prepared;
 #[cfg(target_os = "linux")]
