@@ -1,4 +1,4 @@
-//! Calls: the one-liners. Each is a few words over [`Command`].
+//! Calls: the one-liners. Each is a short form of a [`Command`] and a verb.
 
 use std::ffi::OsStr;
 
@@ -6,40 +6,52 @@ use crate::command::Command;
 use crate::output::Output;
 use crate::promise::Promise;
 
-/// Runs a program to its end and expects success; stdin, stdout and stderr are the parent's.
+/// Runs a program to its end and expects success. stdin, stdout and stderr are the parent's, so an error cannot quote
+/// stderr: the user has seen it already.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// reaped::run("test", ["-d", "/"]).await?;
+///
+/// // Without arguments, and with arguments of several types, `Command` is shorter.
+/// use reaped::Command;
+/// let (options, folder) = (vec![String::from("-d")], std::path::PathBuf::from("/"));
+/// Command::new("true").run().await?; // the same as run("true", [""; 0])
+/// Command::new("test").args(&options).arg(&folder).run().await?;
+/// # Ok::<(), reaped::Error>(()) }).unwrap();
+/// ```
 ///
 /// # Cancellation
 /// Dropping the promise kills and reaps the child; see [`Promise`].
 ///
 /// # Errors
-/// [`Error::Failed`](crate::Error::Failed) if a signal has killed the program, or it exited with a code other than 0;
-/// the others are those of [`Command::run`].
-///
-/// ```
-/// # futures::executor::block_on(async {
-/// reaped::run("true", [""; 0]).await?;
-/// # Ok::<(), reaped::Error>(()) }).unwrap();
-/// ```
+/// [`Error::Failed`](crate::Error::Failed) if a signal killed the program, or its exit code is not 0; and the other
+/// errors of [`Command::run`].
 pub fn run(program: impl AsRef<OsStr>, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Promise<()> {
     Command::new(program).args(args).run()
 }
 
-/// What a program writes to stdout, as text without its last line end.
+/// Runs a program and returns its stdout as text, without the last line end. stdin is the null device. stderr is
+/// captured for the error.
 ///
-/// stdin is the null device; stderr is captured for the error.
+/// ```
+/// # futures::executor::block_on(async {
+/// assert_eq!(reaped::read("echo", ["hi"]).await?, "hi");
+///
+/// // Without arguments, and with arguments of several types, `Command` is shorter.
+/// use reaped::Command;
+/// let (options, folder) = (vec![String::from("-d")], std::path::PathBuf::from("/"));
+/// let name = Command::new("uname").read().await?; // the same as read("uname", [""; 0])
+/// assert_eq!(Command::new("ls").args(&options).arg(&folder).read().await?, "/");
+/// # Ok::<(), reaped::Error>(()) }).unwrap();
+/// ```
 ///
 /// # Cancellation
 /// Dropping the promise kills and reaps the child; see [`Promise`].
 ///
 /// # Errors
-/// [`Error::Failed`](crate::Error::Failed), [`Error::NotUtf8`](crate::Error::NotUtf8), and those of
+/// [`Error::Failed`](crate::Error::Failed); [`Error::NotUtf8`](crate::Error::NotUtf8); and the other errors of
 /// [`Command::run`].
-///
-/// ```
-/// # futures::executor::block_on(async {
-/// assert_eq!(reaped::read("echo", ["hi"]).await?, "hi");
-/// # Ok::<(), reaped::Error>(()) }).unwrap();
-/// ```
 pub fn read(
     program: impl AsRef<OsStr>,
     args: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -47,15 +59,14 @@ pub fn read(
     Command::new(program).args(args).read()
 }
 
-/// What a program writes to stdout, every byte; Twisted's `getProcessOutput`.
-///
-/// stdin is the null device; stderr is captured for the error.
+/// Runs a program and returns every byte of its stdout; Twisted's `getProcessOutput`. stdin is the null device.
+/// stderr is captured for the error.
 ///
 /// # Cancellation
 /// Dropping the promise kills and reaps the child; see [`Promise`].
 ///
 /// # Errors
-/// [`Error::Failed`](crate::Error::Failed), and those of [`Command::run`].
+/// [`Error::Failed`](crate::Error::Failed), and the other errors of [`Command::run`].
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -70,16 +81,15 @@ pub fn read_bytes(
     Command::new(program).args(args).read_bytes()
 }
 
-/// A program's exit code, whatever it is; Twisted's `getProcessValue`.
-///
-/// stdin, stdout and stderr are the null device.
+/// Runs a program and returns its exit code, also if it is not 0; Twisted's `getProcessValue`. stdin, stdout and
+/// stderr are the null device.
 ///
 /// # Cancellation
 /// Dropping the promise kills and reaps the child; see [`Promise`].
 ///
 /// # Errors
-/// [`Error::Failed`](crate::Error::Failed) only for a death by signal, which has no code; the others are
-/// those of [`Command::run`].
+/// [`Error::Failed`](crate::Error::Failed) only if a signal killed the program, because there is no code then; and
+/// the other errors of [`Command::run`].
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -94,15 +104,14 @@ pub fn exit_code(
     Command::new(program).args(args).exit_code()
 }
 
-/// A program's status, stdout and stderr, however it ends; Twisted's `getProcessOutputAndValue`.
-///
+/// Runs a program and returns status, stdout and stderr, also if it fails; Twisted's `getProcessOutputAndValue`.
 /// stdin is the null device.
 ///
 /// # Cancellation
 /// Dropping the promise kills and reaps the child; see [`Promise`].
 ///
 /// # Errors
-/// Those of [`Command::output`]: a failing program is a value here. [`Output::check`] turns it into an error.
+/// The errors of [`Command::output`]. A failing program is no error here; [`Output::check`] makes it one.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -120,18 +129,24 @@ pub fn output(
 
 /// A [`Command`] that runs a line of shell: `/bin/sh -c script sh`.
 ///
-/// [`arg`](Command::arg) adds `$1`, `$2`, and so on, and `"$@"` is all of them. This crate never puts anything into the
-/// script itself. Do not build the script by `format!`: the shell runs whatever a name or a number has in it, such as
-/// `; rm -rf ~`. Give it as an argument, and write `"$1"`, in quotes, or the shell splits it at blanks.
+/// [`arg`](Command::arg) adds `$1`, `$2`, and so on; `"$@"` is all of them. This crate puts nothing into the script.
+///
+/// Do not build the script with `format!`: the shell would run a value such as `; rm -rf ~`. Give the value as an
+/// argument, and write `"$1"` with the quotes, or the shell splits it at blanks.
 ///
 /// # Cancellation
-/// If the call is dropped or times out, the shell alone is ended and what it has started lives on. Set
-/// [`new_group()`](Command::new_group), and the whole line ends.
+/// If you drop the call or it times out, only the shell is ended; the programs that it started keep running. Set
+/// [`new_group()`](Command::new_group) to end all of them.
 ///
 /// # Errors
-/// If the line fails, the error has the shell's exit code: 127 if a program was not found, 126 if it could not be run,
-/// 128 plus the signal's number if a signal killed it. If a signal kills the shell itself, or the program that the shell
-/// has become (`exec`, often the last command), the error names the signal.
+/// If the line fails, the error has the shell's exit code:
+///
+/// - 127: a program was not found;
+/// - 126: it could not be run;
+/// - 128 plus a signal's number: that signal killed it.
+///
+/// If a signal kills the shell itself, the error names the signal. So it does for a program that the shell has become
+/// (`exec`, often the last command).
 ///
 /// The message quotes the script and its arguments; [`hide_args`](Command::hide_args) leaves them out.
 ///

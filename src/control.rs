@@ -1,4 +1,4 @@
-//! Noun: the handle that signals a child, from anywhere.
+//! Noun: the handle that signals a child, from any thread.
 
 use std::fmt;
 use std::io;
@@ -9,21 +9,8 @@ use crate::error::{Details, Error, InvalidReason};
 use crate::signal::Signal;
 use crate::spawn::ChildRef;
 
-/// Signals a child, from any thread, before, during and after its end.
-///
-/// Every method is [`Error::AlreadyEnded`] once the child was reaped, so that no other process which got
-/// the same number is ever hit. A child that has exited and was not reaped yet takes signals without
-/// effect. With [`new_group`](crate::Command::new_group) every signal goes to the whole group, until the
-/// promise or the process has ended. That of a [`Pipeline`](crate::Pipeline) signals every member that was not reaped,
-/// and is `AlreadyEnded` if none is left.
-///
-/// In a forked copy of the process that has started the child, every method is `AlreadyEnded`, and does nothing.
-///
-/// After [`terminate`](Self::terminate) and [`kill`](Self::kill) nobody waits for descendants that hold pipes:
-/// once the child is gone, what is in the pipes is taken, and that is the end.
-///
-/// # Cancellation
-/// Dropping it does nothing. It keeps nothing of the child alive.
+/// A handle that signals a child from any thread, at any time. Get it from
+/// [`Promise::control`](crate::Promise::control) or [`Process::control`](crate::Process::control) before you await.
 ///
 /// ```
 /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -33,6 +20,27 @@ use crate::spawn::ChildRef;
 /// assert!(!promise.await?.status.success());
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
+///
+/// | signal | call |
+/// | --- | --- |
+/// | SIGTERM, then SIGKILL after the grace | [`terminate`](Self::terminate) |
+/// | SIGKILL | [`kill`](Self::kill) |
+/// | any other | [`signal`](Self::signal) |
+///
+/// After the child was reaped, every method returns [`Error::AlreadyEnded`]. So a signal never hits another process
+/// that got the same number. A child that has exited but was not reaped ignores signals.
+///
+/// With [`new_group`](crate::Command::new_group) each signal goes to the whole group, until the promise or the
+/// process has ended. A [`Pipeline`](crate::Pipeline)'s `Control` signals all members that were not reaped; with none
+/// left it returns `AlreadyEnded`.
+///
+/// After [`terminate`](Self::terminate) or [`kill`](Self::kill) the promise does not wait for grandchildren. Once the
+/// child is gone, it takes what is in the pipes and ends.
+///
+/// In a forked copy of this program every method returns `AlreadyEnded`.
+///
+/// # Cancellation
+/// Dropping it does nothing, and holding it keeps nothing open.
 #[derive(Clone)]
 pub struct Control {
     child: ChildRef,
@@ -52,7 +60,7 @@ impl Control {
         self
     }
 
-    /// Of a child that was never started.
+    /// For a child that was never started.
     pub(crate) fn nobody(command: &str) -> Self {
         Control::new(ChildRef::never_started(), command, Duration::ZERO)
     }
@@ -60,11 +68,12 @@ impl Control {
     /// Sends a signal; Twisted's `signalProcess`.
     ///
     /// # Platform
-    /// What the three signals of Windows do there, [`Signal`] tells.
+    /// [`Signal`] says what Windows does.
     ///
     /// # Errors
-    /// [`Error::AlreadyEnded`]; [`Error::Invalid`] for a number that the system does not know;
-    /// [`Error::Io`] if the child has become another user, and may not be signalled.
+    /// - [`Error::AlreadyEnded`], if the child was reaped.
+    /// - [`Error::Invalid`], if the system has no signal of that number.
+    /// - [`Error::Io`], if the child is now another user's and this program may not signal it.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -84,22 +93,22 @@ impl Control {
                 let details = Details::about(&self.command, format!("the system knows no {signal}"));
                 Err(Error::Invalid { reason: InvalidReason::Signal, details })
             }
-            sent => self.told(sent, &format!("get {signal}")),
+            sent => self.outcome(sent, &format!("get {signal}")),
         }
     }
 
-    /// Asks the child to end, by its [`stop_signal`](crate::Command::stop_signal) (SIGTERM unless set), and kills it with
-    /// SIGKILL after the [`grace`](crate::Command::grace), two seconds if nothing else was set.
+    /// Asks the child to end by its [`stop_signal`](crate::Command::stop_signal) (SIGTERM by default). If it still
+    /// runs after the [`grace`](crate::Command::grace) (two seconds by default), SIGKILL ends it.
     ///
-    /// A stopped child (SIGSTOP) is continued, so that it can obey. The second step comes whether or not
-    /// anybody polls, unless the child was reaped by then.
+    /// It also continues a stopped child (SIGSTOP), so that the child can react. SIGKILL is sent in time even if
+    /// nobody polls.
     ///
     /// # Errors
-    /// As of [`signal`](Self::signal).
+    /// The same errors as [`signal`](Self::signal).
     ///
     /// # Platform
-    /// On Windows a child with a [`new_group`](crate::Command::new_group) is asked by Ctrl-Break, if it shares the
-    /// console of this program, and ended after the grace with all of its job. Any other child is ended at once.
+    /// On Windows a child with a [`new_group`](crate::Command::new_group) gets Ctrl-Break, if it shares this
+    /// program's console. Its whole job is ended after the grace. Any other child is ended at once.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -110,13 +119,13 @@ impl Control {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn terminate(&self) -> Result<(), Error> {
-        self.told(self.end(ChildRef::terminate), "be asked to end")
+        self.outcome(self.end(ChildRef::terminate), "be asked to end")
     }
 
     /// Ends the child with SIGKILL.
     ///
     /// # Errors
-    /// As of [`signal`](Self::signal).
+    /// The same errors as [`signal`](Self::signal).
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -132,7 +141,7 @@ impl Control {
         self.signal(Signal::KILL)
     }
 
-    /// Where any member was reached, those that are gone are waited for no more.
+    /// If the signal reached any member, the pipeline stops waiting for grandchildren of all.
     fn end(&self, send: impl Fn(&ChildRef, Duration) -> io::Result<bool>) -> io::Result<bool> {
         let sent = self.each(send);
         if let (Ok(true), false) = (&sent, self.others.is_empty()) {
@@ -141,13 +150,13 @@ impl Control {
         sent
     }
 
-    /// Whether any was reached; all are tried.
+    /// Whether any member was reached; all are tried.
     fn each(&self, send: impl Fn(&ChildRef, Duration) -> io::Result<bool>) -> io::Result<bool> {
         let first = send(&self.child, self.grace);
         self.others.iter().map(|(child, grace)| send(child, *grace)).fold(first, |sent, one| Ok(sent? | one?))
     }
 
-    fn told(&self, sent: io::Result<bool>, what: &str) -> Result<(), Error> {
+    fn outcome(&self, sent: io::Result<bool>, what: &str) -> Result<(), Error> {
         match sent {
             Ok(true) => Ok(()),
             Ok(false) => {

@@ -20,33 +20,12 @@ use crate::transport::{Bounds, Transport};
 
 pub(crate) use members::Members;
 
-/// A future that owns a running child process and resolves once the child has **ended**: it was reaped,
-/// *and* every pipe to it is closed, so nothing that it wrote is missing.
+/// A running child as a future. It resolves once the child has **ended**: the child was reaped and every pipe to it
+/// is closed, so its output is complete.
 ///
-/// The child was started when the promise was made. What it writes is read, and what it reads is fed,
-/// while the promise is polled; a child that nobody awaits blocks once its pipes are full. Any executor
-/// will do, and the promise may move from one to another between polls.
-///
-/// A child that could not be started resolves to an `Err`; the call itself never fails.
-///
-/// # Cancellation
-/// Dropping the promise sends SIGKILL to the child and has it reaped in the background: no orphan, no
-/// zombie. `let _ = …` drops it at once. Its descendants live on. With
-/// [`terminate_on_drop(true)`](crate::Command::terminate_on_drop) the child is asked to end first. With
-/// [`kill_on_drop(false)`](crate::Command::kill_on_drop) it runs on.
-///
-/// A descendant that inherited a pipe holds it open, and so holds the promise back, even after the child
-/// itself has exited; [`Command::drain_timeout`](crate::Command::drain_timeout) bounds that, and after a kill
-/// of ours nothing waits for it.
-///
-/// That of a [`Pipeline`](crate::Pipeline) owns all of its members, and all of this is about each of them.
-///
-/// # Fork
-/// The child belongs to the process that has started it. In a forked copy of that process, fork(2), a copied handle
-/// does nothing to the child: dropping, killing and detaching have no effect, no byte is read or written,
-/// [`Control`](crate::Control) says [`Error::AlreadyEnded`], and awaiting gives [`Error::StatusLost`]. A copy holds
-/// its own descriptor of each pipe until it drops the handle, executes another program or exits; a child that reads
-/// to the end of file waits for that too.
+/// Every verb except [`spawn`](crate::Command::spawn) returns one, and most callers only await it. You meet the type
+/// if you store a run, signal it ([`control`](Self::control)), let it run on ([`detach`](Self::detach)), or are not
+/// async ([`wait`](Self::wait)).
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -54,6 +33,38 @@ pub(crate) use members::Members;
 /// assert_eq!(promise.await?, "hi");
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
+///
+/// The child and the clock of its [`timeout`](crate::Command::timeout) start at the call. If the child cannot start,
+/// the promise resolves to an `Err`; the call itself never fails.
+///
+/// The thread that polls the promise reads the child's output and writes its input. If nobody polls, a child that
+/// fills a pipe blocks. The timeout is kept even then.
+///
+/// A promise is `Send`, `Sync` and `Unpin`. Any executor can poll it, and it can move to another one between polls.
+///
+/// # Cancellation
+/// Dropping the promise kills the child (SIGKILL) and reaps it in the background, so no zombie is left. `let _ = …`
+/// drops it at once. With [`terminate_on_drop(true)`](crate::Command::terminate_on_drop) the child is asked to end
+/// first. With [`kill_on_drop(false)`](crate::Command::kill_on_drop) it keeps running.
+///
+/// Grandchildren keep running unless you set [`new_group`](crate::Command::new_group).
+///
+/// If this program ends without running destructors (`exit`, an abort, any unhandled signal), nothing is dropped and
+/// the child keeps running. `Command::die_with_parent` (Unix) ends it even then.
+///
+/// The promise waits while a grandchild keeps a pipe open. Limit that with
+/// [`drain_timeout`](crate::Command::drain_timeout). After this crate has killed the child, the promise does not wait
+/// for grandchildren.
+///
+/// A [`Pipeline`](crate::Pipeline)'s promise owns all members, and this section applies to each.
+///
+/// # Fork
+/// Only the process that started the child can use the promise. In a forked copy of that process, fork(2), the copied
+/// promise is harmless. Dropping, killing and detaching it do nothing, and no byte is read or written.
+/// [`Control`](crate::Control) returns [`Error::AlreadyEnded`], and awaiting returns [`Error::StatusLost`].
+///
+/// The copy has duplicates of the pipes until it drops the handle, executes another program or exits. Until then a
+/// child that reads to the end of file does not see it.
 #[must_use = "dropping a promise kills its child; await it, or `detach` it"]
 pub struct Promise<T> {
     state: State,
@@ -84,8 +95,8 @@ impl<T> Promise<T> {
         }
     }
 
-    /// The child's process id; `None` if it did not start, and once it was reaped, since the system
-    /// may then use the number again. Of a pipeline it is the last member's, as a shell's `$!`.
+    /// The child's process id. It is `None` if the child did not start, and after it was reaped: the system may then
+    /// give the number to another process. A pipeline returns the last member's, as a shell's `$!` does.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -103,10 +114,9 @@ impl<T> Promise<T> {
         }
     }
 
-    /// The process ids, as [`pid`](Self::pid) tells each.
+    /// The process ids of all members of a pipeline, in order, each as [`pid`](Self::pid) returns it.
     ///
-    /// One entry for each member of a pipeline, in order, `None` once it was reaped. For a single program one entry. For
-    /// a call that could not be started, or has resolved, one `None`.
+    /// A single program has one entry. A call that could not start or has resolved has one `None`.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -123,17 +133,17 @@ impl<T> Promise<T> {
         }
     }
 
-    /// Waits for the end, and blocks this thread meanwhile: for code that is not async.
+    /// Blocks this thread until the end, for code that is not async.
     ///
-    /// To end the child from another thread, keep its [`control`](Self::control), or set a
+    /// To end the child from another thread, keep its [`control`](Self::control) or set a
     /// [`timeout`](crate::Command::timeout).
     ///
-    /// In a thread of an executor it holds up whatever else runs in that thread. If the promise needs another task of the
-    /// same thread, for example one that serves its [`Stdio::reader`](crate::Stdio::reader) or
-    /// [`Stdio::tee`](crate::Stdio::tee), `wait` never returns. Use `.await` there.
+    /// Do not call it in an executor's thread: use `.await` there. `wait` stops the other tasks of that thread. If
+    /// the promise needs one of them, such as the task behind a [`Stdio::reader`](crate::Stdio::reader) or
+    /// [`Stdio::tee`](crate::Stdio::tee), it never returns.
     ///
     /// # Errors
-    /// Those of the promise.
+    /// The same errors as awaiting the promise.
     ///
     /// ```
     /// let hi = reaped::read("echo", ["hi"]).wait()?;
@@ -144,14 +154,14 @@ impl<T> Promise<T> {
         async_io::block_on(self)
     }
 
-    /// Lets the child run on by itself, reaped when it ends; as dropping does after
+    /// Lets the child keep running by itself. It is reaped when it ends. Dropping does the same after
     /// [`kill_on_drop(false)`](crate::Command::kill_on_drop).
     ///
-    /// Its pipes close with the promise: it reads end of file, and what it writes to a captured descriptor
-    /// raises SIGPIPE in it. A terminal (`Command::pty`, Unix) stays open for as long as the child runs.
+    /// The child's pipes close with the promise. The child then reads end of file, and gets SIGPIPE if it writes to a
+    /// captured descriptor. A terminal (`Command::pty`, Unix) stays open while the child runs.
     ///
     /// # Errors
-    /// The error of a child that could not be started.
+    /// If the child could not be started, `detach` returns that error.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -169,9 +179,9 @@ impl<T> Promise<T> {
         Ok(())
     }
 
-    /// A handle to signal the child with, from anywhere.
+    /// A handle that signals the child from any thread.
     ///
-    /// For a child that did not start, every signal is [`Error::AlreadyEnded`].
+    /// If the child did not start, each signal returns [`Error::AlreadyEnded`].
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -208,7 +218,7 @@ impl<T> Future for Promise<T> {
     }
 }
 
-/// Once it has resolved; so it can be given to `futures::select!`.
+/// True once the promise has resolved, as `futures::select!` needs it.
 impl<T> FusedFuture for Promise<T> {
     fn is_terminated(&self) -> bool {
         matches!(self.state, State::Resolved)
@@ -228,7 +238,7 @@ impl<T> fmt::Debug for Promise<T> {
     }
 }
 
-/// One run of a command, and what to make of its end.
+/// One run of a command, and how its result is made.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) transport: Transport,
@@ -246,14 +256,14 @@ impl Call {
         Control::new(self.transport.remote(), &self.command, self.bounds.grace)
     }
 
-    /// Collects what was asked for.
+    /// Collects every byte of the captured descriptors.
     pub(crate) fn collect(&self) {
         if let Some((first, last)) = self.bounds.ends {
             self.transport.keep(|_| Keep::Ends(first, last));
         }
     }
 
-    /// Collects no more than an error has to show: what is bounded, and the end of what the child complains of.
+    /// Collects only what an error shows: bounded descriptors, and the end of stderr.
     pub(crate) fn collect_little(&self) {
         self.collect();
         let complaints = if self.merged { 1 } else { 2 };
@@ -264,13 +274,13 @@ impl Call {
         });
     }
 
-    /// How the child exited. What it wrote stays with it.
+    /// How the child exited. Its output stays with the transport.
     pub(crate) fn exited(&self, (exit, fault): (Exit, Option<Fault>)) -> Result<ExitStatus, Error> {
         let output = collect(exit, Vec::new(), self.transport.elapsed(), self.command.to_string());
         Ok(judge(&self.bounds, exit, fault, output)?.status)
     }
 
-    /// What every verb has in common; the child has ended.
+    /// The part that all verbs share; the child has ended.
     fn conclude(self) -> Result<Output, Error> {
         let complained = self.transport.spoke(2);
         let (ending, elapsed) = self.transport.into_ending();
@@ -288,7 +298,8 @@ impl Call {
     }
 }
 
-/// An error, if something went wrong with the run, whatever the program said.
+/// An error, if the run itself went wrong (a bound, a descriptor, a lost status). The exit status does not matter
+/// here.
 fn judge(bounds: &Bounds, exit: Exit, fault: Option<Fault>, output: Output) -> Result<Output, Error> {
     Err(match fault {
         None if exit == Exit::Lost => {

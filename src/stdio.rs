@@ -1,5 +1,5 @@
-//! Ground: what one descriptor of a child is to be connected to. Plain data; opens nothing, except
-//! that a descriptor which the caller lends is duplicated at once.
+//! Ground: what one descriptor of a child is connected to. Plain data. It opens nothing, but duplicates at once a
+//! descriptor that the caller lends.
 
 use std::fmt;
 use std::fs::File;
@@ -12,8 +12,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use futures_io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
-/// What one descriptor of a child is connected to.
+/// What one descriptor of a child is connected to. Give it to [`Command::stdin`](crate::Command::stdin), `stdout`,
+/// `stderr` or `fd` if the verb's default is not what you need.
 ///
+/// ```
+/// # futures::executor::block_on(async {
+/// use reaped::{Command, Stdio};
+/// let upper = Command::new("tr").args(["a-z", "A-Z"]).stdin(Stdio::bytes("shout")).read().await?;
+/// assert_eq!(upper, "SHOUT");
+/// # Ok::<(), reaped::Error>(()) }).unwrap();
+/// ```
 /// | constructor | the child's end | in Twisted's `childFDs` |
 /// | --- | --- | --- |
 /// | [`inherit`](Self::inherit) | the parent's descriptor of the same number | the same integer |
@@ -34,29 +42,18 @@ use zeroize::Zeroizing;
 /// | [`piped`](Self::piped) | [`input`](Self::input) on stdin, [`output`](Self::output) elsewhere | |
 /// | [`closed`](Self::closed) | nothing | an absent key |
 ///
-/// A `Stdio` stays in its `Command` and serves every run of it; only a [`reader`](Self::reader),
-/// a [`tee`](Self::tee) and a [`writer`](Self::writer) are used up by the first.
+/// A command keeps its `Stdio` and uses it for every run. A [`reader`](Self::reader), a [`tee`](Self::tee) and a
+/// [`writer`](Self::writer) serve one run only. A clone shares all of this with the original.
 ///
-/// A child that does not read its input is no error: the feed ends quietly when the child closes its
-/// end (`EPIPE`).
+/// A child may leave its input unread. If it closes the pipe early (`EPIPE`), this crate stops writing, and that is
+/// no error.
 ///
 /// # Platform
-/// Windows has 0, 1 and 2, and no `parent_fd`: a `File` is given, or one that was duplicated with `try_clone`.
-///
-/// ```
-/// # futures::executor::block_on(async {
-/// use reaped::{Command, Stdio};
-/// let upper = Command::new("tr").args(["a-z", "A-Z"]).stdin(Stdio::bytes("shout")).read().await?;
-/// assert_eq!(upper, "SHOUT");
-/// # Ok::<(), reaped::Error>(()) }).unwrap();
-/// ```
-///
-/// A clone is connected to the same: an open file is shared, and a reader, a tee or a writer is used up by the first
-/// run of either.
+/// Windows has descriptors 0, 1 and 2, and no `parent_fd`: give a `File`, or a duplicate (`try_clone`).
 #[derive(Clone)]
 pub struct Stdio(pub(crate) Kind);
 
-/// An open file of the parent's.
+/// An open file of the parent.
 #[cfg(unix)]
 pub(crate) type OpenFile = OwnedFd;
 #[cfg(windows)]
@@ -69,32 +66,33 @@ pub(crate) enum Kind {
     Closed,
     /// A pipe out of the child.
     Output,
-    /// `Output`, of which no copy stays behind with us: neither where the buffer grows, nor where nobody takes it.
+    /// `Output`, but this program keeps no copy of the bytes: not in a buffer that grows, and not if nobody takes
+    /// them.
     #[cfg(unix)]
     Wiped,
-    /// `Output`, or on stdin what std does there: a pipe that nobody feeds.
+    /// `Output`; on stdin a pipe into the child that nobody writes, as in std.
     Piped,
     Open(Arc<OpenFile>),
-    /// Lending failed; told when the command is run, since constructors do not fail.
+    /// Duplicating failed. The run reports it, because constructors do not fail.
     Broken(Arc<std::io::Error>),
-    /// A pipe end of another child's that cannot be handed on, and why.
+    /// A pipe end of another child that cannot be handed on, and why.
     #[cfg(unix)]
     InUse(&'static str),
     Bytes(Feed),
     Reader(ReaderSlot),
     /// A pipe into the child that the user writes.
     Input,
-    /// `Output`, with a copy.
+    /// `Output`, copied to a writer.
     Tee(WriterSlot),
-    /// `Tee`, to the parent's own.
+    /// `Tee`, to the parent's own stdout or stderr.
     TeeInherit,
-    /// `Tee`, of which nothing is kept.
+    /// `Tee`, but nothing is kept.
     Writer(WriterSlot),
     SameAs(i32),
 }
 
 impl Kind {
-    /// Whether bytes go through our hands.
+    /// Whether bytes pass through this program.
     pub(crate) fn is_pipe(&self) -> bool {
         match self {
             Kind::Output | Kind::Piped | Kind::Input | Kind::Bytes(_) | Kind::Reader(_) => true,
@@ -110,13 +108,13 @@ impl Kind {
     }
 }
 
-/// Bytes to feed into a child. Shared, so that many runs feed from one buffer without a copy.
+/// Bytes for a child. They are shared, so many runs write from one buffer without a copy.
 #[derive(Clone)]
 pub(crate) enum Feed {
     Plain(Arc<Vec<u8>>),
-    /// The user's own, whoever else has them.
+    /// Shared with the user.
     Shared(Arc<dyn Bytes>),
-    /// Wiped when the last run that feeds it and its command are gone.
+    /// Wiped after the command and the last run that writes it are gone.
     Secret(Arc<Zeroizing<Vec<u8>>>),
 }
 
@@ -130,7 +128,7 @@ impl Feed {
     }
 }
 
-/// Bytes that somebody else may have, too.
+/// Bytes that the user may share.
 pub(crate) trait Bytes: Send + Sync {
     fn as_slice(&self) -> &[u8];
 }
@@ -176,10 +174,10 @@ impl Default for PtySize {
 }
 
 impl Stdio {
-    /// The parent's descriptor of the same number, as a shell would do.
+    /// The parent's descriptor of the same number, as a shell does it.
     ///
-    /// A standard descriptor (0, 1, 2) that the parent itself has closed stays closed in the child;
-    /// any other that is not open is [`InvalidReason::Descriptor`](crate::InvalidReason::Descriptor).
+    /// If the parent has closed a standard descriptor (0, 1, 2), it is closed in the child too. Any other descriptor
+    /// that is not open is [`InvalidReason::Descriptor`](crate::InvalidReason::Descriptor).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -191,7 +189,7 @@ impl Stdio {
         Stdio(Kind::Inherit)
     }
 
-    /// The null device, open for reading and writing: end of file for whoever reads, a sink for whoever writes.
+    /// The null device, open for reading and writing. The child reads end of file, and its output is discarded.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -205,12 +203,13 @@ impl Stdio {
 
     /// Closed in the child.
     ///
-    /// Few programs expect this of 0, 1 or 2: the next file that they open gets that number. Prefer
-    /// [`null`](Self::null).
+    /// Prefer [`null`](Self::null) for 0, 1 and 2: if one of them is closed, the next file that the child opens gets
+    /// its number.
     ///
     /// # Platform
-    /// On Windows, closing all three is [`InvalidReason::Conflict`](crate::InvalidReason::Conflict): the
-    /// system would give the child the console's.
+    /// If all three are closed on Windows, the run returns
+    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict): the system would connect the child to the
+    /// console.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -223,7 +222,7 @@ impl Stdio {
         Stdio(Kind::Closed)
     }
 
-    /// A pipe out of the child; what it writes is captured, on any descriptor.
+    /// A pipe out of the child, on any descriptor; its output is captured.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -238,8 +237,8 @@ impl Stdio {
 
     /// std's word for a pipe: [`input`](Self::input) on stdin, [`output`](Self::output) elsewhere.
     ///
-    /// With a verb other than `spawn` stdin is closed at once, as std's `output` does it: the child
-    /// reads end of file.
+    /// With a verb other than `spawn`, stdin is closed at once and the child reads end of file, as with std's
+    /// `output`.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -254,8 +253,8 @@ impl Stdio {
 
     /// A pipe into the child that carries these bytes and then end of file.
     ///
-    /// The bytes are fed while output is read, so no size deadlocks. A `Vec` or `String` is moved in,
-    /// not copied, and serves every run of the command.
+    /// They are written while the output is read, so no size deadlocks. A `Vec` or `String` is moved in without a
+    /// copy, and serves every run.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -268,14 +267,13 @@ impl Stdio {
         Stdio(Kind::Bytes(Feed::Plain(Arc::new(bytes.into()))))
     }
 
-    /// [`bytes`](Self::bytes) that the caller has behind an `Arc`, which are fed from where they are: `Arc<[u8]>`,
-    /// `Arc<str>`, or an `Arc` of any owner of bytes, such as a file that was mapped, or a `Bytes` of the crate of that
-    /// name.
+    /// [`bytes`](Self::bytes) behind an `Arc`, written without a copy. It takes `Arc<[u8]>`, `Arc<str>`, or an `Arc`
+    /// of another owner of bytes, such as a mapped file or a `bytes::Bytes`.
     ///
-    /// The `Arc` is released when the command and the runs that feed it are gone; it is not wiped.
+    /// The `Arc` is released after the command and its runs are gone. It is not wiped.
     ///
-    /// The call asks the owner's `as_ref` again for each write, under a lock of its own. So `as_ref` must not wait for
-    /// anything, and is to give the same bytes each time.
+    /// Each write calls the owner's `as_ref` again, under a lock. So `as_ref` must not wait, and must return the same
+    /// bytes each time.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -290,12 +288,11 @@ impl Stdio {
         Stdio(Kind::Bytes(Feed::Shared(Arc::new(Owner(bytes)))))
     }
 
-    /// [`bytes`](Self::bytes) for a password: wiped from memory after use, and never shown by `Debug`
-    /// or an error.
+    /// [`bytes`](Self::bytes) for a password. `Debug` and errors never show it, and its memory is wiped after use:
+    /// once the command and every run that still writes it are gone.
     ///
-    /// It is wiped when the command and every run of it that still feeds are gone. A `Vec` or `String`
-    /// is moved in, so that this is the only copy; of a `&str` the caller keeps the original. What is
-    /// in the kernel's pipe buffer or in the child is out of reach.
+    /// A `Vec` or `String` is moved in, so this is the only copy. If you give a `&str`, you keep the original. Copies
+    /// in the kernel's pipe buffer and in the child cannot be wiped.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -310,12 +307,16 @@ impl Stdio {
         Stdio(Kind::Bytes(Feed::Secret(Arc::new(Zeroizing::new(secret.into())))))
     }
 
-    /// A pipe into the child that streams `reader` to its end, no faster than the child takes it.
+    /// A pipe into the child. `reader` is read to its end and written there, no faster than the child reads.
     ///
-    /// The reader serves one run; a second run of the same command is
-    /// [`InvalidReason::ReaderUsed`](crate::InvalidReason::ReaderUsed). If the reader fails, the child
-    /// is killed, since it would take the shortened input for the whole, and the call fails with
-    /// [`Error::Io`](crate::Error::Io). If the child closes its end first, the reader is dropped.
+    /// The reader serves one run. A second run of the command returns
+    /// [`InvalidReason::ReaderUsed`](crate::InvalidReason::ReaderUsed).
+    ///
+    /// If the child closes its end first, the reader is dropped.
+    ///
+    /// # Errors
+    /// If the reader fails, the child is killed, and the call returns [`Error::Io`](crate::Error::Io). Otherwise the
+    /// child would take half of the input for the whole.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -330,20 +331,19 @@ impl Stdio {
         Stdio(Kind::Reader(Arc::new(Mutex::new(Some(Box::pin(reader))))))
     }
 
-    /// A pipe out of the child that is captured, and copied to `writer` as it comes, no faster than
-    /// `writer` takes it; with `spawn` what was copied comes as events.
+    /// A pipe out of the child. Its output is captured, and also copied to `writer` as it comes, no faster than
+    /// `writer` takes it.
     ///
-    /// At the end of file the writer is closed (`poll_close`), which the end of the call waits for. What
-    /// is captured after the child was killed, or a [`drain_timeout`](crate::Command::drain_timeout) has passed, is not
-    /// copied, and the writer is dropped as it is then: one that buffers keeps its last bytes to itself.
+    /// At the end of file the writer is closed (`poll_close`), and the call waits for that. After a kill or a
+    /// [`drain_timeout`](crate::Command::drain_timeout) the copy stops: the writer is dropped without a flush, so
+    /// buffered bytes are lost.
     ///
-    /// A copied descriptor is read while any handle of the process is awaited, also if only a
-    /// [`Reader`](crate::Reader) of another one is. What was copied is kept until the process is asked for it;
-    /// [`limit_fd`](crate::Command::limit_fd) bounds it.
+    /// With `spawn` the bytes come as events after they were copied. They are copied while you await any handle of
+    /// the process, and kept in memory until you take them. [`limit_fd`](crate::Command::limit_fd) bounds that.
     ///
     /// # Errors
-    /// If the writer fails, the child is killed and the call fails with [`Error::Io`](crate::Error::Io). The writer
-    /// serves one run; a second run of the same command is
+    /// If the writer fails, the child is killed, and the call returns [`Error::Io`](crate::Error::Io). The writer
+    /// serves one run. A second run of the command returns
     /// [`InvalidReason::ReaderUsed`](crate::InvalidReason::ReaderUsed).
     ///
     /// ```
@@ -358,21 +358,24 @@ impl Stdio {
         Stdio(Kind::Tee(Arc::new(Mutex::new(Some(Box::pin(writer))))))
     }
 
-    /// A pipe out of the child that is captured, and shown on the parent's own stdout or stderr as it comes.
+    /// A pipe out of the child. Its output is captured, and also shown on the parent's own stdout or stderr as it
+    /// comes.
     ///
-    /// A thread writes, so that a slow terminal holds up neither the executor nor another child. The child runs no
-    /// faster than it is shown, and the end of the call waits until all is shown. If nobody can see it any more, because
-    /// the parent's descriptor is closed, its pipe has no reader, or the terminal was hung up, nothing is shown from then
-    /// on, and the call goes on as if it were. Any other failure, such as a full disk, is one as of [`tee`](Self::tee).
+    /// A thread writes, so a slow terminal delays this child only. The call ends after everything was shown. It
+    /// serves every run of the command.
     ///
-    /// If the call is dropped, or the child is killed, the rest is not shown. The thread then leaves as soon as a write that it
-    /// has begun ends.
+    /// If nobody can see the output any more (the parent's descriptor is closed, its pipe has no reader, the terminal
+    /// hung up), showing stops and the call goes on. Another failure, such as a full disk, is an error as with
+    /// [`tee`](Self::tee).
     ///
-    /// What is shown bypasses the buffer of `std::io::stdout`; what the parent has printed there without a line end
-    /// comes later. It serves every run of the command.
+    /// If you drop the call or the child is killed, the rest is not shown. The thread ends after the write that it
+    /// has begun.
+    ///
+    /// The text bypasses the buffer of `std::io::stdout`, so an unfinished line that the parent printed there comes
+    /// later.
     ///
     /// # Errors
-    /// On a descriptor other than 1 and 2, running the command is
+    /// On a descriptor other than 1 and 2, the run returns
     /// [`InvalidReason::Descriptor`](crate::InvalidReason::Descriptor).
     ///
     /// ```
@@ -387,14 +390,14 @@ impl Stdio {
         Stdio(Kind::TeeInherit)
     }
 
-    /// A pipe out of the child that is copied to `writer` as it comes, and not kept: [`tee`](Self::tee) without the
+    /// A pipe out of the child. Its output is copied to `writer` and not kept: [`tee`](Self::tee) without the
     /// capture.
     ///
-    /// An error cannot quote a stderr that goes there; use `tee` for that. With `spawn` there are no `Data` events of it, and
-    /// a [`Reader`](crate::Reader) of it tells only what comes after it was taken.
+    /// An error cannot quote a stderr that goes there; use `tee` for that. With `spawn` it has no `Data` events. A
+    /// [`Reader`](crate::Reader) returns only the bytes that come after you took it.
     ///
     /// # Errors
-    /// As of [`tee`](Self::tee).
+    /// The same errors as [`tee`](Self::tee).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -408,9 +411,9 @@ impl Stdio {
         Stdio(Kind::Writer(Arc::new(Mutex::new(Some(Box::pin(writer))))))
     }
 
-    /// A pipe into the child that is written through [`Process::writer`](crate::Process::writer).
+    /// A pipe into the child; you write it through [`Process::writer`](crate::Process::writer).
     ///
-    /// With a verb other than `spawn` nobody can write it: the child reads end of file.
+    /// With a verb other than `spawn` nobody can write it, so the child reads end of file.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -427,7 +430,7 @@ impl Stdio {
         Stdio(Kind::Input)
     }
 
-    /// The same open file as the child's descriptor `n`, so that the order of writes is kept.
+    /// The same open file as the child's descriptor `n`, so the order of writes is kept.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -442,19 +445,19 @@ impl Stdio {
     /// ```
     ///
     /// # Errors
-    /// A circle of `same_as`, or an `n` that the child does not have, is
-    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict) when the command is run.
+    /// If `same_as` goes in a circle, or the child does not have `n`, the run returns
+    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict).
     pub fn same_as(n: i32) -> Self {
         Stdio(Kind::SameAs(n))
     }
 
-    /// An open descriptor of the parent, which keeps it: it is duplicated at once, and the duplicate is
-    /// closed with the command.
+    /// An open descriptor of the parent. It is duplicated at once: the parent keeps the original, and the duplicate
+    /// is closed with the command.
     ///
-    /// The child shares the open file description (open(2)): offset and flags are common to both.
+    /// Child and parent share the open file description (open(2)), so they share its offset and flags.
     ///
     /// # Errors
-    /// If the duplicate cannot be made, running the command fails with
+    /// If it cannot be duplicated, the run returns
     /// [`SpawnReason::OutOfDescriptors`](crate::SpawnReason::OutOfDescriptors).
     ///
     /// # Platform
@@ -476,7 +479,7 @@ impl Stdio {
     }
 }
 
-/// Given, not lent: closed when the command is dropped, and not before.
+/// The command owns it, and closes it when the command is dropped.
 #[cfg(unix)]
 impl From<OwnedFd> for Stdio {
     fn from(fd: OwnedFd) -> Self {
@@ -486,7 +489,7 @@ impl From<OwnedFd> for Stdio {
 
 macro_rules! lent {
     ($($type:ty),*) => {$(
-        /// The parent's, duplicated at once.
+        /// The parent's own, duplicated at once.
         impl From<$type> for Stdio {
             fn from(lent: $type) -> Self {
                 #[cfg(unix)]
@@ -523,17 +526,17 @@ macro_rules! from_std {
 }
 
 from_std! {
-    /// Given, not lent: closed when the command is dropped, and not before.
+    /// The command owns it, and closes it when the command is dropped.
     File,
-    /// Reads on from a child of std's; closed when the command is dropped.
+    /// Reads on from a child of std. It is closed when the command is dropped.
     std::process::ChildStdout,
-    /// Reads on from a child of std's; closed when the command is dropped.
+    /// Reads on from a child of std. It is closed when the command is dropped.
     std::process::ChildStderr,
-    /// Writes on to a child of std's; closed when the command is dropped.
+    /// Writes on to a child of std. It is closed when the command is dropped.
     std::process::ChildStdin
 }
 
-/// What it is, never what is fed.
+/// Shows the kind of connection, never the bytes.
 impl fmt::Debug for Stdio {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

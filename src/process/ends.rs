@@ -1,4 +1,4 @@
-//! The ends of pipes that a user takes out of a process.
+//! The pipe ends that a user takes out of a process.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -18,11 +18,11 @@ use crate::transport::{TakenReader, TakenWriter};
 
 /// The writing end of a pipe into a child; see [`Process::writer`](crate::Process::writer).
 ///
-/// Writing waits while the pipe is full. It is `BrokenPipe` when nobody can read it any more, and once the
-/// process has [closed](crate::Process::close) it.
+/// A write waits while the pipe is full. It fails with `BrokenPipe` if no process can read the pipe any more, or you
+/// [closed](crate::Process::close) it. Nothing is buffered here, so `flush` does nothing.
 ///
 /// # Cancellation
-/// Dropping or closing it is the child's end of file, after what was written. It may outlive the
+/// If you drop or close it, the child reads end of file after the last written byte. It may outlive the
 /// [`Process`](crate::Process).
 ///
 /// ```
@@ -40,8 +40,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Resolves once the pipe is closed, by the child and all who inherited it, or by us; also while
-    /// nothing is written.
+    /// Resolves once the pipe is closed: by all processes that could read it, or by this program. You need not write
+    /// to find out.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -51,8 +51,8 @@ impl Writer {
     /// ```
     ///
     /// # Platform
-    /// Unix. Of a terminal (`Command::pty`) it resolves once the process has seen its end. On Windows only our own
-    /// closing is seen.
+    /// Unix. A terminal's writer (`Command::pty`) resolves once the process has seen the end of the terminal. On
+    /// Windows only this program's own closing is seen.
     pub fn closed(&mut self) -> impl Future<Output = ()> + Send + '_ {
         poll_fn(|cx| self.pipe.poll_closed(cx))
     }
@@ -72,7 +72,7 @@ impl AsyncWrite for Writer {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Nothing is kept back here: what was written is in the pipe, or on Windows on its way.
+        // Nothing is buffered here: written bytes are in the pipe, or on Windows on their way.
         Poll::Ready(Ok(()))
     }
 
@@ -91,7 +91,7 @@ impl fmt::Debug for Writer {
 /// The reading end of a pipe out of a child; see [`Process::reader`](crate::Process::reader).
 ///
 /// # Cancellation
-/// Dropping it closes the pipe: the child gets SIGPIPE on its next write. It may outlive the
+/// Dropping it closes the pipe, and the child gets SIGPIPE on its next write. It may outlive the
 /// [`Process`](crate::Process).
 ///
 /// ```
@@ -107,7 +107,8 @@ impl fmt::Debug for Writer {
 /// # Ok::<(), std::io::Error>(()) }).unwrap();
 /// ```
 pub struct Reader {
-    /// Read before, or where it cannot be read into the user's buffer; given up to `given`.
+    /// Bytes that were read before, or that cannot be read straight into the user's buffer. `given` of them were
+    /// returned.
     pub(super) read: Vec<u8>,
     pub(super) given: usize,
     pub(super) pipe: TakenReader,
@@ -143,19 +144,22 @@ impl fmt::Debug for Reader {
     }
 }
 
-/// The pipe itself goes to another child, which reads from the kernel what this one writes. No byte comes through this
-/// program.
+/// Gives the pipe itself to another child, which then reads from the kernel what this child writes. No byte passes
+/// through this program.
 ///
-/// This program no longer sees its end of file. The command keeps the pipe until it is dropped; until then the first
-/// child gets no SIGPIPE if the second one ends early.
+/// This program no longer sees the end of file. The command keeps the pipe until you drop the command. Until then the
+/// first child gets no SIGPIPE if the second one ends early.
+///
+/// Take the reader before you await the process.
 ///
 /// # Errors
-/// If bytes were read ahead, which the other child would miss, running that command is
-/// [`InvalidReason::PipeInUse`](crate::InvalidReason::PipeInUse). So it is if the descriptor is copied
-/// ([`tee`](Stdio::tee), [`tee_inherit`](Stdio::tee_inherit) or [`writer`](Stdio::writer)), or if it is a terminal's.
+/// Running that command returns [`InvalidReason::PipeInUse`](crate::InvalidReason::PipeInUse) in four cases:
 ///
-/// If the pipe's end was seen before the reader was taken, as after [`Process::wait`](crate::Process::wait), that is the
-/// same error. So take the reader before you await the process.
+/// - bytes were read ahead, which the other child would miss;
+/// - the descriptor is copied ([`tee`](Stdio::tee), [`tee_inherit`](Stdio::tee_inherit) or
+///   [`writer`](Stdio::writer));
+/// - it is a terminal;
+/// - the pipe had ended before you took the reader, for example during [`Process::wait`](crate::Process::wait).
 ///
 /// # Platform
 /// Unix.
@@ -179,13 +183,13 @@ impl From<Reader> for Stdio {
     }
 }
 
-/// The pipe itself goes to another child, which writes into the kernel what this one reads.
+/// Gives the pipe itself to another child, which then writes into the kernel what this child reads.
 ///
-/// The child reads end of file once every writer has ended and the command that this `Stdio` was given to (and its
-/// clones) is dropped: a command keeps its `Stdio` for the next run.
+/// A command keeps its `Stdio` for the next run. So the child reads end of file only after every writer has ended
+/// **and** you have dropped the command and its clones.
 ///
 /// # Errors
-/// If it is closed or a terminal's, running that command is
+/// If the writer is closed, or writes to a terminal, running that command returns
 /// [`InvalidReason::PipeInUse`](crate::InvalidReason::PipeInUse).
 ///
 /// # Platform
@@ -216,12 +220,12 @@ fn handed_on(pipe: Result<io::Result<OpenFile>, &'static str>) -> Stdio {
     })
 }
 
-/// Borrows the pipe's descriptor, for example for an ioctl(2). It is in non-blocking mode. Bytes that you read from it
-/// are missing in the `Reader`.
+/// Borrows the pipe's file descriptor, for example for an ioctl(2). It is non-blocking. If you read bytes from it,
+/// the `Reader` misses them.
 ///
 /// # Panics
-/// If the pipe had ended before the reader was taken, as after [`wait`](crate::Process::wait). And if the descriptor is
-/// copied ([`Stdio::tee`]), while the writer of the copy runs in another thread.
+/// If the pipe had ended before you took the reader, for example during [`wait`](crate::Process::wait). Also if the
+/// descriptor is copied ([`Stdio::tee`]) and another thread runs the copy at this moment.
 ///
 /// # Platform
 /// Unix.

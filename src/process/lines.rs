@@ -23,13 +23,13 @@ use crate::protocol::Piece;
 pub struct Line {
     /// The descriptor, by the child's number.
     pub fd: i32,
-    /// The line without its end (`\n` or `\r\n`). What is not UTF-8 is shown as U+FFFD;
-    /// [`bytes`](Self::bytes) has it as it was.
+    /// The line without its end (`\n` or `\r\n`). Bytes that are not UTF-8 are shown as U+FFFD;
+    /// [`bytes`](Self::bytes) returns the original.
     pub text: String,
-    /// A line end came after it. Not so for the last line of a program that does not end it, and for all
-    /// but the last piece of a line above the [limit](Lines::limit).
+    /// Whether a line end followed. It is false for a last line without an end, and for every piece of a line above
+    /// the [limit](Lines::limit) except the last piece.
     pub complete: bool,
-    /// Where the text is not what was written.
+    /// The original bytes, if the text differs from them.
     raw: Option<Box<[u8]>>,
 }
 
@@ -50,7 +50,7 @@ impl Line {
 
 /// A stream of [`Line`]s, which ends when the process has ended; see [`Process::lines`].
 ///
-/// Lines of one descriptor come in their order; between two descriptors there is none.
+/// Lines of one descriptor come in their order. Two descriptors have no common order.
 ///
 /// # Cancellation
 /// Dropping it loses nothing, and leaves the process running.
@@ -74,8 +74,9 @@ pub struct Lines<'a> {
 impl Lines<'_> {
     pub(super) const LIMIT: usize = 1024 * 1024;
 
-    /// The most bytes of one line, 1 MiB by default: a longer one comes in pieces of at most this size, of
-    /// which only the last is [complete](Line::complete). Memory stays bounded by it.
+    /// The most bytes of one line; 1 MiB by default. It bounds the memory.
+    ///
+    /// A longer line comes in pieces of at most this size. Only the last piece is [complete](Line::complete).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -90,7 +91,7 @@ impl Lines<'_> {
         self
     }
 
-    /// The next line; `None` when the process has ended. The same as the [`Stream`]'s.
+    /// The next line; `None` when the process has ended. It is the same as the [`Stream`]'s `next`.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -114,7 +115,7 @@ impl Stream for Lines<'_> {
     #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Line>> {
         let limit = self.limit;
-        // The line is made in its place: to move it costs more than to look for it.
+        // The line is made where it stays: moving it costs more than finding it.
         if let Some((fd, text, complete)) = self.process.call.transport.ready_line(limit) {
             return Poll::Ready(Some(Line { fd, text: text.to_owned(), complete, raw: None }));
         }
@@ -130,7 +131,7 @@ impl FusedStream for Lines<'_> {
     }
 }
 
-/// A named future, since what a closure of another crate does is not inlined.
+/// A named future: the compiler does not inline a closure of another crate.
 struct NextLine<'a, 'b>(&'a mut Lines<'b>);
 
 impl Future for NextLine<'_, '_> {

@@ -25,7 +25,7 @@ use crate::stdio::PtySize;
 pub use ends::{Reader, Writer};
 pub use lines::{Line, Lines};
 
-/// What happened to a child, as [`Process`] tells it.
+/// What happened to a child; [`Process`] returns these.
 ///
 /// | event | in Twisted |
 /// | --- | --- |
@@ -61,61 +61,45 @@ pub enum Event {
     Data {
         /// The descriptor, by the child's number.
         fd: i32,
-        /// At least one byte; how many at once says nothing of how the child wrote them.
+        /// At least one byte. The chunks do not show how the child wrote them.
         data: Vec<u8>,
     },
-    /// A pipe is closed: the child, and whoever inherited it, closed its end, or we closed ours.
+    /// A pipe is closed: every process closed the child's end, or this program closed its own.
     Closed {
         /// The descriptor, by the child's number.
         fd: i32,
     },
-    /// A [`Stdio::reader`](crate::Stdio::reader), a [`Stdio::tee`](crate::Stdio::tee) or a
-    /// [`Stdio::writer`](crate::Stdio::writer) failed, and the child is killed for it.
+    /// A [`Stdio::reader`](crate::Stdio::reader), [`tee`](crate::Stdio::tee) or [`writer`](crate::Stdio::writer)
+    /// failed, and the child is killed for it.
     Failed {
         /// The descriptor, by the child's number.
         fd: i32,
-        /// What the reader or the writer said.
+        /// The error of the reader or the writer.
         error: io::Error,
     },
-    /// The child ran for longer than its [`timeout`](crate::Command::timeout), or was silent for longer than its
-    /// [`idle_timeout`](crate::Command::idle_timeout), and is asked to end.
+    /// The child ran longer than its [`timeout`](crate::Command::timeout), or was silent longer than its
+    /// [`idle_timeout`](crate::Command::idle_timeout). It is asked to end.
     TimedOut,
-    /// The child wrote more than its [`limit`](crate::Command::limit), and is killed. Nothing above the limit is
-    /// told.
+    /// The child wrote more than its [`limit`](crate::Command::limit), and is killed. No event has the bytes above
+    /// the limit.
     LimitReached {
         /// The descriptor, by the child's number.
         fd: i32,
     },
-    /// The child was reaped. What it wrote itself was told before, unless it is held back, or waits for a slow
-    /// [`tee`](crate::Stdio::tee); its descendants may still hold pipes, so more may follow.
+    /// The child was reaped. Its own output came before, unless it is paused or a [`tee`](crate::Stdio::tee) is slow.
+    /// Grandchildren may still hold pipes and write more.
     ///
-    /// If somebody else reaped it ([`Error::StatusLost`](crate::Error::StatusLost)), the status is
-    /// neither a code nor a signal, and not a success.
+    /// If another part of this program reaped it ([`Error::StatusLost`](crate::Error::StatusLost)), the status is no
+    /// success, and has neither a code nor a signal.
     Exited(ExitStatus),
-    /// The child was reaped and every pipe is closed. Always the last event, and told once.
+    /// The child was reaped and every pipe is closed. This is always the last event, and comes once.
     Ended(ExitStatus),
 }
 
-/// A running child to talk to, as [`Command::spawn`](crate::Command::spawn) makes it: a [`Stream`] of
-/// [`Event`]s.
+/// A running child to talk to, which [`Command::spawn`](crate::Command::spawn) returns: a [`Stream`] of [`Event`]s.
 ///
-/// Every byte comes before the [`Closed`](Event::Closed) of its descriptor and before
-/// [`Ended`](Event::Ended), which is last. The events are read only while somebody awaits them, so a child that writes
-/// more than a pipe holds waits.
-///
-/// A [`reader`](Self::reader) and a [`writer`](Self::writer) can be used in tasks and threads of their own. Whichever of
-/// them or the process is awaited keeps all of the child going: what it is fed, what is copied, its exit and its bounds.
-///
-/// | to | call | in Twisted |
-/// | --- | --- | --- |
-/// | write | [`writer`](Self::writer) | `write`, `writeToChild`, `registerProducer` |
-/// | read one descriptor by itself | [`reader`](Self::reader) | `childDataReceived` |
-/// | read lines | [`lines`](Self::lines) | `LineReceiver` |
-/// | hold a descriptor back | [`pause`](Self::pause), [`resume`](Self::resume) | `pauseProducing`, `resumeProducing` |
-/// | close | [`close`](Self::close), [`close_all`](Self::close_all) | `closeChildFD`, `loseConnection` |
-/// | signal | [`control`](Self::control) | `signalProcess` |
-/// | await the exit, as often as asked | [`wait`](Self::wait), [`try_wait`](Self::try_wait) | `processExited` |
-/// | await the end | [`status`](Self::status), [`output`](Self::output) | `processEnded` |
+/// Use it to read output while the child runs, or to write input that depends on the answers. To run to the end and
+/// get a result, another verb and its [`Promise`] are shorter.
 ///
 /// ```
 /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -133,10 +117,29 @@ pub enum Event {
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///
+/// | to | call | in Twisted |
+/// | --- | --- | --- |
+/// | write | [`writer`](Self::writer) | `write`, `writeToChild`, `registerProducer` |
+/// | read one descriptor by itself | [`reader`](Self::reader) | `childDataReceived` |
+/// | read lines | [`lines`](Self::lines) | `LineReceiver` |
+/// | stop reading a descriptor for a while | [`pause`](Self::pause), [`resume`](Self::resume) | `pauseProducing`, `resumeProducing` |
+/// | close | [`close`](Self::close), [`close_all`](Self::close_all) | `closeChildFD`, `loseConnection` |
+/// | signal | [`control`](Self::control) | `signalProcess` |
+/// | await the exit, as often as asked | [`wait`](Self::wait), [`try_wait`](Self::try_wait) | `processExited` |
+/// | await the end | [`status`](Self::status), [`output`](Self::output) | `processEnded` |
+///
+/// Every byte comes before the [`Closed`](Event::Closed) of its descriptor. [`Ended`](Event::Ended) is last.
+///
+/// Output is read only while you poll. A child that fills its pipe blocks until then: this is the back-pressure.
+///
+/// Each [`reader`](Self::reader) and [`writer`](Self::writer) can go to a task or thread of its own. While you await
+/// one of them, or the process, this crate also writes the other inputs, makes the copies, and watches the exit and
+/// the bounds. It reads no descriptor that another handle reads.
+///
 /// # Cancellation
-/// Dropping the process kills and reaps the child, as with [`Promise`]; writers and readers that were
-/// taken out stay open until they are dropped. With [`terminate_on_drop(true)`](crate::Command::terminate_on_drop) the
-/// child is asked to end first. With [`kill_on_drop(false)`](crate::Command::kill_on_drop) it runs on.
+/// Dropping the process kills and reaps the child, as with [`Promise`]. Writers and readers that you took stay open
+/// until you drop them. With [`terminate_on_drop(true)`](crate::Command::terminate_on_drop) the child is asked to end
+/// first. With [`kill_on_drop(false)`](crate::Command::kill_on_drop) it keeps running.
 ///
 /// Dropping the future of [`next`](Self::next) loses nothing.
 #[must_use = "dropping a process kills its child; await its end, or `status().detach()` it"]
@@ -149,7 +152,7 @@ impl Process {
         Process { call: Box::new(call) }
     }
 
-    /// The next event; `None` after [`Event::Ended`]. The same as the [`Stream`]'s.
+    /// The next event; `None` after [`Event::Ended`]. It is the same as the [`Stream`]'s `next`.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -164,16 +167,18 @@ impl Process {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx))
     }
 
-    /// The writing end of a pipe into the child: stdin, if it was not set, and every
+    /// The writing end of a pipe into the child: of stdin, if you did not set it, and of every
     /// [`Stdio::input`](crate::Stdio::input).
     ///
-    /// `None` if there is no such pipe, it was taken before, or it is closed. A writer that nobody takes stays open until
-    /// it is [closed](Self::close), or [`status`](Self::status), [`output`](Self::output) or [`wait`](Self::wait) is
-    /// called. One that was taken stays open until it is dropped, and a child that reads to the end of file waits for
-    /// that.
+    /// It is `None` if there is no such pipe, or if the pipe was taken before or is closed.
     ///
-    /// A child that answers while it reads has to be read meanwhile (`futures::join!`), or both wait once the pipes
-    /// are full. [`Stdio::bytes`](crate::Stdio::bytes) and [`Stdio::reader`](crate::Stdio::reader) see to that.
+    /// If nobody takes the writer, the pipe stays open until [`close`](Self::close), [`status`](Self::status),
+    /// [`output`](Self::output) or [`wait`](Self::wait) closes it. If you take the writer, drop it: a child that
+    /// reads to the end of file waits for that.
+    ///
+    /// If the child answers while it reads, read while you write (`futures::join!`). Otherwise both sides wait once
+    /// the pipes are full. [`Stdio::bytes`](crate::Stdio::bytes) and [`Stdio::reader`](crate::Stdio::reader) do this
+    /// for you.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -190,13 +195,15 @@ impl Process {
         self.call.transport.writer(fd).map(|pipe| Writer { pipe })
     }
 
-    /// The reading end of a pipe out of the child, which takes that descriptor out of the events: neither
-    /// [`Event::Ended`] nor [`output`](Self::output) wait for it any more.
+    /// The reading end of a pipe out of the child. It takes that descriptor out of the events, and neither
+    /// [`Event::Ended`] nor [`output`](Self::output) waits for it any more.
     ///
-    /// What was read and not yet told comes first. Descriptors that nobody reads still hold the child back
-    /// once their pipes are full: take, poll or [close](Self::close) them, or set them to something else
-    /// ([`Stdio::inherit`](crate::Stdio::inherit)). `None` if there is no such pipe, it was taken before, you have
-    /// closed it, or an event has told that it is closed. So it is there after [`wait`](Self::wait), too.
+    /// Bytes that were read before, and that no event has returned, come first. A child still blocks on a full pipe
+    /// that nobody reads. Take, poll or [close](Self::close) every descriptor, or connect it to something else, such
+    /// as [`Stdio::inherit`](crate::Stdio::inherit).
+    ///
+    /// It is `None` if there is no such pipe, if the reader was taken before, if you closed the pipe, or if an event
+    /// has reported its end. After [`wait`](Self::wait) you can still take it.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -213,12 +220,12 @@ impl Process {
         Some(Reader { read, given: 0, pipe })
     }
 
-    /// The lines of all descriptors, each as a whole. A `\r` alone ends none.
+    /// The whole lines of all descriptors. A `\r` alone ends no line.
     ///
-    /// If a bound is met, the lines end as they always do: [`status`](Self::status) tells of it.
+    /// On a timeout or limit the lines just end; call [`status`](Self::status) to see the error.
     ///
-    /// What was read of a line that has no end yet stays in the process: dropping the `Lines` loses nothing,
-    /// and the rest comes with the next `Lines`, or as [`Event::Data`].
+    /// Dropping the `Lines` loses nothing. An unfinished line stays in the process, and comes with the next `Lines`
+    /// or as [`Event::Data`].
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -235,7 +242,7 @@ impl Process {
         Lines { process: self, limit: Lines::LIMIT, over: false }
     }
 
-    /// The next line of [`lines`](Self::lines), with the process free for other calls in between.
+    /// The next line of [`lines`](Self::lines). Between two lines you can call other methods of the process.
     ///
     /// # Cancellation
     /// Dropping the future loses nothing.
@@ -253,8 +260,8 @@ impl Process {
         self.lines().next().await
     }
 
-    /// Holds back what the child writes to a descriptor: it is not read, so the child waits once the pipe
-    /// is full. Other descriptors go on. [`Event::Ended`] waits too.
+    /// Stops reading a descriptor, so the child blocks once that pipe is full. Other descriptors go on, and
+    /// [`Event::Ended`] waits.
     ///
     /// Returns whether there is such a pipe out of the child.
     ///
@@ -271,7 +278,7 @@ impl Process {
         self.call.transport.pause(fd, true)
     }
 
-    /// Ends what [`pause`](Self::pause) began.
+    /// Reads the descriptor again after [`pause`](Self::pause).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -286,10 +293,10 @@ impl Process {
         self.call.transport.pause(fd, false)
     }
 
-    /// Closes our end of a pipe, also if a [`Writer`] was taken: the child reads end of file, or gets
-    /// SIGPIPE when it writes. What was not read yet is lost.
+    /// Closes this program's end of a pipe, even if its [`Writer`] was taken. The child reads end of file, or gets
+    /// SIGPIPE when it writes. Unread output is lost.
     ///
-    /// Returns whether it was open. A [`Reader`] that was taken is closed by dropping it.
+    /// Returns whether the pipe was open. To close a [`Reader`] that you took, drop it.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -304,7 +311,7 @@ impl Process {
         self.call.transport.close(fd)
     }
 
-    /// Closes our end of every pipe; a terminal hangs up.
+    /// Closes this program's end of every pipe; a terminal hangs up.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -318,12 +325,11 @@ impl Process {
         self.call.transport.close_all();
     }
 
-    /// Sets the size of the terminal that [`pty`](crate::Command::pty) gave to the child, which gets
-    /// SIGWINCH.
+    /// Sets the size of the child's terminal ([`pty`](crate::Command::pty)). The child gets SIGWINCH.
     ///
     /// # Errors
-    /// [`Error::AlreadyEnded`] once the child was reaped or the terminal closed;
-    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict) if the child was given none.
+    /// If the child was reaped or its terminal is closed, [`Error::AlreadyEnded`]. If the child has no terminal,
+    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict).
     ///
     /// # Platform
     /// Unix.
@@ -355,7 +361,8 @@ impl Process {
         }
     }
 
-    /// The child's process id; `None` once it was reaped, since the system may then use the number again.
+    /// The child's process id. It is `None` after the child was reaped: the system may then give the number to
+    /// another process.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -370,7 +377,7 @@ impl Process {
         self.call.transport.pid()
     }
 
-    /// A handle to signal the child with, from anywhere.
+    /// A handle that signals the child from any thread.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -384,25 +391,29 @@ impl Process {
         self.call.control()
     }
 
-    /// Awaits the exit, as std's `wait`: the child was reaped. `wait` does not wait for descendants that still hold its
-    /// pipes. You may ask as often as you like; the answer stays the same.
+    /// Awaits the exit of the child, as std's `wait`. It does not wait for grandchildren that hold the pipes. You may
+    /// ask as often as you like, and always get the same answer.
     ///
-    /// No byte is lost. What the child writes meanwhile is collected in memory, without bound, so the child does not wait
-    /// for room in a pipe, unless the descriptor is [paused](Self::pause), its reader was taken, or a
-    /// [`tee`](crate::Stdio::tee) is slow. If it may be much, set a [`limit`](crate::Command::limit). Events,
-    /// [`lines`](Self::lines), a [`reader`](Self::reader) and [`output`](Self::output) tell of it later.
+    /// No byte is lost. Output that comes meanwhile is kept in memory, without bound, so the child does not block on
+    /// a full pipe. Set a [`limit`](crate::Command::limit) if it may be much. Events, [`lines`](Self::lines), a
+    /// [`reader`](Self::reader) and [`output`](Self::output) return it later.
     ///
-    /// A stdin that was not taken is closed first, as std's `wait` does it. A [`Writer`] that was taken stays open, and a
-    /// child that reads to the end of file waits for it.
+    /// Three kinds of descriptors are not read meanwhile: a [paused](Self::pause) one, one whose reader was taken,
+    /// and one whose [`tee`](crate::Stdio::tee) is slow.
+    ///
+    /// A stdin that you did not take is closed first, as std's `wait` does. A [`Writer`] that you took stays open,
+    /// and a child that reads to the end of file waits for it.
     ///
     /// # Cancellation
-    /// Dropping the future loses nothing. A stdin that it closed stays closed.
+    /// Dropping the future loses nothing. If it has closed stdin, stdin stays closed.
     ///
     /// # Errors
-    /// What [`status`](Self::status) would say of anything that went wrong until the exit: [`Error::TimedOut`],
-    /// [`Error::OutputLimit`], [`Error::Io`] and [`Error::StatusLost`]. The error comes once the child has exited, and
-    /// carries its status; what the child wrote stays in the process. `status` and `output` alone tell what went wrong
-    /// after the exit, and of a stderr that fails the call ([`fail_on_stderr`](crate::Command::fail_on_stderr)).
+    /// The errors of [`status`](Self::status) that happened before the exit: [`Error::TimedOut`],
+    /// [`Error::OutputLimit`], [`Error::Io`] and [`Error::StatusLost`]. The error comes after the exit, and has the
+    /// child's status. The child's output stays in the process.
+    ///
+    /// Only `status` and `output` report errors after the exit, and the error of
+    /// [`fail_on_stderr`](crate::Command::fail_on_stderr).
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -418,14 +429,14 @@ impl Process {
         self.call.exited(outcome)
     }
 
-    /// Looks whether the child has exited, and returns at once: `None` if it still runs. An exit that is there is seen,
-    /// whether or not anybody has awaited the process.
+    /// Returns at once: the exit status if the child has exited, `None` if it still runs. It sees an exit even if
+    /// nobody has awaited the process.
     ///
-    /// It reads nothing of a child that still runs, so a child that writes more than a pipe holds waits until somebody
-    /// reads or [waits](Self::wait). It leaves stdin open, as std's `try_wait` does.
+    /// It reads no output of a running child. A child that has filled a pipe blocks until you read or
+    /// [wait](Self::wait). It leaves stdin open, as std's `try_wait` does.
     ///
     /// # Errors
-    /// Those of [`wait`](Self::wait).
+    /// The same errors as [`wait`](Self::wait).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -439,20 +450,21 @@ impl Process {
         self.call.transport.look().map(|outcome| self.call.exited(outcome)).transpose()
     }
 
-    /// Awaits the end; what the child writes is read and thrown away. `status().detach()` lets the child run on by itself.
+    /// Awaits the end, and throws the output away. `status().detach()` lets the child keep running by itself.
     ///
     /// If you have only a `&mut Process`, use [`wait`](Self::wait) for the exit and [`next`](Self::next) for the end.
     ///
-    /// What a [`limit`](crate::Command::limit) bounds, and the end of stderr, is kept for the error.
+    /// For an error it keeps the end of stderr, and the descriptors that a [`limit`](crate::Command::limit) bounds.
     ///
-    /// A stdin that was not taken is closed first, as std's `wait` does it, and nothing is paused any more.
+    /// A stdin that you did not take is closed first, as std's `wait` does. Paused descriptors are read again.
     ///
     /// # Cancellation
     /// Dropping the promise kills and reaps the child.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io), [`Error::StatusLost`](crate::Error::StatusLost), and, if asked for,
-    /// [`Error::TimedOut`](crate::Error::TimedOut), [`Error::OutputLimit`](crate::Error::OutputLimit) and
+    /// [`Error::Io`](crate::Error::Io) and [`Error::StatusLost`](crate::Error::StatusLost). If you set the bound or
+    /// `fail_on_stderr`: [`Error::TimedOut`](crate::Error::TimedOut),
+    /// [`Error::OutputLimit`](crate::Error::OutputLimit) and
     /// [`Error::UnexpectedStderr`](crate::Error::UnexpectedStderr).
     ///
     /// ```
@@ -467,17 +479,17 @@ impl Process {
         self.promise(|output| Ok(output.status))
     }
 
-    /// Awaits the end and collects what was not told as an event before, and was not taken by a
+    /// Waits for the end, and returns the output that you have not received as events or through a
     /// [`reader`](Self::reader).
     ///
-    /// A stdin that was not taken is closed first, as std's `wait_with_output` does it, and nothing is
-    /// paused any more.
+    /// A stdin that you did not take is closed first, as std's `wait_with_output` does. Paused descriptors are read
+    /// again.
     ///
     /// # Cancellation
     /// Dropping the promise kills and reaps the child.
     ///
     /// # Errors
-    /// As of [`status`](Self::status).
+    /// The same errors as [`status`](Self::status).
     ///
     /// ```
     /// # futures::executor::block_on(async {

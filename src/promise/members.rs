@@ -1,10 +1,10 @@
 //! The running members of a pipeline: several calls that are one.
 //!
 //! Rules, decided here alone:
-//! - It has ended when every member has.
-//! - The first member that something goes wrong with (a bound, a descriptor) takes the others with it, in the way
-//!   in which it is ended itself. What went wrong with it is what is told.
-//! - Whose exit status counts: see [`Pipeline`](crate::Pipeline).
+//! - The pipeline has ended when every member has ended.
+//! - If a member fails (a bound, a descriptor), the others are ended in the way in which that member is. The pipeline
+//!   reports the failure of that first member.
+//! - [`Pipeline`](crate::Pipeline) says which exit status counts.
 
 use std::process::ExitStatus;
 use std::task::{Context, Poll};
@@ -17,29 +17,29 @@ use crate::output::{Gap, Output, Usage};
 
 #[derive(Debug)]
 pub(crate) struct Members {
-    /// In their order; never empty once it is polled.
+    /// In pipeline order; never empty once it is polled.
     members: Vec<Member>,
-    /// The member that something went wrong with first.
+    /// The first member that failed.
     first: Option<usize>,
-    /// The member that has its turn.
+    /// The member that is polled next.
     turn: usize,
     pipefail: bool,
     command: String,
     started: Instant,
-    /// When the last of those that have ended did.
+    /// When the last of the ended members ended.
     ended_at: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Member {
-    /// Until it has ended.
+    /// `Some` until the member has ended.
     call: Option<Call>,
-    /// From then on.
+    /// `Some` after that.
     end: Option<Result<Output, Error>>,
 }
 
 impl Members {
-    /// None yet; the time runs.
+    /// No member yet; the clock starts.
     pub(crate) fn new(command: String, pipefail: bool) -> Self {
         let (members, started) = (Vec::new(), Instant::now());
         Members { members, first: None, turn: 0, pipefail, command, started, ended_at: None }
@@ -49,9 +49,9 @@ impl Members {
         self.members.push(Member { call: Some(call), end: None });
     }
 
-    /// Kills those that are there, whatever dropping them would do.
+    /// Kills the started members, also those that dropping would let run.
     pub(crate) fn kill(self) {
-        // Where it is not permitted, nothing can be done.
+        // If a kill is not permitted, nothing more can be done.
         self.calls().for_each(|call| drop(call.control().kill()));
     }
 
@@ -59,7 +59,7 @@ impl Members {
         &self.command
     }
 
-    /// Those that have not ended.
+    /// The members that have not ended.
     fn calls(&self) -> impl DoubleEndedIterator<Item = &Call> {
         self.members.iter().filter_map(|member| member.call.as_ref())
     }
@@ -83,9 +83,9 @@ impl Members {
         self.calls().for_each(|call| call.transport.keep_running_on_drop());
     }
 
-    /// Moves the bytes of all members until each of them has ended.
+    /// Moves the bytes of all members until each has ended.
     pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // What any of them said is a sign of life of all.
+        // A byte from any member counts as activity of all.
         for member in self.members.iter_mut().filter_map(|member| member.call.as_mut()) {
             if member.bounds.idle_of_whole.is_some() {
                 member.transport.catch_up();
@@ -99,7 +99,7 @@ impl Members {
                 self.poll_member(place, cx);
                 let call = self.members[place].call.as_ref();
                 if call.is_some_and(|call| call.transport.was_cut_short()) {
-                    // It wakes this task, and the next poll begins with the member after it.
+                    // The member wakes this task, and the next poll begins with the member after it.
                     return Poll::Pending;
                 }
             }
@@ -107,7 +107,7 @@ impl Members {
                 let all = self.members.iter().all(|member| member.end.is_some());
                 return if all { Poll::Ready(()) } else { Poll::Pending };
             }
-            // The others have something to do now that nobody would wake them for.
+            // The failure gave the others something to do, and nothing else would wake this task for it.
         }
     }
 
@@ -116,7 +116,7 @@ impl Members {
         if self.first.is_some() {
             return;
         }
-        // Several may be late at once, and any of them may be looked at first: it is the first in order that is named.
+        // Several members may be late at once, in any order of polling. The error names the first in pipeline order.
         let late_before = |earlier: &usize| !at_once && self.poll_one(*earlier, cx) == Some(false);
         let first = (0..place).find(late_before).unwrap_or(place);
         self.first = Some(first);
@@ -126,9 +126,9 @@ impl Members {
         }
     }
 
-    /// What `has_failed` says of the member.
+    /// Polls the member, and returns what `has_failed` says of it.
     fn poll_one(&mut self, place: usize, cx: &mut Context<'_>) -> Option<bool> {
-        // It stays in its place meanwhile: a reader of the user's may panic.
+        // The call stays in its place during the poll, because a user's reader may panic.
         let call = self.members[place].call.as_mut()?;
         let ended = call.transport.poll_end(cx).is_ready();
         let ended_at = call.transport.ended_at();
@@ -141,7 +141,7 @@ impl Members {
         failed
     }
 
-    /// What all have left; every member has ended.
+    /// The result of the whole; every member has ended.
     pub(super) fn conclude(self) -> Result<Output, Error> {
         let (mut outputs, mut first, mut told) = (Vec::new(), None, None);
         let ends = self.members.into_iter().filter_map(|member| member.end);
@@ -173,15 +173,15 @@ impl Members {
 
 fn join(mut members: Vec<Output>, pipefail: bool, elapsed: Duration, command: String) -> Output {
     let last = members.len() - 1;
-    // The last one counts where none before it does, whatever became of it.
-    let failed = |member: &Output| !member.succeeded() && !nobody_read_on(member.status);
+    // If no earlier member failed, the last one decides, even if SIGPIPE ended it.
+    let failed = |member: &Output| !member.succeeded() && !died_of_sigpipe(member.status);
     let decisive = if pipefail { members[..last].iter().position(failed) } else { None };
     let decisive = decisive.unwrap_or(last);
     let merged = decisive == last && members[last].merged;
     let mut still_open: Vec<i32> = members.iter().flat_map(|m| m.still_open.iter().copied()).collect();
     still_open.sort_unstable();
     still_open.dedup();
-    // Its stdout is the whole's, and so is what is missing of it.
+    // The last member's stdout is the pipeline's stdout, so its gaps are too.
     let (mut gaps, others) =
         std::mem::take(&mut members[last].gaps).into_iter().partition(|(fd, _)| *fd == 1);
     members[last].gaps = others;
@@ -211,19 +211,19 @@ fn join(mut members: Vec<Output>, pipefail: bool, elapsed: Duration, command: St
     }
 }
 
-/// Whether it is what becomes of a program whose reader has read enough.
-fn nobody_read_on(status: ExitStatus) -> bool {
+/// Whether the member died of SIGPIPE: its reader has read enough.
+fn died_of_sigpipe(status: ExitStatus) -> bool {
     #[cfg(unix)]
     return std::os::unix::process::ExitStatusExt::signal(&status) == Some(libc::SIGPIPE);
     #[cfg(not(unix))]
     {
-        // A write fails there, and what the program makes of that is its own affair.
+        // A write fails there, and each program decides how it exits then.
         let _ = status;
         false
     }
 }
 
-/// They run at the same time, but nobody knows when each needed most.
+/// The members run at the same time, but nobody knows when each needed most.
 fn add(one: Usage, other: Usage) -> Usage {
     Usage {
         user: one.user + other.user,
