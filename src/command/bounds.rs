@@ -1,54 +1,60 @@
-//! The part of the builder that bounds a run: how long, how much, and whom a signal reaches.
+//! The part of the builder that bounds a run: how long it takes, how much it writes, and which processes a signal
+//! reaches.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Command;
+use crate::signal::Signal;
 use crate::transport::Bounds;
 
-/// Bounds. They can be combined in any way; the first one that is met decides.
+/// Bounds. You can combine them; the first one that is reached decides.
 ///
-/// | meets | what happens |
+/// | reached | what happens |
 /// | --- | --- |
-/// | [`timeout`](Self::timeout), [`idle_timeout`](Self::idle_timeout) | the [`stop_signal`](Self::stop_signal) (SIGTERM unless set), SIGKILL after the [`grace`](Self::grace), then [`Error::TimedOut`](crate::Error::TimedOut) |
+/// | [`timeout`](Self::timeout), [`idle_timeout`](Self::idle_timeout) | [`stop_signal`](Self::stop_signal) (SIGTERM by default), SIGKILL after the [`grace`](Self::grace), then [`Error::TimedOut`](crate::Error::TimedOut) |
 /// | [`limit`](Self::limit) | SIGKILL, then [`Error::OutputLimit`](crate::Error::OutputLimit) |
-/// | [`drain_timeout`](Self::drain_timeout) | the end, and no error: [`Output::still_open`](crate::Output::still_open) |
-/// | `Control::terminate`, `Control::kill` | the same signals; how the child ended is told as it is |
-/// | dropping | SIGKILL, or what [`terminate_on_drop`](Self::terminate_on_drop) and [`kill_on_drop`](Self::kill_on_drop) say; nobody is told |
+/// | [`drain_timeout`](Self::drain_timeout) | the call ends without an error; see [`Output::still_open`](crate::Output::still_open) |
+/// | `Control::terminate`, `Control::kill` | the same signals; the result is the child's own status |
+/// | a drop | SIGKILL, or as [`terminate_on_drop`](Self::terminate_on_drop) or [`kill_on_drop`](Self::kill_on_drop) says; there is no result |
 ///
-/// In every case but the last what the child had written by then is kept, and nothing waits for a descendant that holds
-/// a pipe. If two of them meet:
+/// Except after a drop, all output up to then is kept, and the call does not wait for grandchildren that hold a pipe.
 ///
-/// | | and a limit | and a drain timeout | and `terminate` or `kill` | and input that is still fed | and a descendant that holds a pipe |
-/// | --- | --- | --- | --- | --- | --- |
-/// | a timeout | the first one met is told | a child that has exited ends by the first one of them, by the drain timeout without an error; one that runs, by the timeout | the child ends by the signal, without an error, unless it outlives the timeout | `TimedOut`; the feed stops | `TimedOut`, with the child's own status |
-/// | a limit | | as with a timeout | as the signal or the limit comes first | `OutputLimit`; the feed stops | `OutputLimit` |
-/// | a drain timeout | | | the signal needs no drain: the end is at once | a feed that nobody takes any more ends too | the end, and `still_open` |
-/// | `terminate` or `kill` | | | | the feed stops | the end at once, and `still_open` |
-/// | neither | | | | | the end waits for the descendant, and a feed with it |
+/// If two of them meet:
 ///
-/// Dropping beats all of them: the pipes are closed, and nobody is told. The child is killed; with
-/// [`terminate_on_drop(true)`](Self::terminate_on_drop) it is asked to end first, and with
-/// [`kill_on_drop(false)`](Self::kill_on_drop) it runs on.
+/// | the one | the other | result |
+/// | --- | --- | --- |
+/// | timeout | limit | the first one reached |
+/// | timeout or limit | drain timeout | before the child's exit, only the timeout or limit counts; after it, the first one reached (the drain timeout is no error) |
+/// | timeout | `terminate`, `kill` | the child's own status, unless it outlives the timeout |
+/// | limit | `terminate`, `kill` | the first one reached |
+/// | drain timeout | `terminate`, `kill` | the call ends at once, without draining |
+/// | timeout or limit | input that is still written | `TimedOut` or `OutputLimit`; writing stops |
+/// | drain timeout | input that nobody reads any more | writing stops |
+/// | `terminate`, `kill` | input that is still written | writing stops |
+/// | timeout | a grandchild that holds a pipe | `TimedOut`, with the child's own status |
+/// | limit | a grandchild that holds a pipe | `OutputLimit` |
+/// | drain timeout, `terminate`, `kill` | a grandchild that holds a pipe | the call ends, with `still_open` |
+/// | nothing | a grandchild that holds a pipe | the call waits for it, and goes on writing input |
 impl Command {
-    /// The most time from the start to the end; without bound by default.
+    /// The most time from the start to the end; without bound by default. The clock starts at the call.
     ///
-    /// Then the child is asked to end, by its [`stop_signal`](Self::stop_signal) (SIGTERM unless set), and killed after the
-    /// [`grace`](Self::grace). With [`new_group`](Self::new_group) its descendants are, too. The signals are sent in time
-    /// whether or not anybody polls, by the thread that runs the timers; the next poll tells of it. A child that has exited
-    /// by then gets no signal, and if its pipes are closed too, its end is told. With [`spawn`](Self::spawn) the timeout
-    /// comes as [`Event::TimedOut`](crate::Event::TimedOut).
+    /// After that time the child gets its [`stop_signal`](Self::stop_signal) (SIGTERM by default), and SIGKILL after
+    /// the [`grace`](Self::grace). With [`new_group`](Self::new_group) its descendants get both too. The timer's
+    /// thread sends them in time even if nobody polls.
     ///
-    /// With other bounds: a limit that is met first is told instead. A child that has exited, and whose pipes
-    /// descendants hold until then, is `TimedOut` too, without a signal to it.
+    /// If the child has already ended when you poll, you get its result. If the child has exited but a grandchild
+    /// holds its pipes, you get `TimedOut`, and no signal is sent to the child.
+    ///
+    /// With [`spawn`](Self::spawn) the timeout comes as [`Event::TimedOut`](crate::Event::TimedOut).
     ///
     /// # Platform
-    /// On Windows a child with a [`new_group`](Self::new_group) is asked by Ctrl-Break, if that is possible; any other
+    /// On Windows a child with a [`new_group`](Self::new_group) gets Ctrl-Break, if that is possible. Any other child
     /// is ended at once.
     ///
     /// # Errors
-    /// The call is [`Error::TimedOut`](crate::Error::TimedOut), with all that was collected, however the child took
-    /// the signal.
+    /// [`Error::TimedOut`](crate::Error::TimedOut), with the output up to then. The child's reaction to the signal
+    /// does not matter.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -65,16 +71,16 @@ impl Command {
         self
     }
 
-    /// The most time without a byte on any descriptor that is a pipe, in either direction; without bound by default.
+    /// The most time without a byte on any pipe, in either direction; without bound by default. After that the same
+    /// happens as after a [`timeout`](Self::timeout).
     ///
-    /// What follows is as with [`timeout`](Self::timeout). What the child has written and nobody has read yet is no
-    /// silence; a [paused](crate::Process::pause) descriptor says nothing, and no more does one whose
-    /// [`tee`](crate::Stdio::tee) or whose taken [`Reader`](crate::Reader) has a backlog. What goes through a pipe that was
-    /// handed on to another child is not heard here.
+    /// Unread output does not count as silence. A descriptor that is [paused](crate::Process::pause), or whose
+    /// [`tee`](crate::Stdio::tee) or [`Reader`](crate::Reader) is behind, does not count as activity. Bytes in a pipe
+    /// that you gave to another child do not count either.
     ///
     /// # Errors
-    /// The call is [`Error::TimedOut`](crate::Error::TimedOut). If nothing is a pipe (with `run` and `status` all is
-    /// inherited unless set), nothing could be heard: [`InvalidReason::Conflict`](crate::InvalidReason::Conflict).
+    /// [`Error::TimedOut`](crate::Error::TimedOut). If the child has no pipe to this program, as with `run` and
+    /// `status` by default, the run returns [`InvalidReason::Conflict`](crate::InvalidReason::Conflict).
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -90,16 +96,15 @@ impl Command {
         self
     }
 
-    /// The time between the polite signal ([`stop_signal`](Self::stop_signal)) and SIGKILL, for
-    /// [`timeout`](Self::timeout), [`idle_timeout`](Self::idle_timeout),
-    /// [`Control::terminate`](crate::Control::terminate) and [`terminate_on_drop`](Self::terminate_on_drop); two seconds
-    /// by default.
+    /// The time between the polite signal ([`stop_signal`](Self::stop_signal)) and SIGKILL; two seconds by default.
+    /// With zero there is no polite signal.
     ///
-    /// A child that obeys ends at once. With zero there is no polite signal.
+    /// It applies to [`timeout`](Self::timeout), [`idle_timeout`](Self::idle_timeout),
+    /// [`Control::terminate`](crate::Control::terminate) and [`terminate_on_drop`](Self::terminate_on_drop).
     ///
     /// # Platform
-    /// On Windows the polite signal is Ctrl-Break, which takes a [`new_group`](Self::new_group) and a console in common.
-    /// If one of them is missing, the child is ended at once, whatever the grace.
+    /// On Windows the polite signal is Ctrl-Break. It needs a [`new_group`](Self::new_group) and a common console. If
+    /// one of them is missing, the child is ended at once, without a grace.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -115,11 +120,35 @@ impl Command {
         self
     }
 
-    /// How long after the child's exit to wait for pipes that its descendants still hold; without bound by default, as
-    /// std and Twisted do it.
+    /// The polite signal of [`timeout`](Self::timeout), [`idle_timeout`](Self::idle_timeout),
+    /// [`terminate`](crate::Control::terminate) and [`terminate_on_drop`](Self::terminate_on_drop); SIGTERM by
+    /// default.
     ///
-    /// Then what is in the pipes is taken, and the call ends without an error:
-    /// [`Output::still_open`](crate::Output::still_open) names the descriptors. The descendants live on.
+    /// If the system does not have the signal, the child gets SIGKILL at once.
+    ///
+    /// # Platform
+    /// On Windows INT and TERM are the same: Ctrl-Break for a [`new_group`](Self::new_group). See
+    /// [`Signal`](crate::Signal).
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use std::time::Duration;
+    /// use reaped::{Command, Signal};
+    /// let mut slow = Command::new("sleep");
+    /// let error = slow.arg("100").stop_signal(Signal::INT).timeout(Duration::from_millis(50)).run().await.unwrap_err();
+    /// assert!(error.to_string().ends_with("was killed by SIGINT (signal 2)"));
+    /// # });
+    /// ```
+    pub fn stop_signal(&mut self, signal: Signal) -> &mut Self {
+        self.bounds_mut().stop_signal = signal;
+        self
+    }
+
+    /// How long to wait, after the child's exit, while grandchildren hold its pipes; without bound by default, as in
+    /// std and Twisted.
+    ///
+    /// After that time the call takes what is in the pipes and ends without an error.
+    /// [`Output::still_open`](crate::Output::still_open) names the descriptors. The grandchildren keep running.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -134,15 +163,16 @@ impl Command {
         self
     }
 
-    /// The most bytes that the child may write to each descriptor that this program reads, kept or not
-    /// ([`tee`](crate::Stdio::tee), [`writer`](crate::Stdio::writer) too); without bound by default.
+    /// The most bytes that the child may write to each descriptor that this program reads; without bound by default.
+    /// It also counts bytes that are not kept ([`tee`](crate::Stdio::tee), [`writer`](crate::Stdio::writer)).
     ///
-    /// One byte more kills the child. A limit that is met exactly is no error. A copy may get up to one read more than the
-    /// limit. If a [`Reader`](crate::Reader) was taken out, the limit does not hold for what it reads. With
-    /// [`spawn`](Self::spawn) it comes as [`Event::LimitReached`](crate::Event::LimitReached).
+    /// One byte more kills the child; exactly `bytes` is no error. A copy may get up to one read more than the limit.
+    /// Bytes that a [`Reader`](crate::Reader) returns do not count.
+    ///
+    /// With [`spawn`](Self::spawn) it comes as [`Event::LimitReached`](crate::Event::LimitReached).
     ///
     /// # Errors
-    /// The call is [`Error::OutputLimit`](crate::Error::OutputLimit), with the bytes up to the limit.
+    /// [`Error::OutputLimit`](crate::Error::OutputLimit), with the first `bytes`. The bytes after the limit are lost.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -155,7 +185,7 @@ impl Command {
         self
     }
 
-    /// [`limit`](Self::limit) for one descriptor, in place of the one for all.
+    /// [`limit`](Self::limit) for one descriptor, instead of the one for all.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -170,20 +200,22 @@ impl Command {
         self
     }
 
-    /// Keeps the first bytes and the last ones of each captured descriptor, and drops what comes between. It never stops
-    /// the child. Use it if a person or a model reads the output. Sizes are in bytes.
+    /// Keeps the first and the last bytes of each captured descriptor, and drops the middle. It never stops the
+    /// child. Use it for output that a person or a model reads.
     ///
-    /// Memory holds `first + last` bytes for each descriptor, and what one read gives; when the call ends, the last bytes
-    /// are copied behind the first ones. [`Output::omitted`](crate::Output::omitted) counts the bytes that were left out. [`read`](Self::read),
-    /// [`stdout_lossy`](crate::Output::stdout_lossy) and [`stderr_lossy`](crate::Output::stderr_lossy) say so in a line of
-    /// its own, `[… 4096 bytes left out …]`, and never cut a character in two. [`read_bytes`](Self::read_bytes) and the
-    /// fields of [`Output`](crate::Output) have the first bytes and the last, next to each other. A message quotes
-    /// the last lines of stderr, as far as the last bytes have them: 1,200 are enough for any message.
+    /// [`Output::omitted`](crate::Output::omitted) counts the dropped bytes. [`read`](Self::read),
+    /// [`stdout_lossy`](crate::Output::stdout_lossy) and [`stderr_lossy`](crate::Output::stderr_lossy) mark the place
+    /// with a line `[… 4096 bytes left out …]`, and never cut a character in two. [`read_bytes`](Self::read_bytes)
+    /// and the fields of [`Output`](crate::Output) have both ends without a mark.
     ///
-    /// It is about what a promise collects, that of [`Process::output`](crate::Process::output) too, and not
-    /// [`Process::wait`](crate::Process::wait), which keeps all for whoever asks later. Events, lines and a
-    /// taken [`Reader`](crate::Reader) tell every byte, and a [`tee`](crate::Stdio::tee) gets every byte. A
-    /// [`limit`](Self::limit) counts them all.
+    /// An error quotes the last lines of stderr if `last` covers them; 1,200 bytes are always enough.
+    ///
+    /// Memory holds `first + last` bytes for each descriptor, plus one read. At the end the two parts are joined by a
+    /// copy.
+    ///
+    /// It applies to what a promise collects, also for [`Process::output`](crate::Process::output).
+    /// [`Process::wait`](crate::Process::wait) keeps every byte for later. Events, lines, a [`Reader`](crate::Reader)
+    /// and a [`tee`](crate::Stdio::tee) get every byte, and a [`limit`](Self::limit) counts every byte.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -197,19 +229,72 @@ impl Command {
         self
     }
 
-    /// Gives the child a process group of its own, and sends to the whole group what would be sent to the child:
-    /// by a bound, by dropping, and by [`Control`](crate::Control).
+    /// Whether dropping the promise or the [`Process`](crate::Process) kills the child; `true` by default.
     ///
-    /// So the children of a shell script end with it. If this crate ends the child, what is left of the group is killed,
-    /// after the grace if there is one. A descendant that has left the group, for a session of its own (setsid(2)), lives
-    /// on. Once the promise or the process has ended by itself, nothing is sent any more. Ctrl-C at the parent's terminal
-    /// does not reach the group: a program that is used at one passes it on.
+    /// With `false` the child keeps running and is reaped when it ends, as with
+    /// [`Promise::detach`](crate::Promise::detach). Its pipes close with the promise: it reads end of file, and a
+    /// write to a captured descriptor raises SIGPIPE (on Windows the write fails).
     ///
-    /// At a terminal the group is in the background, tcsetpgrp(3). If a member reads from that terminal, or sets it up,
-    /// or writes to it while it is set to `tostop`, the system stops the member by SIGTTIN or SIGTTOU, and nobody
-    /// continues it: the call waits until its timeout. A child that is to use the parent's terminal has no group of
-    /// its own; one that only wants a terminal gets one with `pty`, and one that wants none gets
-    /// [`Stdio::null`](crate::Stdio::null) as its stdin.
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use reaped::{Command, Stdio};
+    /// let promise = Command::new("true").stdout(Stdio::null()).kill_on_drop(false).run();
+    /// drop(promise); // `true` ends by itself
+    /// # });
+    /// ```
+    pub fn kill_on_drop(&mut self, kill: bool) -> &mut Self {
+        self.kill_on_drop = kill;
+        self
+    }
+
+    /// Whether dropping the promise or the [`Process`](crate::Process) asks the child to end before killing it;
+    /// `false` by default. Nobody need poll.
+    ///
+    /// The child gets its [`stop_signal`](Self::stop_signal) at once, and SIGKILL after the [`grace`](Self::grace).
+    /// With [`new_group`](Self::new_group) the whole group gets both.
+    ///
+    /// The pipes close with the promise. So the child reads end of file, and a write to a captured descriptor raises
+    /// SIGPIPE. A terminal stays open.
+    ///
+    /// This setting overrides [`kill_on_drop`](Self::kill_on_drop). [`detach`](crate::Promise::detach) still lets the
+    /// child keep running.
+    ///
+    /// If an executor drops the task, that is a drop like any other. If this program ends within the grace, no
+    /// SIGKILL is sent, and a child that ignores the signal keeps running.
+    #[cfg_attr(unix, doc = "[`die_with_parent`](Self::die_with_parent) kills it then.")]
+    ///
+    /// # Platform
+    /// On Windows a child with a [`new_group`](Self::new_group) gets Ctrl-Break, if that is possible. Any other child
+    /// is ended at once.
+    ///
+    /// ```
+    /// # #[cfg(unix)] futures::executor::block_on(async {
+    /// use reaped::{Command, Stdio};
+    /// let mut server = Command::new("sh");
+    /// server.args(["-c", "trap 'rm -f lock; exit' TERM; while :; do sleep 0.1; done"]).stdout(Stdio::null());
+    /// drop(server.terminate_on_drop(true).run()); // and the lock is removed
+    /// # });
+    /// ```
+    pub fn terminate_on_drop(&mut self, terminate: bool) -> &mut Self {
+        self.terminate_on_drop = terminate;
+        self
+    }
+
+    /// Gives the child a process group of its own. Every signal that this crate sends then goes to the whole group:
+    /// by a bound, by a drop, and by [`Control`](crate::Control).
+    ///
+    /// When this crate ends the child, everything left in its group is ended too, after the grace if there is one. So
+    /// a shell script does not leave its programs behind. A descendant that has left the group (setsid(2)) keeps
+    /// running. After the promise or process has ended by itself, no signal is sent any more.
+    ///
+    /// Ctrl-C at the terminal does not reach the group. Handle it in your program and call `control().terminate()`;
+    /// the [cookbook](crate::guide::cookbook) has a recipe.
+    ///
+    /// At a terminal the group is in the background, tcsetpgrp(3). If a member reads from that terminal, or changes
+    /// its settings, the system stops it (SIGTTIN, SIGTTOU), and the call waits until its timeout. The same happens
+    /// to a write if the terminal is set to `tostop`. So do not use a group for a child that needs the parent's
+    /// terminal. Give a child that needs none [`Stdio::null`](crate::Stdio::null) as stdin, and a child that needs
+    /// any a `pty`.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -221,20 +306,19 @@ impl Command {
     /// ```
     ///
     /// # Platform
-    /// On Windows the group is a job object, which the child is put into before it runs; nobody can leave it, and what
-    /// ends the child ends all of it. It is a group of console processes, too (`CREATE_NEW_PROCESS_GROUP`), so Ctrl-C at
-    /// the console does not reach it; Ctrl-Break does.
+    /// On Windows the group is a job object that the child enters before it runs. No process can leave it, and ending
+    /// the child ends all of it. It is also a group of console processes (`CREATE_NEW_PROCESS_GROUP`): Ctrl-C at the
+    /// console does not reach it, but Ctrl-Break does.
     ///
-    /// The polite signal is a Ctrl-Break (`CTRL_BREAK_EVENT`) to the group, if it is at the console of this program. A
-    /// program takes it by SetConsoleCtrlHandler, or by `SIGBREAK` of the C runtime; one that does not is ended by it,
-    /// with the code 0xC000013A. `cmd` may ask whether to end a batch file, and then waits for an answer until the grace
-    /// is over.
+    /// The polite signal is Ctrl-Break (`CTRL_BREAK_EVENT`) to the group. A program handles it by
+    /// SetConsoleCtrlHandler, or by `SIGBREAK` of the C runtime. Otherwise it ends the program, with the code
+    /// 0xC000013A. `cmd` may ask whether to end a batch file, and then waits until the grace is over. After the
+    /// [`grace`](Self::grace) the job is ended.
     ///
-    /// If Ctrl-Break cannot reach the child, the whole job is ended at once, with exit code 1. It cannot if this program
-    /// has no console, or the child has another one (`no_window`), or none, or has not run yet. If Ctrl-Break was sent,
-    /// the job is ended after the [`grace`](Self::grace).
+    /// Ctrl-Break cannot reach the child if this program has no console, or if the child has another one
+    /// (`no_window`), has none, or has not run yet. Then the whole job is ended at once, with exit code 1.
     ///
-    /// Wine has no Ctrl-Break, so the tests send Ctrl-C in its place. It was never tried on Windows itself.
+    /// Wine has no Ctrl-Break, so the tests send Ctrl-C instead. It was never tried on Windows itself.
     #[doc(alias = "process_group")]
     #[doc(alias = "setpgid")]
     pub fn new_group(&mut self) -> &mut Self {
@@ -242,11 +326,12 @@ impl Command {
         self
     }
 
-    /// The exit codes beside 0 that count as success, for [`run`](Self::run), [`read`](Self::read),
-    /// [`read_bytes`](Self::read_bytes), [`Output::check`](crate::Output::check), and for this member of a pipeline.
+    /// The exit codes, besides 0, that count as success for [`run`](Self::run), [`read`](Self::read),
+    /// [`read_bytes`](Self::read_bytes) and [`Output::check`](crate::Output::check). In a pipeline they count for
+    /// this member.
     ///
-    /// grep exits with 1 if it found nothing, diff if the files differ; rsync with 24 if a file went away meanwhile. 0
-    /// always counts as success. If it is called again, the new codes replace the old.
+    /// For example, grep exits with 1 if it found nothing, and diff if the files differ. A later call replaces the
+    /// codes.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -261,7 +346,29 @@ impl Command {
         self
     }
 
-    /// Its own from here on; what has started keeps what it started with.
+    /// Whether the call fails with [`Error::UnexpectedStderr`](crate::Error::UnexpectedStderr) if the child writes to
+    /// stderr; `false` by default. Twisted's `getProcessOutput` does this.
+    ///
+    /// The program runs to its end first, so the error has all of stderr. The exit status does not matter then. A
+    /// verb that does not capture stderr by default captures it now.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use reaped::{Command, Error};
+    /// let result = Command::new("sh").args(["-c", "echo hm >&2"]).fail_on_stderr(true).read().await;
+    /// assert!(matches!(result, Err(Error::UnexpectedStderr(_))));
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// If you set stderr to something that is not captured, the run returns
+    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict).
+    pub fn fail_on_stderr(&mut self, fail: bool) -> &mut Self {
+        self.fail_on_stderr = fail;
+        self
+    }
+
+    /// This command's own copy; runs that have started keep theirs.
     pub(super) fn bounds_mut(&mut self) -> &mut Bounds {
         Arc::make_mut(&mut self.bounds)
     }

@@ -1,7 +1,7 @@
 //! Noun: commands whose pipes lead from one to the next, with the verbs of one.
 //!
-//! Rule: the pipes between members are the kernel's alone. Their ends are closed here as soon as the member that
-//! gets them has started, so that the end of one member is the end of file of the next.
+//! Rule: the pipes between members belong to the kernel. This module closes its ends as soon as a member that gets
+//! them has started. So the exit of one member is the end of file of the next.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -10,21 +10,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Command;
-use super::start::{Unset, nothing_to_hear};
+use super::start::{Unset, no_pipe_to_watch};
 use super::verbs::{EXIT_CODE, OUTPUT, READ, READ_BYTES, RUN, STATUS, Verb};
 use crate::error::{Error, InvalidReason, Refusal, join};
 use crate::output::Output;
 use crate::promise::{Call, Members, Promise};
 use crate::signal::Signal;
-use crate::spawn::joint;
+use crate::spawn::pipe_between;
 use crate::stdio::{Kind, OpenFile, Stdio};
 use crate::transport::{Activity, Transport};
 
-/// Several commands, each of which reads what the one before writes, as [`Command::pipe`] makes it.
+/// Several commands, each reading what the one before writes. [`Command::pipe`] makes it.
 ///
-/// It has the verbs of a single command, and they mean the same: what was said of the child's stdin is so of the
-/// first member's, of its stdout of the last one's, and of its stderr of every member's. Between the members are
-/// pipes of the kernel; their bytes never pass through this program.
+/// It has the verbs of a single command. stdin is the first member's, stdout the last member's, and stderr every
+/// member's. The bytes between two members go through a kernel pipe, and never through this program.
 ///
 /// ```
 /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -34,15 +33,14 @@ use crate::transport::{Activity, Transport};
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///
-/// # Who has failed
-/// A pipeline has failed when any of its members has, and its status is that of the first one in order; a shell
-/// calls that `pipefail`, and would take the last one. [`pipefail`](Self::pipefail) turns it off. The error says which
-/// member it was, and [`Output::members`] tells of each.
+/// # Which failure counts
+/// A pipeline fails if any member fails, and the first failed member in order gives its status. (A shell's `pipefail`
+/// takes the last.) [`pipefail`](Self::pipefail) turns this off. [`Error::member`] names the member, and
+/// [`Output::members`] has the result of each.
 ///
-/// A member that SIGPIPE killed has not failed, unless it is the last one: that is how a program ends when those
-/// after it have read enough, as in `yes | head -1`. The signal alone is what counts. A program that handles it,
-/// and exits with a code instead, has failed; so has a shell that exits with 141 since a program of its own was
-/// killed so.
+/// If SIGPIPE kills a member other than the last, that is no failure: the members after it have read enough, as in
+/// `yes | head -1`. Only the signal itself is excused. A program that handles it and exits with a code has failed; a
+/// shell that reports it by the code 141 has too.
 ///
 /// ```
 /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -54,34 +52,37 @@ use crate::transport::{Activity, Transport};
 /// ```
 ///
 /// # Bounds
-/// What is set here bounds the whole: the first member that something goes wrong with takes the others
-/// with it, and what all of them had written is kept. A bound that is set on a member's own command holds for that
-/// member, and takes the others with it just the same.
+/// A bound of the pipeline counts for all members together. A bound of a member's own command counts for that member.
+/// In both cases the first member that fails ends the others too, and all output up to then is kept.
 ///
-/// If a bound is set on a member and on the pipeline, the shorter `timeout` and `drain_timeout` count, and the member's
-/// own `limit` and `capture_ends`. `grace`, `stop_signal`, `kill_on_drop`, `terminate_on_drop` and `die_with_parent` of
-/// the pipeline replace the members' own.
+/// If you set a bound on a member and on the pipeline:
 ///
-/// What a pipeline has no setting for, such as `ok_codes`, `limit_fd`, `env` and `current_dir`, is set on the members.
+/// | setting | what counts |
+/// | --- | --- |
+/// | `timeout`, `drain_timeout` | the shorter one |
+/// | `limit`, `capture_ends` | the member's |
+/// | `grace`, `stop_signal`, `kill_on_drop`, `terminate_on_drop`, `die_with_parent` | the pipeline's |
+///
+/// Set everything else, such as `ok_codes`, `limit_fd`, `env` and `current_dir`, on the members.
 ///
 /// # Cancellation
 /// Dropping the promise kills and reaps every member, unless [`terminate_on_drop`](Self::terminate_on_drop) or
-/// [`kill_on_drop`](Self::kill_on_drop) says otherwise. Dropping the pipeline touches nothing that runs.
+/// [`kill_on_drop`](Self::kill_on_drop) says otherwise. Dropping the pipeline does not affect running members.
 ///
 /// # Platform
-/// On Windows nothing is killed by SIGPIPE: what a program does when nobody reads its output is up to it.
+/// Windows has no SIGPIPE: each program decides what to do if nobody reads its output.
 ///
-/// There is no `spawn`: one stream of events would not say whose they are. Feed the first member and look at the
-/// last one with [`Stdio::reader`] and [`Stdio::tee`].
+/// There is no `spawn`, because one stream of events cannot say which member an event is from. Write to the first
+/// member with [`Stdio::reader`], and read from the last one with [`Stdio::tee`].
 #[derive(Clone)]
 pub struct Pipeline {
-    /// Two at least.
+    /// At least two.
     members: Vec<Command>,
     whole: Whole,
     pipefail: bool,
 }
 
-/// What was set for all members, in addition to what each has.
+/// The pipeline's settings, in addition to each member's.
 #[derive(Clone, Default)]
 struct Whole {
     timeout: Option<Duration>,
@@ -102,13 +103,13 @@ struct Whole {
 impl Whole {
     fn bound(&self, member: &mut Command) {
         let bounds = member.bounds_mut();
-        // The first one that is met decides.
+        // The shorter one counts.
         bounds.timeout = [bounds.timeout, self.timeout].into_iter().flatten().min();
         bounds.drain = [bounds.drain, self.drain].into_iter().flatten().min();
         bounds.grace = self.grace.unwrap_or(bounds.grace);
         bounds.stop_signal = self.stop_signal.unwrap_or(bounds.stop_signal);
         bounds.ends = bounds.ends.or(self.ends);
-        // A limit of the member's own is said later, and so counts.
+        // A member's own limit comes later in the list, and so counts.
         bounds.limits.splice(0..0, self.limit.map(|most| (None, most)));
         member.fail_on_stderr |= self.fail_on_stderr;
         member.kill_on_drop = self.kill_on_drop.unwrap_or(member.kill_on_drop);
@@ -122,16 +123,17 @@ impl Whole {
 }
 
 impl Command {
-    /// A [`Pipeline`] in which `next` reads what this command writes to stdout.
+    /// A [`Pipeline`] in which `next` reads the stdout of this command.
     ///
-    /// It keeps copies of both: what is set on them later does not change it. Stderr goes along with
+    /// It copies both commands, so later settings on them do not change it. To send stderr along, set
     /// `stderr(Stdio::same_as(1))`.
     ///
     /// # Errors
-    /// If stdout was set here, or stdin on `next`, running it is
-    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict). If a member cannot start, those before it are
-    /// killed, and their [`Stdio::reader`](crate::Stdio::reader), [`tee`](crate::Stdio::tee) and
-    /// [`writer`](crate::Stdio::writer) are used up.
+    /// If you set stdout of this command or stdin of `next`, the run returns
+    /// [`InvalidReason::Conflict`](crate::InvalidReason::Conflict).
+    ///
+    /// If a member cannot start, the earlier ones are killed. Their [`Stdio::reader`](crate::Stdio::reader),
+    /// [`tee`](crate::Stdio::tee) and [`writer`](crate::Stdio::writer) cannot be used again.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -152,11 +154,11 @@ impl Command {
     }
 }
 
-/// A pipeline of all of these, each of which reads what the one before writes.
+/// A pipeline of all these commands, each reading what the one before writes.
 ///
-/// It takes commands, not references: write `.clone()` after a chain of settings. If there is no command, running it is
-/// [`InvalidReason::EmptyProgram`](crate::InvalidReason::EmptyProgram). A pipeline of one runs it alone, with the messages
-/// of a pipeline.
+/// It takes commands, not references: write `.clone()` after a chain of settings. A pipeline of one runs that command
+/// alone, with a pipeline's messages. Without any command, the run returns
+/// [`InvalidReason::EmptyProgram`](crate::InvalidReason::EmptyProgram).
 ///
 /// ```
 /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -173,7 +175,7 @@ impl FromIterator<Command> for Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline of one more member, which reads what the last one writes; see [`Command::pipe`].
+    /// A pipeline with one more member, which reads what the last one writes; see [`Command::pipe`].
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -188,8 +190,8 @@ impl Pipeline {
         longer
     }
 
-    /// Whether the failure of any member is a failure of the whole; `true` by default. With `false` only the status of
-    /// the last one counts.
+    /// Whether the pipeline fails if any member fails; `true` by default. With `false` only the last member's status
+    /// counts.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -207,7 +209,7 @@ impl Pipeline {
     /// The most time from the start to the end of all members; without bound by default. See [`Command::timeout`].
     ///
     /// # Errors
-    /// The call is [`Error::TimedOut`], and names the first member in order that had not ended.
+    /// [`Error::TimedOut`]. It names the first member in order that has not ended.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -224,13 +226,13 @@ impl Pipeline {
         self
     }
 
-    /// The most time without a byte on any pipe between this program and any member; without bound by default. See
+    /// The most time without a byte on any pipe between this program and a member; without bound by default. See
     /// [`Command::idle_timeout`].
     ///
-    /// What the members say to each other is not heard.
+    /// Bytes that go from one member to another do not count.
     ///
     /// # Errors
-    /// The call is [`Error::TimedOut`].
+    /// [`Error::TimedOut`].
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -246,7 +248,7 @@ impl Pipeline {
         self
     }
 
-    /// The time between the polite signal and SIGKILL, for every member in place of its own; see [`Command::grace`].
+    /// The time between the polite signal and SIGKILL, instead of each member's own; see [`Command::grace`].
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -262,7 +264,7 @@ impl Pipeline {
         self
     }
 
-    /// How long after the exit of a member to wait for pipes of its own that its descendants hold; see
+    /// How long to wait, after the exit of a member, while its grandchildren hold its pipes; see
     /// [`Command::drain_timeout`].
     ///
     /// ```
@@ -279,11 +281,11 @@ impl Pipeline {
         self
     }
 
-    /// The most bytes that any member may write to any one descriptor that this program reads; without bound by default.
+    /// The most bytes that a member may write to one descriptor that this program reads; without bound by default.
     /// See [`Command::limit`].
     ///
     /// # Errors
-    /// One byte more kills every member, and the call is [`Error::OutputLimit`], with the first `bytes` kept.
+    /// One byte more kills every member, and the call returns [`Error::OutputLimit`] with the first `bytes`.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -297,8 +299,8 @@ impl Pipeline {
         self
     }
 
-    /// Gives each member a process group of its own, and sends to the whole group what would be sent to the
-    /// member; see [`Command::new_group`].
+    /// Gives each member a process group of its own. Each signal to the member goes to its whole group; see
+    /// [`Command::new_group`].
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -313,7 +315,7 @@ impl Pipeline {
         self
     }
 
-    /// Whether dropping the promise asks each member to end, with a grace, in place of its own setting; see
+    /// Whether dropping the promise asks each member to end, with a grace, instead of the member's own setting. See
     /// [`Command::terminate_on_drop`].
     ///
     /// ```
@@ -328,7 +330,7 @@ impl Pipeline {
         self
     }
 
-    /// Keeps the first bytes and the last of what is captured, of each member that has not said otherwise; see
+    /// Keeps the first and the last captured bytes of each member that has no such setting itself; see
     /// [`Command::capture_ends`].
     ///
     /// ```
@@ -343,7 +345,7 @@ impl Pipeline {
         self
     }
 
-    /// The polite signal of each member, in place of its own; see [`Command::stop_signal`].
+    /// The polite signal of each member, instead of its own; see [`Command::stop_signal`].
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -359,7 +361,7 @@ impl Pipeline {
         self
     }
 
-    /// Whether each member is killed once this program is gone, however it goes, in place of its own setting; see
+    /// Whether each member is killed once this program is gone, instead of the member's own setting. See
     /// [`Command::die_with_parent`].
     ///
     /// # Platform
@@ -378,7 +380,7 @@ impl Pipeline {
         self
     }
 
-    /// Whether dropping the promise kills the members, in place of their own setting; `true` by default. See
+    /// Whether dropping the promise kills the members, instead of their own setting; `true` by default. See
     /// [`Command::kill_on_drop`].
     ///
     /// ```
@@ -393,8 +395,7 @@ impl Pipeline {
         self
     }
 
-    /// Whether any byte that any member writes to stderr fails the call; `false` by default. See
-    /// [`Command::fail_on_stderr`].
+    /// Whether the call fails if any member writes to stderr; `false` by default. See [`Command::fail_on_stderr`].
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -409,18 +410,18 @@ impl Pipeline {
     }
 }
 
-/// The verbs. Each starts the members at once, the first one first, and returns one promise of the end of all.
+/// Verbs. Each starts the members at once, the first one first, and returns one promise for all.
 ///
-/// If a member cannot be started, those before it are killed and reaped, and the error names it.
+/// If a member cannot start, the earlier ones are killed and reaped, and the error names it.
 impl Pipeline {
-    /// Runs to the end and expects success; stdin of the first member, stdout of the last one and every stderr
-    /// are the parent's.
+    /// Runs to the end and expects success. The first member's stdin, the last one's stdout and every stderr are the
+    /// parent's.
     ///
     /// # Cancellation
-    /// As of every verb: dropping the promise kills and reaps every member, see [`Promise`].
+    /// As with every verb, dropping the promise kills and reaps every member; see [`Promise`].
     ///
     /// # Errors
-    /// As of [`Command::run`].
+    /// The errors of [`Command::run`].
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -432,14 +433,14 @@ impl Pipeline {
         self.promise(RUN)
     }
 
-    /// What the last member wrote to stdout, as text without its last line end; stdin of the first one is the null
+    /// Returns the last member's stdout as text, without the last line end. The first member's stdin is the null
     /// device.
     ///
     /// # Cancellation
-    /// Dropping the promise kills and reaps every member, see [`Promise`].
+    /// Dropping the promise kills and reaps every member; see [`Promise`].
     ///
     /// # Errors
-    /// As of [`Command::read`].
+    /// The errors of [`Command::read`].
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -451,13 +452,13 @@ impl Pipeline {
         self.promise(READ)
     }
 
-    /// What the last member wrote to stdout, every byte; stdin of the first one is the null device.
+    /// Returns every byte of the last member's stdout. The first member's stdin is the null device.
     ///
     /// # Cancellation
-    /// Dropping the promise kills and reaps every member, see [`Promise`].
+    /// Dropping the promise kills and reaps every member; see [`Promise`].
     ///
     /// # Errors
-    /// As of [`Command::read_bytes`].
+    /// The errors of [`Command::read_bytes`].
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -469,14 +470,14 @@ impl Pipeline {
         self.promise(READ_BYTES)
     }
 
-    /// The exit code of the first member that failed, else of the last one; stdin of the first member, stdout of the
-    /// last one and every stderr are the null device.
+    /// Returns the exit code of the first member that failed, or else of the last one. The first member's stdin, the
+    /// last one's stdout and every stderr are the null device.
     ///
     /// # Cancellation
-    /// Dropping the promise kills and reaps every member, see [`Promise`].
+    /// Dropping the promise kills and reaps every member; see [`Promise`].
     ///
     /// # Errors
-    /// As of [`Command::exit_code`].
+    /// The errors of [`Command::exit_code`].
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -488,14 +489,14 @@ impl Pipeline {
         self.promise(EXIT_CODE)
     }
 
-    /// How the first member that failed has ended, else the last one; stdin of the first member, stdout of the last one
-    /// and every stderr are the parent's.
+    /// Returns the status of the first member that failed, or else of the last one. The first member's stdin, the
+    /// last one's stdout and every stderr are the parent's.
     ///
     /// # Cancellation
-    /// Dropping the promise kills and reaps every member, see [`Promise`].
+    /// Dropping the promise kills and reaps every member; see [`Promise`].
     ///
     /// # Errors
-    /// As of [`Command::status`].
+    /// The errors of [`Command::status`].
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -507,14 +508,14 @@ impl Pipeline {
         self.promise(STATUS)
     }
 
-    /// What all [members](Output::members) left, with the stdout of the last one, every stderr in their order, and the
-    /// status that counts; stdin of the first member is the null device.
+    /// Returns the last member's stdout, every stderr in order, the status that counts, and the output of each
+    /// [member](Output::members). The first member's stdin is the null device.
     ///
     /// # Cancellation
-    /// Dropping the promise kills and reaps every member, see [`Promise`].
+    /// Dropping the promise kills and reaps every member; see [`Promise`].
     ///
     /// # Errors
-    /// As of [`Command::output`].
+    /// The errors of [`Command::output`].
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -547,10 +548,10 @@ impl Pipeline {
             member.check_inherited().map_err(|refusal| blame(member, refusal))?;
         }
         if self.whole.idle.is_some() && !self.has_pipe(defaults) {
-            return Err(nothing_to_hear().into_error(self.text()));
+            return Err(no_pipe_to_watch().into_error(self.text()));
         }
         let mut running = Members::new(self.text(), self.pipefail);
-        // Where all are watched for silence, each hears all.
+        // If the pipeline watches for silence, a byte of any member counts for all.
         let silence = self.whole.idle.map(|most| (most, Activity::default()));
         let mut input = None;
         for (place, member) in self.members.iter().enumerate() {
@@ -573,7 +574,7 @@ impl Pipeline {
         Ok(running)
     }
 
-    /// Whether any member has a pipe to us.
+    /// Whether any member has a pipe to this program.
     fn has_pipe(&self, defaults: [Unset; 3]) -> bool {
         let last = self.members.len() - 1;
         self.members.iter().enumerate().any(|(place, member)| {
@@ -584,11 +585,11 @@ impl Pipeline {
         })
     }
 
-    /// A descriptor that leads to another member can lead nowhere else.
+    /// A descriptor that leads to another member cannot be set to anything else.
     fn refuse_taken(&self, place: usize, member: &Command) -> Result<(), Refusal> {
-        let joints = [(0, place > 0), (1, place + 1 < self.members.len())];
-        for (n, is_joint) in joints {
-            if is_joint && member.stdio.contains_key(&n) {
+        let between = [(0, place > 0), (1, place + 1 < self.members.len())];
+        for (n, is_between) in between {
+            if is_between && member.stdio.contains_key(&n) {
                 let text = format!("descriptor {n} was set, and in the pipeline it leads to another member");
                 return Err(Refusal::invalid(InvalidReason::Conflict, text));
             }
@@ -596,7 +597,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The pipeline as a person may see it.
+    /// The pipeline as messages show it.
     fn text(&self) -> String {
         join(self.members.iter().map(Command::text))
     }
@@ -608,8 +609,8 @@ impl fmt::Debug for Pipeline {
     }
 }
 
-/// Starts a member that reads `input`, and leaves there what the next one reads. Its ends of the pipes are closed here
-/// when it has them.
+/// Starts a member that reads `input`, and leaves there what the next one reads. Once the member has its pipe ends,
+/// they are closed here.
 fn start_member(
     member: &mut Command,
     input: &mut Option<OpenFile>,
@@ -620,7 +621,7 @@ fn start_member(
         member.connect(0, reader);
     }
     if !is_last {
-        let (reader, writer) = joint()?;
+        let (reader, writer) = pipe_between()?;
         *input = Some(reader);
         member.connect(1, writer);
     }

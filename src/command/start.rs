@@ -1,4 +1,4 @@
-//! From what was set, and a verb's defaults, to a running child.
+//! From the settings and a verb's defaults to a running child.
 //!
 //! Rule: what the user set wins over a verb's default.
 
@@ -43,7 +43,7 @@ impl Command {
         }
     }
 
-    /// Whether an exit code may be what a shell says of another program's end.
+    /// Whether an exit code may be a shell's report of how another program ended.
     fn is_shell(&self) -> bool {
         const SHELLS: [&str; 6] = ["sh", "bash", "dash", "zsh", "ksh", "ash"];
         let name = Path::new(&self.program).file_name();
@@ -59,7 +59,7 @@ impl Command {
         false
     }
 
-    /// Whether there is a pipe that could be silent.
+    /// Whether there is a pipe on which bytes can come.
     pub(super) fn has_pipe(&self, defaults: [Unset; 3]) -> bool {
         let by_default = (0..).zip(defaults).any(|(n, default)| {
             let is_pipe = matches!(default, Unset::Capture | Unset::Talk) || n == 2 && self.fail_on_stderr;
@@ -83,10 +83,10 @@ impl Command {
             return Err(Refusal::invalid(InvalidReason::Conflict, text));
         }
         if self.bounds.idle.is_some() && !self.has_pipe(defaults) {
-            return Err(nothing_to_hear());
+            return Err(no_pipe_to_watch());
         }
         let talk = matches!(defaults, [Unset::Talk, ..]);
-        let mut wiring = Wiring {
+        let mut descriptors = ChildDescriptors {
             talk,
             ends: Vec::new(),
             flows: Flows {
@@ -105,24 +105,24 @@ impl Command {
             },
         };
         for (n, setting) in &self.stdio {
-            wiring.add(*n, &setting.stdio.0)?;
+            descriptors.add(*n, &setting.stdio.0)?;
         }
-        let has_terminal = self.wire_terminal(&mut wiring)?;
+        let has_terminal = self.set_terminal(&mut descriptors)?;
         for (n, default) in (0..).zip(defaults) {
             if !self.stdio.contains_key(&n) && !has_terminal {
                 let end = match default {
                     Unset::Capture => End::Output,
-                    Unset::Talk => wiring.fed(n, Source::Writer),
-                    // Without a look at stderr, nothing would be known of it.
+                    Unset::Talk => descriptors.fed(n, Source::Writer),
+                    // `fail_on_stderr` needs to see it.
                     _ if n == 2 && self.fail_on_stderr => End::Output,
                     Unset::Inherit => End::Inherit,
                     Unset::Null => End::Null,
                 };
-                wiring.ends.push((n, end));
+                descriptors.ends.push((n, end));
             }
         }
-        wiring.ends.sort_unstable_by_key(|(n, _)| *n);
-        let stderr = wiring.ends.iter().find(|(n, _)| *n == 2);
+        descriptors.ends.sort_unstable_by_key(|(n, _)| *n);
+        let stderr = descriptors.ends.iter().find(|(n, _)| *n == 2);
         if self.fail_on_stderr && !matches!(stderr, Some((_, End::Output))) {
             let text = "fail_on_stderr needs a stderr that is captured";
             return Err(Refusal::invalid(InvalidReason::Conflict, text));
@@ -139,7 +139,7 @@ impl Command {
             #[cfg(unix)]
             path: self.path(),
             cwd: self.cwd.as_deref(),
-            ends: wiring.ends,
+            ends: descriptors.ends,
             inherit_fds: self.inherit_fds,
             #[cfg(unix)]
             attributes: &self.attributes,
@@ -151,10 +151,10 @@ impl Command {
             #[cfg(windows)]
             no_window: self.no_window,
         };
-        Transport::start(&launch, wiring.flows)
+        Transport::start(&launch, descriptors.flows)
     }
 
-    /// What is to be inherited has to be open before anything of ours is.
+    /// An inherited descriptor must be open before this crate opens any of its own.
     pub(super) fn check_inherited(&self) -> Result<(), Refusal> {
         #[cfg(unix)]
         for (n, setting) in &self.stdio {
@@ -165,9 +165,9 @@ impl Command {
         Ok(())
     }
 
-    /// Whether 0, 1 and 2 are a terminal; then who writes it is settled.
+    /// Whether 0, 1 and 2 are a terminal; if so, this decides who writes to it.
     #[cfg(unix)]
-    fn wire_terminal(&self, wiring: &mut Wiring<'_>) -> Result<bool, Refusal> {
+    fn set_terminal(&self, descriptors: &mut ChildDescriptors<'_>) -> Result<bool, Refusal> {
         if self.terminal.is_none() {
             return Ok(false);
         }
@@ -175,17 +175,17 @@ impl Command {
             let text = format!("descriptor {n} was set, and with pty it is the terminal");
             return Err(Refusal::invalid(InvalidReason::Conflict, text));
         }
-        let source = match wiring.talk {
+        let source = match descriptors.talk {
             true => Source::Writer,
-            // Nobody will type: the end of file, as a terminal knows it (termios(3), VEOF).
+            // Nobody will type, so type the end of file (termios(3), VEOF).
             false => Source::Bytes(Feed::Plain(Arc::new(vec![4]))),
         };
-        wiring.flows.sources.push((0, source));
+        descriptors.flows.sources.push((0, source));
         Ok(true)
     }
 
     #[cfg(not(unix))]
-    fn wire_terminal(&self, _: &mut Wiring<'_>) -> Result<bool, Refusal> {
+    fn set_terminal(&self, _: &mut ChildDescriptors<'_>) -> Result<bool, Refusal> {
         Ok(false)
     }
 
@@ -195,7 +195,7 @@ impl Command {
             let start = usize::from(cfg!(windows));
             name.is_empty() || name.as_encoded_bytes().iter().skip(start).any(|byte| *byte == b'=')
         }) {
-            // What stands behind a `=` was meant as a value, and no value is shown.
+            // The part behind a `=` was meant as a value, and no value is shown.
             let shown = match name.to_string_lossy().split_once('=') {
                 Some((before, _)) => format!("{before}=…"),
                 None => String::new(),
@@ -213,15 +213,15 @@ impl Command {
     }
 }
 
-/// The settings of one run, in the engine's words.
-struct Wiring<'a> {
-    /// Somebody may write to the child while it runs.
+/// The settings of one run, as `transport` takes them.
+struct ChildDescriptors<'a> {
+    /// The user can write to the child while it runs.
     talk: bool,
     ends: Vec<(i32, End<'a>)>,
     flows: Flows,
 }
 
-impl<'a> Wiring<'a> {
+impl<'a> ChildDescriptors<'a> {
     fn add(&mut self, n: i32, kind: &'a Kind) -> Result<(), Refusal> {
         if n < 0 {
             let text = format!("{n} cannot be the number of a descriptor");
@@ -287,13 +287,13 @@ impl<'a> Wiring<'a> {
     }
 }
 
-/// Whoever has no pipe is silent, and would be killed for it.
-pub(super) fn nothing_to_hear() -> Refusal {
+/// Without a pipe no byte can come, and the child would be killed for its silence.
+pub(super) fn no_pipe_to_watch() -> Refusal {
     let text = "idle_timeout needs a descriptor that is a pipe, such as a captured stdout";
     Refusal::invalid(InvalidReason::Conflict, text)
 }
 
-/// What serves one run only serves one descriptor only.
+/// A `Stdio` that serves one run serves one descriptor only.
 fn check_unused<'a, T: 'a>(
     n: i32,
     slot: &Arc<Mutex<Option<T>>>,

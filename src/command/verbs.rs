@@ -1,4 +1,4 @@
-//! The verbs: each starts the child and says what to make of its end.
+//! The verbs: each starts the child, and says how its end becomes a result.
 
 use std::process::ExitStatus;
 
@@ -9,12 +9,12 @@ use crate::output::Output;
 use crate::process::Process;
 use crate::promise::{Call, Promise};
 
-/// What a verb is, of a command and of a pipeline.
+/// A verb of a command and of a pipeline.
 pub(super) struct Verb<T> {
     pub(super) unset: [Unset; 3],
-    /// How much is kept for the end.
+    /// How much output is kept.
     pub(super) collect: fn(&Call),
-    /// What to make of the end.
+    /// How the end becomes the result.
     pub(super) conclude: fn(Output) -> Result<T, Error>,
 }
 
@@ -35,22 +35,22 @@ pub(super) const STATUS: Verb<ExitStatus> =
     Verb { unset: [Unset::Inherit; 3], collect: Call::collect_little, conclude: |output| Ok(output.status) };
 pub(super) const OUTPUT: Verb<Output> = Verb { unset: CAPTURES, collect: Call::collect, conclude: Ok };
 
-/// The verbs: each starts the child at once and returns a promise of its end. What was set on the
-/// command wins over a verb's defaults.
+/// Verbs. Each starts the child at once. All but `spawn` return a [`Promise`]. Your settings win over a verb's
+/// defaults.
 impl Command {
-    /// Runs to the end and expects success; stdin, stdout and stderr are the parent's.
+    /// Runs to the end and expects success. stdin, stdout and stderr are the parent's.
     ///
-    /// What the program says on stderr is shown there, and an error cannot quote it.
-    /// [`Stdio::output`](crate::Stdio::output) as its stderr has it captured and quoted instead; the error then carries
-    /// the end of it. Of other captured descriptors nothing is kept, unless a [`limit`](Self::limit) or
-    /// [`capture_ends`](Self::capture_ends) bounds them.
+    /// An error cannot quote stderr, because the user has seen it already. To capture and quote it instead, set
+    /// `stderr(Stdio::output())`: the error then carries its end. Other captured output is kept only if a
+    /// [`limit`](Self::limit) or [`capture_ends`](Self::capture_ends) bounds it.
     ///
     /// # Cancellation
-    /// As of every verb: dropping the promise kills and reaps the child, see [`Promise`].
+    /// As with every verb, dropping the promise kills and reaps the child; see [`Promise`].
     ///
     /// # Errors
-    /// As of every verb: [`Error::Invalid`], [`Error::Spawn`], [`Error::Io`], [`Error::StatusLost`], and, if asked for,
-    /// [`Error::TimedOut`], [`Error::OutputLimit`] and [`Error::UnexpectedStderr`]. Of this one also [`Error::Failed`].
+    /// [`Error::Failed`]. And as with every verb: [`Error::Invalid`], [`Error::Spawn`], [`Error::Io`] and
+    /// [`Error::StatusLost`]. If you set the bound or `fail_on_stderr`: [`Error::TimedOut`], [`Error::OutputLimit`]
+    /// and [`Error::UnexpectedStderr`].
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -61,14 +61,14 @@ impl Command {
         self.promise(RUN)
     }
 
-    /// What the program wrote to stdout, as text without its last line end; stdin is the null device. Empty if
-    /// stdout was set to something that is not captured.
+    /// Returns stdout as text, without the last line end. stdin is the null device. If you set stdout to something
+    /// that is not captured, the text is empty.
     ///
     /// # Cancellation
-    /// Dropping the promise kills and reaps the child, see [`Promise`].
+    /// Dropping the promise kills and reaps the child; see [`Promise`].
     ///
     /// # Errors
-    /// As of [`run`](Self::run), and [`Error::NotUtf8`].
+    /// The errors of [`run`](Self::run), and [`Error::NotUtf8`].
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -79,14 +79,14 @@ impl Command {
         self.promise(READ)
     }
 
-    /// What the program wrote to stdout, every byte; stdin is the null device. Empty if stdout was set to
-    /// something that is not captured.
+    /// Returns every byte of stdout. stdin is the null device. If you set stdout to something that is not captured,
+    /// there are none.
     ///
     /// # Cancellation
-    /// Dropping the promise kills and reaps the child, see [`Promise`].
+    /// Dropping the promise kills and reaps the child; see [`Promise`].
     ///
     /// # Errors
-    /// As of [`run`](Self::run).
+    /// The errors of [`run`](Self::run).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -99,13 +99,15 @@ impl Command {
         self.promise(READ_BYTES)
     }
 
-    /// The exit code, whatever it is; stdin, stdout and stderr are the null device, so that no error quotes them.
+    /// Returns the exit code, also if it is not 0. stdin, stdout and stderr are the null device, so no error quotes
+    /// stderr.
     ///
     /// # Cancellation
-    /// Dropping the promise kills and reaps the child, see [`Promise`].
+    /// Dropping the promise kills and reaps the child; see [`Promise`].
     ///
     /// # Errors
-    /// As of [`run`](Self::run); [`Error::Failed`] only for a death by signal, which has no code.
+    /// The errors of [`run`](Self::run). [`Error::Failed`] comes only if a signal killed the child: there is no code
+    /// then.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -117,13 +119,16 @@ impl Command {
         self.promise(EXIT_CODE)
     }
 
-    /// How the program ended, whatever that is; stdin, stdout and stderr are the parent's, as in std.
+    /// Returns the exit status, also of a failure. stdin, stdout and stderr are the parent's, as in std.
+    ///
+    /// If a signal killed the child, `status.code()` is `None`, and `signal()` of std's `ExitStatusExt` is the
+    /// signal.
     ///
     /// # Cancellation
-    /// Dropping the promise kills and reaps the child, see [`Promise`].
+    /// Dropping the promise kills and reaps the child; see [`Promise`].
     ///
     /// # Errors
-    /// As of [`run`](Self::run), but never [`Error::Failed`].
+    /// The errors of [`run`](Self::run), but never [`Error::Failed`].
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -134,13 +139,13 @@ impl Command {
         self.promise(STATUS)
     }
 
-    /// Status, stdout, stderr and every other captured descriptor; stdin is the null device.
+    /// Returns the status, stdout, stderr and every other captured descriptor. stdin is the null device.
     ///
     /// # Cancellation
-    /// Dropping the promise kills and reaps the child, see [`Promise`].
+    /// Dropping the promise kills and reaps the child; see [`Promise`].
     ///
     /// # Errors
-    /// As of [`run`](Self::run), but never [`Error::Failed`]: see [`Output::check`].
+    /// The errors of [`run`](Self::run), but never [`Error::Failed`]: see [`Output::check`].
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -153,13 +158,13 @@ impl Command {
         self.promise(OUTPUT)
     }
 
-    /// Starts the child and hands out a [`Process`] to talk to it; Twisted's `spawnProcess`.
+    /// Starts the child and returns a [`Process`] to talk to it; Twisted's `spawnProcess`.
     ///
-    /// If nothing else was set, stdin is a pipe to [write](Process::writer), and stdout and stderr are captured; as
-    /// Twisted does it, and not std.
+    /// What you did not set is a pipe, as in Twisted and not as in std: you can [write](Process::writer) stdin, and
+    /// stdout and stderr are read.
     ///
     /// # Cancellation
-    /// Dropping the process kills and reaps the child, see [`Process`].
+    /// Dropping the process kills and reaps the child; see [`Process`].
     ///
     /// # Errors
     /// [`Error::Invalid`] and [`Error::Spawn`]. This is the only verb that fails at the call.

@@ -39,7 +39,7 @@ pub(crate) use launch::Attributes;
 pub(crate) use launch::{End, Launch, Ours};
 #[cfg(unix)]
 pub(crate) use sys::is_copy;
-pub(crate) use sys::{Pipe, joint};
+pub(crate) use sys::{Pipe, pipe_between};
 #[cfg(target_os = "linux")]
 pub(crate) use unix::prepare;
 #[cfg(unix)]

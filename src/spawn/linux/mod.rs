@@ -24,7 +24,7 @@ use memory::Kills;
 use pidfd::{PidfdProcess, Started};
 use script::{Script, limits};
 
-pub(crate) use unix::{Pipe, is_copy, joint};
+pub(crate) use unix::{Pipe, is_copy, pipe_between};
 
 /// A child of this folder.
 #[derive(Debug)]

@@ -56,6 +56,6 @@ pub(super) fn spawn(launch: &Launch<'_>, start: StartAnother) -> Result<(Process
 }
 
 /// A pipe from one child to another, reading end first; both ends are ours and no child inherits them.
-pub(crate) fn joint() -> Result<(OpenFile, OpenFile), Refusal> {
+pub(crate) fn pipe_between() -> Result<(OpenFile, OpenFile), Refusal> {
     descriptors::pipe()
 }

@@ -153,7 +153,7 @@ pub(crate) const fn is_copy() -> bool {
 }
 
 /// A pipe from one child to another, reading end first; no child inherits either end.
-pub(crate) fn joint() -> Result<(OpenFile, OpenFile), Refusal> {
+pub(crate) fn pipe_between() -> Result<(OpenFile, OpenFile), Refusal> {
     pipe().map(|(reader, writer)| (reader.into(), writer.into())).map_err(Refusal::os)
 }
 
