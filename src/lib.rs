@@ -259,6 +259,7 @@
 //! | `elapsed` | from the call |
 
 mod calls;
+mod cmd;
 mod command;
 mod control;
 mod error;
@@ -275,7 +276,6 @@ mod signal;
 mod spawn;
 mod stdio;
 mod transport;
-mod words;
 
 #[cfg(unix)]
 pub use calls::sh;
@@ -296,8 +296,8 @@ pub use stdio::Stdio;
 
 /// What [`cmd!`] expands to.
 #[doc(hidden)]
-pub mod __words {
-    pub use crate::words::{Number, Text, Value, Word, check, command, list, one};
+pub mod __cmd {
+    pub use crate::cmd::{Number, Text, Value, Word, check, command, list, one};
 }
 
 /// The README's examples run too.

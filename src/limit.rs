@@ -1,8 +1,8 @@
-//! Ground: resources whose use the system limits, by name and number. Knows nothing of processes.
+//! Ground: resources that the system limits, by name and number. It does not know processes.
 
 use std::fmt;
 
-/// A resource whose use by a process the system limits: see [`Command::rlimit`](crate::Command::rlimit).
+/// A resource that the system limits for a process; see [`Command::rlimit`](crate::Command::rlimit).
 ///
 /// ```
 /// use reaped::Resource;
@@ -15,7 +15,7 @@ use std::fmt;
 pub struct Resource(i32);
 
 impl Resource {
-    /// The resource of this number; if the system does not know it, the start fails.
+    /// The resource of this number. If the system does not have it, the start fails.
     ///
     /// ```
     /// # #[cfg(target_os = "linux")]
@@ -35,7 +35,7 @@ impl Resource {
     }
 }
 
-/// The name, or the number if it has none here.
+/// The name, or the number if it has no name here.
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match NAMES.iter().find(|(resource, _)| resource == self) {

@@ -1,6 +1,6 @@
-//! Ground: what a child left behind. Plain data; knows nothing of how it was collected.
+//! Ground: what a child left behind. Plain data; it does not know how the bytes were collected.
 //!
-//! Rule: what is handed out keeps no more memory than twice its bytes, or 512: see [`most_room`].
+//! Rule: what a user gets keeps no more memory than twice its bytes, or 512; see [`most_room`].
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -9,7 +9,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a child process left behind: its exit status and everything that was captured.
+/// What a child process left behind: its exit status and the captured output.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -23,60 +23,64 @@ use std::time::Duration;
 pub struct Output {
     /// How the process ended.
     ///
-    /// In the output that an [`Error::StatusLost`](crate::Error::StatusLost) carries it is neither a code nor a signal,
-    /// and not a success.
-    pub status: ExitStatus,
-    /// What was kept of what the child wrote to descriptor 1; empty if it was connected elsewhere.
+    /// If a signal ended it, `code()` is `None`, and `signal()` of std's `ExitStatusExt` is the signal.
     ///
-    /// With `read`, `read_bytes` and `output` that is every byte, unless
-    /// [`capture_ends`](crate::Command::capture_ends) or [`Stdio::writer`](crate::Stdio::writer) says otherwise. With `run`,
-    /// `status` and `exit_code`, in an error's output, it is nothing, unless a [`limit`](crate::Command::limit) or
+    /// In an [`Error::StatusLost`](crate::Error::StatusLost) the status is no success, and has neither a code nor a
+    /// signal.
+    pub status: ExitStatus,
+    /// The captured bytes of descriptor 1; empty if it was not captured.
+    ///
+    /// `read`, `read_bytes` and `output` keep every byte, unless you set
+    /// [`capture_ends`](crate::Command::capture_ends) or [`Stdio::writer`](crate::Stdio::writer).
+    ///
+    /// In an error of `run`, `status` and `exit_code` it is empty, unless a [`limit`](crate::Command::limit) or
     /// `capture_ends` bounds it, or stderr goes there too.
     pub stdout: Vec<u8>,
-    /// What was kept of what the child wrote to descriptor 2; empty if it was connected elsewhere.
+    /// The captured bytes of descriptor 2; empty if it was not captured.
     ///
-    /// With `read`, `read_bytes` and `output` that is every byte, unless
-    /// [`capture_ends`](crate::Command::capture_ends) or [`Stdio::writer`](crate::Stdio::writer) says otherwise. With `run`,
-    /// `status` and `exit_code`, in an error's output, it is the end alone, unless a [`limit`](crate::Command::limit) or
+    /// `read`, `read_bytes` and `output` keep every byte, unless you set
+    /// [`capture_ends`](crate::Command::capture_ends) or [`Stdio::writer`](crate::Stdio::writer).
+    ///
+    /// An error of `run`, `status` and `exit_code` has only the end, unless a [`limit`](crate::Command::limit) or
     /// `capture_ends` bounds it.
     pub stderr: Vec<u8>,
-    /// The captured descriptors beside 1 and 2, by number.
+    /// The captured descriptors other than 1 and 2, by number.
     pub(crate) extra: Vec<(i32, Vec<u8>)>,
-    /// Whether 1 and 2 were captured, so that `fd(1)` can tell "nothing" from "not captured".
+    /// Whether 1 and 2 were captured, so `fd(1)` can tell "nothing" from "not captured".
     pub(crate) captured: [bool; 2],
-    /// What was written to stderr went to stdout.
+    /// stderr was connected to stdout.
     pub(crate) merged: bool,
-    /// The program is a shell, whose exit code may be another program's end.
+    /// The program is a shell, so its exit code may report another program's end.
     pub(crate) is_shell: bool,
-    /// The system has killed for want of memory while it ran.
+    /// The kernel's OOM killer has killed while it ran.
     pub(crate) memory_short: bool,
-    /// The codes beside 0 that count as success.
+    /// The codes other than 0 that count as success.
     pub(crate) ok_codes: Option<Arc<Vec<i32>>>,
     pub(crate) still_open: Vec<i32>,
-    /// What is missing of the descriptors, in order.
+    /// The missing parts of the descriptors, in order.
     pub(crate) gaps: Vec<(i32, Gap)>,
     pub(crate) elapsed: Duration,
     pub(crate) usage: Option<Usage>,
-    /// The command as a person may see it; for messages only.
+    /// The command as messages show it.
     pub(crate) command: String,
-    /// Of a pipeline.
+    /// Only of a pipeline.
     pub(crate) members: Vec<Output>,
-    /// Whose status this is.
+    /// The member that gives the status.
     pub(crate) decisive: usize,
 }
 
-/// Bytes that were left out.
+/// Dropped bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Gap {
-    /// So many bytes come before it.
+    /// The number of kept bytes before it.
     pub(crate) at: usize,
     pub(crate) bytes: u64,
-    /// So many come after it, until the end or the next gap.
+    /// The number of kept bytes after it, up to the end or the next gap.
     pub(crate) last: usize,
 }
 
 impl Output {
-    /// What the child wrote to descriptor `n`. `None` if `n` was not captured, or nothing of it was kept.
+    /// The captured bytes of descriptor `n`. It is `None` if `n` was not captured, or none of it was kept.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -98,7 +102,7 @@ impl Output {
         }
     }
 
-    /// [`fd`](Self::fd), taking the bytes out without a copy.
+    /// [`fd`](Self::fd), moved out without a copy.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -114,9 +118,9 @@ impl Output {
         }
     }
 
-    /// The captured descriptors that descendants of the child still held open when the call ended, because
-    /// of a [`drain_timeout`](crate::Command::drain_timeout) or a kill of ours. What they write later is in no
-    /// output.
+    /// The captured descriptors that grandchildren still held open when the call ended. That happens after a
+    /// [`drain_timeout`](crate::Command::drain_timeout), or if this crate killed the child. The output lacks what
+    /// they write later.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -131,14 +135,14 @@ impl Output {
         &self.still_open
     }
 
-    /// The time from the start of the process until it had ended: reaped, and every pipe closed.
+    /// The time from the start until the end: the child was reaped, and every pipe closed.
     ///
-    /// The exit is noted when it comes, whether or not anybody awaits the process then. If a descendant holds a pipe
-    /// open for longer, the time goes on until somebody has seen that the pipe is closed.
+    /// The exit is noted when it happens, even if nobody polls then. If a grandchild holds a pipe longer, the time
+    /// ends when a poll sees that pipe closed.
     ///
     /// # Platform
-    /// On systems other than Linux and Windows the exit is noted so only from the first poll on: what tells of it there
-    /// reaps the child.
+    /// On systems other than Linux and Windows the exit is noted without a poll only after the first poll, because
+    /// watching it reaps the child there.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -150,11 +154,11 @@ impl Output {
         self.elapsed
     }
 
-    /// The processor time and memory that the child used, if the system told it.
+    /// The processor time and memory that the child used, if the system reports it.
     ///
     /// # Platform
-    /// Linux with pidfd (5.4 and later) on 64 bits; `None` elsewhere, and if a stranger reaped the child. The figures
-    /// are those of `getrusage(2)` for the child and the descendants that it waited for.
+    /// 64-bit Linux with pidfd (5.4 and later). Elsewhere, and if another part of this program reaped the child, it
+    /// is `None`. The figures come from `getrusage(2)`: the child, and the descendants that it waited for.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -168,12 +172,11 @@ impl Output {
         self.usage
     }
 
-    /// What each member of a [`Pipeline`](crate::Pipeline) left, in their order; empty for a single program.
+    /// The output of each member of a [`Pipeline`](crate::Pipeline), in order; empty for a single program.
     ///
-    /// Each has its own status, stderr, times, and descriptors beside 1 and 2. What the last one wrote to stdout is not
-    /// in its own output, but in that of the whole. There `status` is that of the member that
-    /// [decides](crate::Pipeline#who-has-failed), `stderr` has what all wrote to it, one after the other, and
-    /// [`usage`](Self::usage) is the sum of the times and the greatest peak.
+    /// Each member has its own status, stderr, times and other descriptors. The last member's stdout is in the
+    /// pipeline's own output. That output also has the status [that counts](crate::Pipeline#which-failure-counts),
+    /// every stderr in order, and as [`usage`](Self::usage) the sum of the times and the greatest peak.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -187,10 +190,10 @@ impl Output {
         &self.members
     }
 
-    /// How many bytes of descriptor `n` were left out; 0 if it is whole, or was not captured.
+    /// How many bytes of descriptor `n` were dropped; 0 if it is whole or was not captured.
     ///
-    /// With [`capture_ends`](crate::Command::capture_ends) they are those between the first and the last ones. It also
-    /// counts what `run`, `status` and `exit_code` left out of stderr before the end of it.
+    /// With [`capture_ends`](crate::Command::capture_ends) these are the bytes in the middle. With `run`, `status`
+    /// and `exit_code` it counts the bytes of stderr before its end.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -202,7 +205,7 @@ impl Output {
         self.gaps.iter().filter(|(fd, _)| *fd == n).map(|(_, gap)| gap.bytes).sum()
     }
 
-    /// What a descriptor gave as text, with a line in each place where bytes are missing. A character that was cut in two
+    /// A descriptor's bytes as text, with a line in each place that lacks bytes. A character that was cut in two
     /// counts as missing.
     pub(crate) fn text_of<E>(
         &self,
@@ -244,8 +247,8 @@ impl Output {
         Cow::Owned(text)
     }
 
-    /// stdout as text, with a replacement character for what is not UTF-8. The bytes themselves are in
-    /// [`stdout`](Self::stdout). If bytes were [left out](Self::omitted), a line of its own says how many.
+    /// stdout as text; a replacement character stands for what is not UTF-8, and the bytes are in
+    /// [`stdout`](Self::stdout). If bytes were [dropped](Self::omitted), a line says how many.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -257,8 +260,8 @@ impl Output {
         self.lossy(1, &self.stdout)
     }
 
-    /// stderr as text, with a replacement character for what is not UTF-8. The bytes themselves are in
-    /// [`stderr`](Self::stderr). If bytes were [left out](Self::omitted), a line of its own says how many.
+    /// stderr as text; a replacement character stands for what is not UTF-8, and the bytes are in
+    /// [`stderr`](Self::stderr). If bytes were [dropped](Self::omitted), a line says how many.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -276,12 +279,12 @@ impl Output {
         self.status.success() || self.status.code().is_some_and(is_ok)
     }
 
-    /// The end of what the child wrote to stderr, wherever that went: whole lines, if there are any.
+    /// The end of stderr, also if it went to stdout: whole lines, if there are any.
     pub(crate) fn complaints(&self) -> &[u8] {
         if self.merged { self.end_of(1, &self.stdout) } else { self.end_of(2, &self.stderr) }
     }
 
-    /// What comes after the last gap, from the first line that is whole.
+    /// The bytes after the last gap, from the first whole line.
     pub(crate) fn end_of<'a>(&self, n: i32, bytes: &'a [u8]) -> &'a [u8] {
         let Some((_, gap)) = self.gaps.iter().rfind(|(fd, _)| *fd == n) else { return bytes };
         let end = bytes.get(gap.at..).unwrap_or_default();
@@ -289,13 +292,13 @@ impl Output {
         whole.filter(|whole| !whole.is_empty()).unwrap_or(end)
     }
 
-    /// The member whose status is that of the whole.
+    /// The member that gives the status of the whole.
     pub(crate) fn decisive(&self) -> Option<&Output> {
         self.members.get(self.decisive)
     }
 }
 
-/// Without what std's has not: other descriptors, times, members of a pipeline.
+/// Drops what std's does not have: other descriptors, times, members of a pipeline.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -309,7 +312,7 @@ impl From<Output> for std::process::Output {
     }
 }
 
-/// So many of the last bytes begin a character in UTF-8, and do not end it.
+/// How many of the last bytes begin a UTF-8 character that has no end.
 fn begun_character(bytes: &[u8]) -> usize {
     let lead = bytes.iter().rev().take(3).position(|byte| !(0x80..0xc0).contains(byte));
     let Some(count) = lead.map(|after| after + 1) else { return 0 };
@@ -322,8 +325,8 @@ fn begun_character(bytes: &[u8]) -> usize {
     if count < length { count } else { 0 }
 }
 
-/// How much memory something of this length may keep when it is handed out. Buffers are as large as a pipe, and what
-/// is in them is often a word; who keeps many words is not to keep their buffers.
+/// How much memory a value of this length may keep once the user has it. A buffer is as large as a pipe, and often
+/// holds one word; a user who keeps many words must not keep their buffers.
 pub(crate) fn most_room(length: usize) -> usize {
     length.saturating_mul(2).max(512)
 }
@@ -341,36 +344,35 @@ pub(crate) fn most_room(length: usize) -> usize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Processor time spent in the program itself.
+    /// Processor time in the program itself.
     pub user: Duration,
-    /// Processor time that the kernel spent for it.
+    /// Processor time in the kernel, for the program.
     pub system: Duration,
     /// The most memory that was resident at one moment, in bytes.
     ///
-    /// Linux counts from before the `exec`, when parent and child still share their memory: a child that
-    /// needs less than what the parent had resident when it started shows the parent's figure
-    /// (`ru_maxrss` in getrusage(2)).
+    /// Linux also counts the time before the `exec`, when child and parent share their memory. So a small child shows
+    /// what the parent had resident at the start (`ru_maxrss` in getrusage(2)).
     pub peak_memory: u64,
 }
 
-/// How the child ended, as far as that is known.
+/// How the child ended, if it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     Reaped(ExitStatus, Option<Usage>),
-    /// The same, and while it ran the system has killed for want of memory.
+    /// The same, and the kernel's OOM killer has killed while it ran.
     MemoryShort(ExitStatus, Option<Usage>),
-    /// Somebody else took the status.
+    /// Another part of this program took the status.
     Lost,
 }
 
 impl Exit {
-    /// The status, or one that is neither a code nor a signal, and not a success.
+    /// The status. A lost one is no success, and has neither a code nor a signal.
     pub(crate) fn status(self) -> ExitStatus {
         if let Exit::Reaped(status, _) | Exit::MemoryShort(status, _) = self {
             return status;
         }
-        // On Unix "continued", which is not asked for and so never seen otherwise (wait(2)); on Windows the
-        // status is never lost.
+        // On Unix this means "continued", which is never asked for and so never comes otherwise (wait(2)). On Windows
+        // the status is never lost.
         #[cfg(unix)]
         return std::os::unix::process::ExitStatusExt::from_raw(0xffff);
         #[cfg(windows)]
@@ -385,7 +387,7 @@ impl Exit {
     }
 }
 
-/// The first bytes of each stream, so that a failed assertion stays readable.
+/// Shows the first bytes of each stream, so a failed assertion stays readable.
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Output");

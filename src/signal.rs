@@ -1,4 +1,4 @@
-//! Ground: signals by name and number. Knows nothing of processes.
+//! Ground: signals by name and number. It does not know processes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,15 +12,17 @@ use std::str::FromStr;
 /// ```
 ///
 /// # Platform
-/// The constants have the system's own numbers. Windows has no signals; it has these three names, and any other number is
-/// an error. KILL ends the process, or all of its [`new_group`](crate::Command::new_group), at once, with exit code 1. INT
-/// and TERM are a Ctrl-Break (`CTRL_BREAK_EVENT`) to a group that shares the console of this program, and the same as KILL
-/// to anybody else. A Ctrl-C cannot be sent to a group there.
+/// The constants have the system's own numbers. Windows has no signals. It has these three names, and any other
+/// number is an error:
+///
+/// - KILL ends the process, or its whole [`new_group`](crate::Command::new_group), at once, with exit code 1.
+/// - INT and TERM are Ctrl-Break (`CTRL_BREAK_EVENT`) for a group that shares this program's console. For any other
+///   child they are the same as KILL. Windows cannot send Ctrl-C to a group.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Signal(i32);
 
 impl Signal {
-    /// The signal of this number; one that the system does not know is refused when it is sent.
+    /// The signal of this number. If the system does not have it, sending it is an error.
     ///
     /// ```
     /// # #[cfg(target_os = "linux")]
@@ -54,7 +56,7 @@ impl fmt::Display for Signal {
     }
 }
 
-/// By its name, with or without `SIG`, or by its number.
+/// From its name, with or without `SIG`, or from its number.
 ///
 /// ```
 /// use reaped::Signal;
@@ -76,7 +78,7 @@ impl FromStr for Signal {
     }
 }
 
-/// A name that is no signal's on this system.
+/// A text that names no signal of this system.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no signal's name")]
 pub struct UnknownSignal(String);

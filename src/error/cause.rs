@@ -1,7 +1,7 @@
-//! Ground: why a program ended as it did, in words, as far as its end tells. Knows nothing of how that was found out.
+//! Ground: why a program ended as it did, in words. It sees only the end itself.
 //!
-//! Rule: no more is said than was seen. What a signal or a code is used for is told as that, since whoever likes may send
-//! the one and exit with the other.
+//! Rule: it says no more than was seen. It names the usual use of a signal or code, because any program may send the
+//! one or exit with the other.
 
 use std::process::ExitStatus;
 
@@ -9,7 +9,7 @@ use crate::output::Output;
 #[cfg(unix)]
 use crate::signal::Signal;
 
-/// How the program ended, and what is known of why.
+/// How the program ended, and the reason if it is known.
 pub(crate) fn explain(output: &Output) -> String {
     let mut text = describe(output.status);
     let code = of_shell(output.status.code().filter(|_| output.is_shell));
@@ -17,7 +17,7 @@ pub(crate) fn explain(output: &Output) -> String {
         text.push_str(", which ");
         text.push_str(&part);
     }
-    // Of the program itself, or of one of which a shell says so.
+    // The signal of the program itself, or of a program that a shell reports.
     if output.memory_short && text.contains("SIGKILL") {
         text.push_str(", probably out of memory");
     }
@@ -27,7 +27,7 @@ pub(crate) fn explain(output: &Output) -> String {
 /// `exited with code 3`, `was killed by SIGTERM (signal 15)`.
 pub(super) fn describe(status: ExitStatus) -> String {
     if let Some(code) = status.code() {
-        // STATUS_CONTROL_C_EXIT, where nobody would know the number.
+        // STATUS_CONTROL_C_EXIT: nobody would know the number.
         #[cfg(windows)]
         if code as u32 == 0xc000_013a {
             return "was ended by Ctrl-C or Ctrl-Break (code 0xC000013A)".to_owned();
@@ -49,7 +49,7 @@ pub(super) fn describe(status: ExitStatus) -> String {
     "ended in a way that is not known".to_owned()
 }
 
-/// What the system sends a signal for, setrlimit(2), seccomp(2).
+/// The usual reason for a signal, setrlimit(2), seccomp(2).
 fn of_signal(status: ExitStatus) -> Option<String> {
     #[cfg(unix)]
     {
@@ -70,7 +70,7 @@ fn of_signal(status: ExitStatus) -> Option<String> {
     }
 }
 
-/// What a shell means by a code: POSIX.1-2017, XCU 2.8.2.
+/// A shell's meaning of a code: POSIX.1-2017, XCU 2.8.2.
 fn of_shell(code: Option<i32>) -> Option<String> {
     let what = match code? {
         126 => "found, but could not be run".to_owned(),

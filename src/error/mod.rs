@@ -1,9 +1,11 @@
-//! Ground: everything that can go wrong, and how it is told to a person. Plain data and text; knows
-//! nothing of how processes run.
+//! Ground: everything that can go wrong, and its message for a person. Plain data and text; it does not know how
+//! processes run.
 //!
-//! Rules: each message is one line of characters that can be seen, whoever wrote its parts; the quoted command is read
-//! back by a POSIX shell; it, the quoted stderr and the whole are cut at a sane length; neither the environment nor
-//! what was fed to a descriptor is ever shown.
+//! Rules:
+//! - A message is one line of visible characters, even if it quotes other text.
+//! - A POSIX shell reads the quoted command back.
+//! - The command, the quoted stderr and the whole message have a bounded length.
+//! - A message never shows the environment or the input.
 
 mod cause;
 mod of_output;
@@ -16,10 +18,11 @@ use crate::output::Output;
 use cause::describe;
 pub(crate) use cause::explain;
 
-/// Why a call did not give its value.
+/// Why a call failed.
 ///
-/// Every error after the start carries what was collected until then: see [`Error::output`].
-/// The text is one line, made to be shown to a person:
+/// An error after the start carries the output captured so far; see [`Error::output`]. Its message is one line, made
+/// for a person. It quotes the end of stderr if stderr was captured ([`run`](crate::Command::run) does not capture
+/// it):
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -29,7 +32,7 @@ pub(crate) use cause::explain;
 /// # });
 /// ```
 ///
-/// A missing program can be told apart from one that failed:
+/// You can tell a missing program from one that failed:
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -46,33 +49,35 @@ pub enum Error {
     /// The program could not be started; nothing runs.
     #[error("cannot start {details}")]
     Spawn {
-        /// What stood in the way.
+        /// Why it did not start.
         reason: SpawnReason,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
-        /// The command, and what was wrong with it.
+        /// The command, and what is wrong with it.
         details: Details,
     },
-    /// The command can never be started as it is, and nothing was tried; or a running child was asked for what it
-    /// cannot do, which it does not feel.
+    /// The command can never start like this, and nothing was tried. Or you asked for an operation that the running
+    /// child does not support; the child is unaffected.
     #[error("invalid command {details}")]
     Invalid {
         /// What is wrong with it.
         reason: InvalidReason,
-        /// The command, and where in it the fault lies.
+        /// The command, and the part of it that is wrong.
         details: Details,
     },
-    /// The program was killed by a signal, or exited with a code that is neither 0 nor one of its
+    /// A signal killed the program, or it exited with a code that is neither 0 nor one of its
     /// [`ok_codes`](crate::Command::ok_codes).
     ///
-    /// If more was seen, the message says more:
+    /// If more is known, the message says more:
     ///
-    /// - what the system sends SIGXCPU, SIGXFSZ and SIGSYS for;
-    /// - what a shell means by the codes 126, 127, and 128 plus the number of a signal, if the program is a shell by its
-    ///   name (`sh`, `bash`, `dash`, `zsh`, `ksh`, `ash`, `busybox sh`);
-    /// - "probably out of memory", if SIGKILL has ended the child, or a shell says so of its program; if nobody sent it
-    ///   through this crate; and if the kernel's OOM killer has killed in this program's cgroup while the child ran, or up
-    ///   to 20 ms before. That is known on Linux, if `/sys/fs/cgroup` shows this program's own cgroup.
+    /// - the usual reason for SIGXCPU, SIGXFSZ and SIGSYS;
+    /// - a shell's meaning of the codes 126, 127, and 128 plus a signal's number, if the program has a shell's name
+    ///   (`sh`, `bash`, `dash`, `zsh`, `ksh`, `ash`, `busybox sh`);
+    /// - "probably out of memory", after a SIGKILL that this crate did not send.
+    ///
+    /// The last one needs Linux, and a `/sys/fs/cgroup` that shows this program's own cgroup. The kernel's OOM killer
+    /// must have killed there while the child ran, or up to 20 ms before. It also covers a SIGKILL that a shell
+    /// reports for its program.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -86,37 +91,39 @@ pub enum Error {
     /// The program wrote to stderr, and [`Command::fail_on_stderr`](crate::Command::fail_on_stderr) forbade it.
     #[error("{0}")]
     UnexpectedStderr(Details),
-    /// The program ran for longer than [`Command::timeout`](crate::Command::timeout), or was silent for
-    /// longer than [`Command::idle_timeout`](crate::Command::idle_timeout), and was ended for it.
+    /// The program ran longer than its [`timeout`](crate::Command::timeout), or was silent longer than its
+    /// [`idle_timeout`](crate::Command::idle_timeout), and was ended.
     #[error("{0}")]
     TimedOut(Details),
-    /// The program wrote more than [`Command::limit`](crate::Command::limit), and was killed for it; the
-    /// bytes up to the limit are in [`Error::output`].
+    /// The program wrote more than its [`limit`](crate::Command::limit), and was killed. The bytes up to the limit
+    /// are in [`Error::output`].
     #[error("{0}")]
     OutputLimit(Details),
-    /// What the program wrote to stdout is not UTF-8; the bytes are in [`Error::output`].
+    /// stdout is not UTF-8. The bytes are in [`Error::output`].
     #[error("{0}")]
     NotUtf8(Details),
-    /// Moving bytes from or to the running child failed, and the child was killed for it; or the system refused a
-    /// signal or a resize, and the child runs on.
+    /// Reading or writing a pipe of the child failed, and the child was killed. Or the system refused a signal or a
+    /// resize, and the child keeps running.
     #[error("{details}")]
     Io {
-        /// What the system or the reader said.
+        /// The error of the system, the reader or the writer.
         source: io::Error,
-        /// The command, and what was collected.
+        /// The command, and the output so far.
         details: Details,
     },
-    /// Somebody else reaped the child (a stray `waitpid(-1)`, or `SIGCHLD` is ignored), and nobody knows how it ended:
-    /// before Linux 6.15, and on other systems. Or this is a forked copy of the process whose child it is.
+    /// Another part of this program reaped the child (a `waitpid(-1)`, or an ignored `SIGCHLD`), and the status is
+    /// lost. This cannot happen on Linux 6.15 and later with the first engine.
+    ///
+    /// In a forked copy of the program that started the child, every promise returns this.
     #[error("{0}")]
     StatusLost(Details),
-    /// A signal was to be sent to a child that had ended and was reaped, or never ran, or is another process's, of
-    /// which this one is a forked copy.
+    /// The signal was not sent: the child was reaped before, never ran, or belongs to a program of which this is a
+    /// forked copy.
     #[error("{0}")]
     AlreadyEnded(Details),
 }
 
-/// What stood in the way of a start.
+/// Why a command did not start.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -128,27 +135,26 @@ pub enum Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SpawnReason {
-    /// No such program, neither at its path nor in any folder of `PATH`.
+    /// There is no such program at its path, or in any folder of `PATH`.
     ProgramNotFound,
-    /// There is a file, but it or its interpreter is a directory or another thing that is no plain file, lacks the
-    /// permission, or has no known format.
+    /// The file exists, but it or its interpreter cannot be executed: it is no plain file, lacks the permission, or
+    /// has an unknown format.
     NotExecutable,
-    /// The working directory is missing, is no directory, or may not be entered.
+    /// The working directory does not exist, is no directory, or may not be entered.
     WorkingDirectory,
-    /// The program is there, but the interpreter that its first line names is not, or the loader that its ELF header
-    /// names, or what one of these needs in turn.
+    /// The program exists, but not its interpreter: the one in its `#!` line, or the loader in its ELF header.
     InterpreterMissing,
-    /// The program's file is open for writing (`ETXTBSY`, execve(2)), and was still so after some milliseconds.
+    /// The program's file is open for writing (`ETXTBSY`, execve(2)), and still was after some milliseconds.
     ///
-    /// Whoever writes a program and then runs it may see this although the file was closed before: another thread has
-    /// started a process at that moment, which had the file open until its own program ran. For as long as that
-    /// usually takes the start is tried again. A call never sleeps; a caller who knows better sleeps, and calls again.
+    /// This can happen to a program that you have just written and closed. If another thread starts a process at that
+    /// moment, that process has the file open until its own program runs. This crate tries again for that time, but
+    /// never sleeps. If you know that it takes longer, sleep and call again.
     Busy,
-    /// This process is a forked copy (fork(2)) of one that had started children before: it has their handles, and
-    /// not the threads that watch them.
+    /// This process is a forked copy (fork(2)) of one that had started children. It has their handles, but not the
+    /// threads that watch them.
     ///
-    /// A host that forks does so before its first call, or executes a program after it. What happens to the handles
-    /// in the copy, [`Promise`](crate::Promise) tells.
+    /// Fork before the first call, or execute a program after the fork. [`Promise`](crate::Promise) says what the
+    /// copied handles do.
     Forked,
     /// Arguments and environment are longer than the system allows (`E2BIG`, execve(2)).
     ArgumentsTooLong,
@@ -156,14 +162,14 @@ pub enum SpawnReason {
     OutOfDescriptors,
     /// This user or the whole system has no process left (`EAGAIN`, fork(2)).
     OutOfProcesses,
-    /// The child cannot become the user or the group, or its supplementary groups cannot be set (setuid(2), setgid(2),
+    /// The child cannot become the user or group, or cannot set its supplementary groups (setuid(2), setgid(2),
     /// setgroups(2)).
     User,
     /// A limit or the nice value cannot be set (setrlimit(2), setpriority(2)).
     Limits,
     /// The system has no terminal to give, or does not let the child have it (pty(7), tty_ioctl(4)).
     Terminal,
-    /// Anything else; the system's own words are in the message and in the error's source.
+    /// Anything else. The message and the error's source have the system's words.
     Other,
 }
 
@@ -186,25 +192,23 @@ pub enum InvalidReason {
     Nul,
     /// An environment variable's name is empty or contains `=`.
     EnvironmentName,
-    /// A descriptor number that is negative or above the limit of open files; or a descriptor that was to be inherited,
-    /// and is not open in the parent.
+    /// A descriptor is negative or above the limit of open files, or must be inherited and is not open in the parent.
     Descriptor,
     /// Two settings contradict each other.
     Conflict,
-    /// What was given to `Stdio::reader`, `Stdio::tee` or `Stdio::writer` was used up by an earlier run of the same
-    /// command.
+    /// An earlier run of the command used up its `Stdio::reader`, `Stdio::tee` or `Stdio::writer`.
     ReaderUsed,
-    /// A [`Reader`](crate::Reader) or [`Writer`](crate::Writer) cannot be handed on to another child: bytes were read
-    /// ahead from it, it is copied, it is a terminal's, it is closed, or it had ended before it was taken.
+    /// A [`Reader`](crate::Reader) or [`Writer`](crate::Writer) cannot go to another child. Bytes were read ahead
+    /// from it, it is copied, it belongs to a terminal, it is closed, or it had ended before it was taken.
     PipeInUse,
-    /// The system knows no signal of that number.
+    /// The system has no signal of that number.
     Signal,
-    /// The program is a batch file (`.bat`, `.cmd`), and an argument has a line end in it: `cmd`, which runs the file,
-    /// reads no further than that. Windows only.
+    /// The program is a batch file (`.bat`, `.cmd`), and an argument contains a line end. `cmd` runs the file, and
+    /// stops reading there. Windows only.
     BatchArgument,
 }
 
-/// The command that an error is about, what the system said, and what was collected.
+/// The command that failed, the system's words, and the output so far.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -219,7 +223,7 @@ pub struct Details(Box<Inner>);
 
 struct Inner {
     command: String,
-    /// Whose fault it is, where the command is a pipeline.
+    /// The member that failed, if the command is a pipeline.
     member: Option<String>,
     /// What follows the command in the message, without the separator.
     text: String,
@@ -227,10 +231,10 @@ struct Inner {
 }
 
 impl Error {
-    /// What was collected before the error, with the exit status if it is known.
+    /// The output captured before the error, and the exit status if it is known.
     ///
-    /// `None` for a command that never started, and if a call of [`Control`](crate::Control) or a resize failed: the
-    /// child and its output are the promise's.
+    /// It is `None` if the command never started. It is also `None` if a method of [`Control`](crate::Control) or a
+    /// resize failed, because the promise keeps the output.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -254,7 +258,7 @@ impl Error {
         self.take_output()
     }
 
-    /// How the program ended, if it ran and that is known.
+    /// How the program ended, if it ran and the status is known.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -270,7 +274,7 @@ impl Error {
         }
     }
 
-    /// The exit code; `None` also for a death by signal.
+    /// The exit code. It is `None` if a signal killed the program; see [`status`](Self::status).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -281,7 +285,7 @@ impl Error {
         self.status()?.code()
     }
 
-    /// Why the program was not started; `None` for every other error.
+    /// Why the program did not start; `None` for every other error.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -297,12 +301,12 @@ impl Error {
         }
     }
 
-    /// The member of a pipeline that is to blame, as the message quotes it.
+    /// The member of a pipeline that failed, as the message quotes it.
     ///
-    /// `None` for a call that is not of a [`Pipeline`](crate::Pipeline), and for what no member alone has done: stdout
-    /// that is not UTF-8, a bound that contradicts the whole.
+    /// It is `None` outside of a [`Pipeline`](crate::Pipeline), and for errors of the whole pipeline: stdout that is
+    /// not UTF-8, or a bound that contradicts another.
     ///
-    /// A program that was killed because its reader had read enough (SIGPIPE, as of `yes | head`) is not to blame.
+    /// A program that SIGPIPE killed because its reader had read enough (`yes | head`) has not failed.
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -327,7 +331,7 @@ impl Error {
         &self.details().0.command
     }
 
-    /// For the gpg recipe, which takes secrets out of the message and of what it quotes.
+    /// For the gpg recipe, which removes secrets from the message and from the quoted stderr.
     #[cfg(unix)]
     pub(crate) fn edit(&mut self, mut edit: impl FnMut(&mut [u8])) {
         let inner = &mut self.details_mut().0;
@@ -338,7 +342,7 @@ impl Error {
         inner.output.iter_mut().for_each(|output| edit(&mut output.stderr));
     }
 
-    /// This error of one member, as that of its whole pipeline.
+    /// This error of one member, as the error of its whole pipeline.
     pub(crate) fn of_pipeline(mut self, command: String, output: Option<Output>) -> Self {
         let inner = &mut self.details_mut().0;
         inner.member = Some(std::mem::replace(&mut inner.command, command));
@@ -346,12 +350,12 @@ impl Error {
         self
     }
 
-    /// What was collected, to be put back by [`of_pipeline`](Self::of_pipeline).
+    /// Takes the output out; [`of_pipeline`](Self::of_pipeline) puts it back.
     pub(crate) fn take_output(&mut self) -> Option<Output> {
         self.details_mut().0.output.take()
     }
 
-    /// For the gpg recipe, which takes the plaintext out.
+    /// For the gpg recipe, which removes the plaintext.
     #[cfg(unix)]
     pub(crate) fn output_mut(&mut self) -> Option<&mut Output> {
         self.details_mut().0.output.as_mut()
@@ -393,7 +397,7 @@ impl Error {
                 SpawnReason::ProgramNotFound | SpawnReason::InterpreterMissing => io::ErrorKind::NotFound,
                 SpawnReason::NotExecutable => io::ErrorKind::PermissionDenied,
                 SpawnReason::ArgumentsTooLong => io::ErrorKind::ArgumentListTooLong,
-                // Not the program: "not found" would be taken for that.
+                // Not the kind of the program: "not found" would be mistaken for it.
                 SpawnReason::Other | SpawnReason::Terminal if source.kind() == io::ErrorKind::NotFound => {
                     io::ErrorKind::Other
                 }
@@ -412,15 +416,15 @@ impl Error {
     }
 }
 
-/// With the fitting kind, so that `?` works in functions that return [`io::Result`]; the error
-/// itself stays inside ([`io::Error::into_inner`]).
+/// The error has the fitting kind, so `?` works in functions that return [`io::Result`]. This error stays inside
+/// ([`io::Error::into_inner`]).
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         io::Error::new(error.kind(), error)
     }
 }
 
-/// As a derived one, but on one line, whatever the source's author has made of it.
+/// As derived, but always on one line.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, reason, source): (_, Option<&dyn fmt::Debug>, _) = match self {
@@ -453,7 +457,7 @@ impl fmt::Debug for Error {
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) reason: Reason,
-    /// What to tell after the command.
+    /// The text after the command.
     pub(crate) text: String,
 }
 
@@ -468,7 +472,7 @@ impl Refusal {
         Refusal { reason: Reason::Invalid(reason), text: text.into() }
     }
 
-    /// What was given for the descriptor serves one run only.
+    /// The `Stdio` of this descriptor serves one run only.
     pub(crate) fn used_up(fd: i32) -> Self {
         let text = format!("what was given for descriptor {fd} was used up by an earlier run");
         Refusal::invalid(InvalidReason::ReaderUsed, text)
@@ -478,7 +482,7 @@ impl Refusal {
         Refusal { reason: Reason::Spawn(reason, source), text: text.into() }
     }
 
-    /// A file of the system's that we needed could not be opened: it is not the program that was missing.
+    /// A system file that this crate needs could not be opened. The program itself is not missing.
     #[cfg(unix)]
     pub(crate) fn of_file(file: &str, error: io::Error) -> Self {
         let mut refusal = Refusal::os(error);
@@ -488,7 +492,7 @@ impl Refusal {
         refusal
     }
 
-    /// A failure whose meaning lies in its number alone.
+    /// A failure that its number explains.
     pub(crate) fn os(error: io::Error) -> Self {
         #[cfg(unix)]
         {
@@ -519,7 +523,7 @@ impl Refusal {
 }
 
 impl Details {
-    /// What was collected before the error, with the exit status if it is known; see [`Error::output`].
+    /// The output captured before the error, and the exit status if it is known; see [`Error::output`].
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -534,22 +538,22 @@ impl Details {
         self.0.output.as_ref()
     }
 
-    /// The text may quote anybody: a path of the caller's, the caller's reader, the child.
+    /// The text may quote anything: a path, an error of the caller's reader, the child.
     fn new(command: String, text: String, output: Option<Output>) -> Self {
         Details(Box::new(Inner { command, member: None, text: shorten(one_line(&text)), output }))
     }
 
-    /// Of a child of which nothing was collected here.
+    /// For a child whose output is elsewhere.
     pub(crate) fn about(command: &str, text: String) -> Self {
         Details::new(command.to_owned(), text, None)
     }
 
-    /// Of a child that ran: how it ended, then the end of what it wrote to stderr.
+    /// For a child that ran: how it ended, then the end of its stderr.
     pub(crate) fn ended(output: Output) -> Self {
         let member = output.decisive();
         let decisive = member.unwrap_or(&output);
         let mut text = explain(decisive);
-        // What the last member of a pipeline wrote to stdout is in the whole.
+        // The last member's stdout is in the output of the whole.
         let end = match output.merged {
             true => output.complaints(),
             false => decisive.end_of(2, &decisive.stderr),
@@ -561,21 +565,21 @@ impl Details {
         details
     }
 
-    /// Of a child that we ended: why, how it ended, then the end of what it wrote to stderr.
+    /// For a child that this crate ended: why, how it ended, then the end of its stderr.
     pub(crate) fn stopped(output: Output, why: String) -> Self {
         let mut text = format!("{why} and {}", describe(output.status));
         push_tail(&mut text, output.complaints());
         Details::of(output, text)
     }
 
-    /// Of a child that ran, with a text of its own.
+    /// For a child that ran, with a given text.
     pub(crate) fn of(output: Output, text: String) -> Self {
         let command = output.command.clone();
         Details::new(command, text, Some(output))
     }
 }
 
-/// The message behind "cannot start", "invalid command", or alone: `` `command` what happened``.
+/// The message after "cannot start" or "invalid command", or alone: `` `command` what happened``.
 impl fmt::Display for Details {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let separator = if self.0.output.is_some() { "" } else { ":" };
@@ -587,14 +591,14 @@ impl fmt::Display for Details {
     }
 }
 
-/// The message, since this is what a `main` that returns the error shows.
+/// The message, because a `main` that returns the error shows this.
 impl fmt::Debug for Details {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// An error of the system cannot be cloned, but its number can; of any other the kind and the words.
+/// A system error cannot be cloned, but its number can. Any other keeps its kind and text.
 pub(crate) fn copy(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),
@@ -602,10 +606,10 @@ pub(crate) fn copy(error: &io::Error) -> io::Error {
     }
 }
 
-/// A message shows nothing that comes before so many of the last bytes.
+/// A message shows only these last bytes of stderr.
 pub(crate) const TAIL: usize = 1200;
 
-/// Appends `: ` and the last lines of what a child has complained of, on one line.
+/// Appends `: ` and the last lines of stderr, on one line.
 pub(crate) fn push_tail(text: &mut String, said: &[u8]) {
     const LINES: usize = 3;
     const MOST: usize = TAIL / 4;
@@ -629,7 +633,7 @@ pub(crate) fn push_tail(text: &mut String, said: &[u8]) {
     }
 }
 
-/// Escapes what would break the line, play with the reader's terminal, or hide.
+/// Escapes what would break the line, control the reader's terminal, or be invisible.
 pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
@@ -642,9 +646,9 @@ pub(crate) fn one_line(text: &str) -> String {
     line
 }
 
-/// Whether a character does something to the text around it, or looks like nothing at all: Unicode's control and
-/// format characters (among them those that turn the direction of writing), its line and paragraph separators, and
-/// fillers without a shape. Selectors of a variant (U+FE0F) are let through: emoji end in one.
+/// Whether a character is invisible or changes the text around it. These are Unicode's control and format characters
+/// (some turn the direction of writing), line and paragraph separators, and blank fillers. Variation selectors
+/// (U+FE0F) pass, because emoji end in one.
 fn is_unseen(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -655,7 +659,7 @@ fn is_unseen(c: char) -> bool {
             | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Leaves out the middle of what is very long: a path or the words of a reader. What is said of it stands around it.
+/// Drops the middle of a very long text, such as a path or a reader's error. The words around it stay.
 fn shorten(text: String) -> String {
     const HALF: usize = 250;
     if text.chars().nth(2 * HALF).is_none() {
@@ -670,7 +674,7 @@ fn shorten(text: String) -> String {
 /// The most characters of a command.
 const MOST_SHOWN: usize = 160;
 
-/// A command as a person would type it, cut at a sane length. A shell that is given it reads the same words.
+/// A command as a person would type it, with a bounded length. A shell reads the same words back.
 pub(crate) fn quote<'a>(program: &'a OsStr, args: impl IntoIterator<Item = &'a OsStr>) -> String {
     let mut line = String::new();
     let (mut args, mut next) = (args.into_iter(), Some(program));
@@ -695,7 +699,7 @@ pub(crate) fn join(commands: impl Iterator<Item = String>) -> String {
     line
 }
 
-/// Cuts a command at a sane length; whether it was too long.
+/// Cuts a command to the bounded length. Returns whether it was too long.
 fn cut(line: &mut String) -> bool {
     let Some((place, _)) = line.char_indices().nth(MOST_SHOWN) else { return false };
     line.truncate(place);
@@ -703,9 +707,9 @@ fn cut(line: &mut String) -> bool {
     true
 }
 
-/// One word in the way in which a POSIX shell reads it back.
+/// Quotes one word so that a POSIX shell reads it back.
 fn push_quoted(line: &mut String, word: &[u8], is_first: bool) {
-    // Of a longer word more than this is not shown: four bytes make a character at the most.
+    // Not more than this of a longer word: a character has at most four bytes.
     let (word, is_whole) = match word.get(..4 * (MOST_SHOWN + 1)) {
         Some(part) if part.len() < word.len() => (part, false),
         _ => (word, true),
@@ -731,7 +735,7 @@ fn push_quoted(line: &mut String, word: &[u8], is_first: bool) {
 
 /// Whether a shell takes the word as it is.
 fn is_plain(word: &str, is_first: bool) -> bool {
-    /// What begins or ends a construct where a command could stand, in POSIX and bash.
+    /// Words that begin or end a construct in a command's place, in POSIX and bash.
     const RESERVED: &[&str] = &[
         "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if", "in",
         "select", "then", "time", "until", "while",
@@ -743,9 +747,9 @@ fn is_plain(word: &str, is_first: bool) -> bool {
     !word.is_empty() && word.chars().all(plain) && !assigns(word) && !reserved(word)
 }
 
-/// Any bytes, as what printf(1) prints: `$'…'` is not known to every `sh`.
+/// Any bytes, as an argument of printf(1): not every `sh` has `$'…'`.
 fn push_printed(line: &mut String, word: &[u8]) {
-    // `$(…)` takes line ends off the end.
+    // `$(…)` removes line ends at the end.
     let printed = word.iter().rposition(|byte| *byte != b'\n').map_or(0, |last| last + 1);
     let line_ends = word.len() - printed;
     line.push('"');
@@ -760,7 +764,8 @@ fn push_printed(line: &mut String, word: &[u8]) {
                     '\r' => line.push_str(r"\r"),
                     '\\' => line.push_str(r"\\"),
                     '%' => line.push_str("%%"),
-                    // Of a quotation; of an option; of bash's history, which double quotes do not keep out.
+                    // It would end the quotation, be an option, or start bash's history, which works in double quotes
+                    // too.
                     '\'' | '!' => push_octal(line, c),
                     '-' if line.len() == start => push_octal(line, c),
                     c if is_unseen(c) => push_octal(line, c),
@@ -772,7 +777,7 @@ fn push_printed(line: &mut String, word: &[u8]) {
         line.push_str("')");
     }
     for _ in 0..line_ends {
-        // A shell begins with space, tab and line end in IFS, whatever it has inherited.
+        // A shell starts with space, tab and line end in IFS, even if it inherits another value.
         line.push_str("${IFS#??}");
     }
     line.push('"');

@@ -1,14 +1,14 @@
-//! Ground: what an output means as the result of a call, an error or a value.
+//! Ground: how an output becomes the result of a call: a value or an error.
 
 use super::{Details, Error};
 use crate::output::{Output, most_room};
 
 impl Output {
-    /// This output if the program exited with code 0, or with one of its [`ok_codes`](crate::Command::ok_codes), else
-    /// [`Error::Failed`] with this output in it.
+    /// Returns this output if the program exited with code 0, or with one of its
+    /// [`ok_codes`](crate::Command::ok_codes).
     ///
     /// # Errors
-    /// [`Error::Failed`] for any other code, and for a death by signal.
+    /// [`Error::Failed`], with this output in it, for any other code and if a signal killed the program.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -20,7 +20,7 @@ impl Output {
         if self.succeeded() { Ok(self) } else { Err(Error::Failed(Details::ended(self))) }
     }
 
-    /// The exit code, which a death by signal has not.
+    /// The exit code. There is none if a signal killed the program.
     pub(crate) fn into_code(self) -> Result<i32, Error> {
         match self.status.code() {
             Some(code) => Ok(code),
@@ -34,7 +34,7 @@ impl Output {
             let push =
                 |text: &mut String, bytes: &[u8]| std::str::from_utf8(bytes).map(|more| text.push_str(more));
             match self.text_of(1, &self.stdout, push) {
-                // It is text, but for a character that was cut in two.
+                // It is text, except for a character that was cut in two.
                 Ok(text) => (self.stdout, self.gaps) = (text.into_bytes(), Vec::new()),
                 Err(_) => {
                     let text = "wrote to stdout what is not UTF-8".to_owned();

@@ -11,7 +11,7 @@ const FLOORS: &[&[&str]] = &[
     &["protocol", "spawn"],
     &["transport"],
     &["command", "control", "promise", "process"],
-    &["calls", "gpg", "words"],
+    &["calls", "cmd", "gpg"],
 ];
 
 fn floor(module: &str) -> usize {

@@ -1,17 +1,17 @@
-//! Calls: command lines in one piece, for [`cmd!`](crate::cmd).
+//! Calls: a command line in one piece, for [`cmd!`](macro@crate::cmd).
 //!
-//! Rules: a line means the same here as in a POSIX shell, or is refused while the program is compiled; what is filled
-//! in is never split and never looked at. One function, [`step`], reads a line both then and when it is run.
+//! Rules: a line means the same here as in a POSIX shell, or does not compile. A value is never split and never
+//! interpreted. One function, [`step`], reads the line both at compile time and at run time.
 
 use std::ffi::{OsStr, OsString};
 
 use crate::command::Command;
 
-/// A [`Command`](crate::Command) from a command line in one piece, which no shell ever sees.
+/// A [`Command`](crate::Command) from a command line in one piece, checked at compile time. No shell runs.
 ///
-/// Words are split at white space, `'…'` and `"…"` keep theirs together. Each `{}` is filled with one
-/// value (`AsRef<OsStr>`, or an integer), which stays one argument, or one part of it, whatever is in it. A value with `..` before it
-/// is a list: its `{}` stands alone, and becomes as many arguments as the list has.
+/// Words are split at white space; `'…'` and `"…"` keep theirs together. Each `{}` takes one value: `AsRef<OsStr>`,
+/// or an integer. The value stays one argument, or a part of one, with any characters in it. A value after `..` is a
+/// list: its `{}` stands alone, and becomes one argument for each element.
 ///
 /// ```
 /// # #[cfg(unix)] futures::executor::block_on(async {
@@ -23,13 +23,17 @@ use crate::command::Command;
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///
-/// A value that begins with `-` may still be taken for an option by the program; put `--` before it if the program
-/// knows that.
+/// If a value begins with `-`, the program may take it for an option. Put `--` before it if the program supports
+/// that.
 ///
 /// # Errors
-/// A line that would not mean the same to a shell does not compile: `$`, the backquote, `\` and a brace that is not
-/// of `{}`, outside of `'…'`; any of `|&;<>()[]*?~#` and a line end, outside of any quotes; an assignment in the
-/// program's place. Neither does a quote without its other half, a line without words, or another number of values than of
+/// These do not compile, because a shell would read them differently:
+///
+/// - `$`, a backquote, `\`, and a brace that is not part of `{}`, outside of `'…'`;
+/// - `|&;<>()[]*?~#` and a line end, outside of quotes;
+/// - an assignment in the program's place.
+///
+/// Nor do these: an unfinished quote, a line without words, and a number of values that differs from the number of
 /// `{}`.
 ///
 /// ```compile_fail
@@ -44,14 +48,14 @@ use crate::command::Command;
 #[macro_export]
 macro_rules! cmd {
     (@values $line:literal [$($list:literal)*] [$($value:expr,)*]) => {{
-        const _: () = $crate::__words::check($line, &[$($list),*]);
-        $crate::__words::command($line, [$($value),*])
+        const _: () = $crate::__cmd::check($line, &[$($list),*]);
+        $crate::__cmd::command($line, [$($value),*])
     }};
     (@values $line:literal [$($list:literal)*] [$($value:expr,)*] .. $next:expr $(, $($rest:tt)*)?) => {
-        $crate::cmd!(@values $line [$($list)* true] [$($value,)* $crate::__words::list($next),] $($($rest)*)?)
+        $crate::cmd!(@values $line [$($list)* true] [$($value,)* $crate::__cmd::list($next),] $($($rest)*)?)
     };
     (@values $line:literal [$($list:literal)*] [$($value:expr,)*] $next:expr $(, $($rest:tt)*)?) => {
-        $crate::cmd!(@values $line [$($list)* false] [$($value,)* $crate::__words::one(&$next),] $($($rest)*)?)
+        $crate::cmd!(@values $line [$($list)* false] [$($value,)* $crate::__cmd::one(&$next),] $($($rest)*)?)
     };
     ($line:literal $(, $($values:tt)*)?) => {
         $crate::cmd!(@values $line [] [] $($($values)*)?)
@@ -61,12 +65,12 @@ macro_rules! cmd {
     };
 }
 
-/// What fills one `{}`: a single value, or a list.
+/// Fills one `{}`: a single value, or a list.
 #[derive(Debug)]
 pub struct Value(Vec<OsString>);
 
-/// What can fill a `{}`. `Kind` is one of [`Text`] and [`Number`], and follows from the type: with it there can be an
-/// implementation for all that is text, and others for what is not.
+/// A type that can fill a `{}`. `Kind` is [`Text`] or [`Number`], and follows from the type. It allows one
+/// implementation for all text, and others for integers.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a value of `cmd!`",
     label = "neither text, nor a path, nor an integer",
@@ -119,14 +123,14 @@ pub fn list<Kind>(values: impl IntoIterator<Item = impl Word<Kind>>) -> Value {
     Value(values.into_iter().map(|value| value.word()).collect())
 }
 
-/// Refuses a line while the program is compiled. Of each value it is told whether it is a list.
+/// Refuses a bad line at compile time. `lists` says of each value whether it is a list.
 pub const fn check(line: &str, lists: &[bool]) {
     if let Some(why) = refusal(line.as_bytes(), lists) {
         panic!("{}", why);
     }
 }
 
-/// The command of a line that was checked.
+/// The command of a checked line.
 pub fn command<const N: usize>(line: &str, values: [Value; N]) -> Command {
     let (mut words, mut word, mut values) = (Vec::new(), None::<OsString>, values.into_iter());
     let mut at = START;
@@ -148,7 +152,7 @@ pub fn command<const N: usize>(line: &str, values: [Value; N]) -> Command {
         at = next;
     }
     let mut words = words.into_iter().chain(word);
-    // An empty list in the program's place leaves no name; running that says so.
+    // An empty list in the program's place leaves no name; the run reports that.
     let mut command = Command::new(words.next().unwrap_or_default());
     command.args(words);
     command
@@ -186,7 +190,7 @@ const fn assigns(line: &[u8], mut from: Place, to: Place) -> bool {
     from.byte < to.byte
 }
 
-/// Where reading stands: the next byte, and the quote that it is in, or 0.
+/// The reader's position: the next byte, and the quote around it, or 0.
 #[derive(Clone, Copy)]
 struct Place {
     byte: usize,
@@ -203,7 +207,7 @@ impl Place {
 
 #[derive(Clone, Copy)]
 enum Step {
-    /// What lies between the two places, as it is: whole characters.
+    /// The text between the two positions, unchanged: whole characters.
     Text,
     /// A quote begins or ends.
     Quote,
@@ -213,7 +217,7 @@ enum Step {
     Wrong(&'static str),
 }
 
-/// The next thing in a line, and where it ends.
+/// The next part of a line, and the position after it.
 const fn step(line: &[u8], at: Place) -> (Step, Place) {
     let Place { byte, quote } = at;
     let mut end = at;
@@ -240,7 +244,7 @@ const fn step(line: &[u8], at: Place) -> (Step, Place) {
     (step, end)
 }
 
-/// Whether a byte stands for itself, in this quote.
+/// Whether a byte stands for itself inside this quote.
 const fn is_text(byte: u8, quote: u8) -> bool {
     match (quote, byte) {
         (b'\'', _) => byte != b'\'',
