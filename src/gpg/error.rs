@@ -1,6 +1,6 @@
-//! Calls, gpg: why there is no plaintext, told to a person and to a program. Plain data; decides nothing.
+//! Calls, gpg: why there is no plaintext, for a person and for a program. Plain data; decides nothing.
 //!
-//! Rules: each message is one line; neither a passphrase nor any plaintext is ever in an error.
+//! Rules: each message is one line. An error never contains a passphrase or plaintext.
 
 use std::{fmt, io};
 
@@ -9,8 +9,8 @@ use crate::error::{Error as ProcessError, one_line};
 
 /// Why a message was not decrypted.
 ///
-/// None of them carries any plaintext: what gpg had written until then was wiped. Each carries gpg's
-/// status lines, see [`status`](Self::status), and the end of what it wrote to stderr, see [`stderr`](Self::stderr).
+/// No error carries plaintext: it was wiped. Each has gpg's [status lines](Self::status) and the end of its
+/// [stderr](Self::stderr).
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -27,33 +27,34 @@ use crate::error::{Error as ProcessError, one_line};
 pub enum Error {
     /// The passphrase does not open the message, or the secret key that the message needs.
     ///
-    /// In a message that is encrypted with a passphrase alone, a change in its first bytes looks just the same; and if it
-    /// has no MDC (OCB, for example), a change anywhere in a message of less than some kilobytes.
+    /// A changed message can look the same: if its first bytes were changed, and it is encrypted with a passphrase
+    /// alone. If such a message has no MDC (OCB, for example) and is shorter than some kilobytes, a change anywhere
+    /// looks the same.
     #[error("cannot decrypt: {0}")]
     WrongPassphrase(Report),
     /// A passphrase is needed and [`Decrypt::passphrase`](super::Decrypt::passphrase) was not called.
     #[error("cannot decrypt: {0}")]
     PassphraseMissing(Report),
-    /// The passphrase cannot be given to gpg: it has a line end or a NUL byte in it (gpg was not
-    /// started then), or is longer than gpg-agent takes.
+    /// gpg cannot take the passphrase. It contains a line end or a NUL byte (gpg was not started then), or is too
+    /// long for gpg-agent.
     #[error("cannot decrypt: {0}")]
     InvalidPassphrase(Report),
-    /// None of the secret keys that could open the message is there.
+    /// There is no secret key that opens the message.
     ///
-    /// gpg says the same if it cannot reach its gpg-agent (the path of its home is too long or read-only, `no-autostart`
-    /// is set), and if the message hides to whom it is encrypted, of a wrong passphrase. The message of this error quotes
-    /// the end of gpg's stderr, where an agent that cannot be reached is told.
+    /// gpg reports the same in two other cases. It cannot reach its gpg-agent: the path of its home is too long, the
+    /// home is read-only, or `no-autostart` is set. Or the passphrase is wrong, and the message hides its recipient.
+    /// This error quotes the end of gpg's stderr, which names an unreachable agent.
     #[error("cannot decrypt: {0}")]
     NoSecretKey(Report),
-    /// The message was cut off or changed, is not protected against that, has other content beside
-    /// the encrypted one, or gpg's report does not prove that none of this is so.
+    /// The message was cut off or changed, is not protected against that, or has other content beside the encrypted
+    /// one. Or gpg's report does not exclude one of these.
     #[error("cannot decrypt: {0}")]
     Damaged(Report),
     /// The input is no encrypted message: other data, nothing at all, or a message that is only signed.
     #[error("cannot decrypt: {0}")]
     NotEncrypted(Report),
-    /// A signature was not made over this text, or is by a key that the keyring marks as never to be
-    /// trusted. A change in an encrypted and signed message can show itself this way too.
+    /// A signature does not fit this text, or its key is marked as never to be trusted. A change in an encrypted and
+    /// signed message can look like this too.
     #[error("cannot decrypt: {0}")]
     BadSignature(Report),
     /// A valid signature was [required](super::Decrypt::require_signature), and there is none.
@@ -64,16 +65,16 @@ pub enum Error {
     GpgMissing {
         /// The failed start.
         source: ProcessError,
-        /// Without a status line.
+        /// It has no status line.
         report: Report,
     },
-    /// gpg could not be run to its end, or failed for a reason that its status lines do not tell.
+    /// gpg did not run to its end, or failed for a reason that its status lines do not name.
     #[error("{source}")]
     Process {
-        /// What happened to the process. Its `output` has gpg's stderr, without a session key, and neither the
-        /// plaintext nor the report.
+        /// The error of the process. Its `output` has gpg's stderr without session keys, and neither the plaintext
+        /// nor the report.
         source: ProcessError,
-        /// The status lines until then.
+        /// The status lines up to then.
         report: Report,
     },
 }
@@ -106,7 +107,7 @@ impl Report {
         Report(Box::new(Inner { text: one_line(&text), status, stderr: Vec::new() }))
     }
 
-    /// With the end of what gpg wrote to stderr.
+    /// Adds the end of gpg's stderr.
     pub(super) fn with_stderr(mut self, stderr: &[u8]) -> Self {
         self.0.stderr = stderr[stderr.len().saturating_sub(MOST)..].to_vec();
         self
@@ -114,7 +115,7 @@ impl Report {
 }
 
 impl Error {
-    /// gpg's status lines, as far as they came.
+    /// gpg's status lines up to the error.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -127,7 +128,7 @@ impl Error {
         &self.report().0.status
     }
 
-    /// The end of what gpg wrote to stderr: words for people, in their language, without a session key.
+    /// The end of gpg's stderr: text for people, in their language, without session keys.
     ///
     /// ```
     /// # futures::executor::block_on(async {

@@ -1,7 +1,7 @@
 //! Decryption by GnuPG: [`decrypt`](decrypt()) in one line, [`Decrypt`] with settings.
 //!
-//! gpg reads the passphrase from one extra descriptor and reports over another. There is a plaintext only if it
-//! has said that all was decrypted and that the integrity check held; any other is wiped.
+//! gpg reads the passphrase from one extra descriptor and reports over another. You get a plaintext only if gpg
+//! confirms that all was decrypted and that the integrity check held. Any other plaintext is wiped.
 //!
 //! ```
 //! # futures::executor::block_on(async {
@@ -20,10 +20,10 @@
 //! # });
 //! ```
 
-// Calls: how to run gpg so that it decrypts and nothing else. Owns the command line, the descriptors and the wiping;
-// leaves the meaning of what gpg says to `verdict`.
+// Calls: runs gpg so that it decrypts and does nothing else. Owns the command line, the descriptors and the wiping;
+// `verdict` decides what gpg's report means.
 //
-// Rules: passphrase and plaintext travel through pipes only; a plaintext goes either into a `Decrypted` or is wiped.
+// Rules: passphrase and plaintext travel through pipes only. A plaintext either goes into a `Decrypted` or is wiped.
 
 mod error;
 mod outline;
@@ -57,22 +57,22 @@ use outline::Outline;
 use status::Status;
 use verdict::{Cause, Facts};
 
-/// The child's descriptors beside 0, 1 and 2, which carry the ciphertext, the plaintext and gpg's words.
+/// The child's extra descriptors; 0, 1 and 2 carry the ciphertext, the plaintext and gpg's messages.
 const PASSPHRASE: i32 = 3;
 const STATUS: i32 = 4;
 
-/// The most bytes of gpg's report, and of its messages: some two thousand signatures. A message may have any number
-/// of them, and each is told.
+/// The most bytes of gpg's report, and of its messages: enough for some two thousand signatures. A message may have
+/// any number of them, and gpg reports each.
 const REPORT: u64 = 1024 * 1024;
 
-/// The most bytes of a message that one poll looks at, or of a plaintext that it wipes: a millisecond or some.
+/// The most bytes of a message that one poll inspects, or of a plaintext that it wipes: about a millisecond.
 const PIECE: usize = 1024 * 1024;
 
-/// Decrypts an OpenPGP message with the `gpg` program: one that was encrypted with this passphrase, or
-/// to a secret key of the user's keyring that this passphrase opens.
+/// Decrypts an OpenPGP message with the `gpg` program. The passphrase opens the message itself, or the user's secret
+/// key that the message is encrypted to.
 ///
-/// The message may be binary or armoured, and of any size. A `Vec` or `String` is moved in, not copied.
-/// [`Decrypt`] has the settings.
+/// The message may be binary or armoured, and of any size. A `Vec` or `String` is moved in without a copy.
+/// [`Decrypt`] has more settings.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -95,8 +95,8 @@ const PIECE: usize = 1024 * 1024;
 /// Dropping the future kills gpg; see [`Decryption`].
 ///
 /// # Errors
-/// It fails closed: without gpg's word that all was decrypted and that the integrity check held, there is
-/// no plaintext. [`Error`] says why.
+/// It fails closed: you get no plaintext unless gpg confirms that all was decrypted and that the integrity check
+/// held. [`Error`] says why.
 ///
 /// # Platform
 /// Unix, with gpg 2.2.7 or later.
@@ -104,33 +104,40 @@ pub fn decrypt(ciphertext: impl Into<Vec<u8>>, passphrase: impl Into<Vec<u8>>) -
     Decrypt::new(ciphertext).passphrase(passphrase).decrypt()
 }
 
-/// A message to decrypt, and how: the settings of [`decrypt`].
+/// A message to decrypt and its settings; the builder behind [`decrypt`].
 ///
-/// It can be run again, and several runs may be alive at once; they share one copy of the message.
+/// It can run again, and several runs may be alive at once. They share one copy of the message.
 ///
-/// gpg takes its other settings from the user's `gpg.conf`, and starts the user's `gpg-agent` if a
-/// secret key is needed. The agent remembers, as its configuration says, that a secret key was opened:
-/// **within that time a wrong passphrase opens it as well**. For messages that are encrypted with a
-/// passphrase alone nothing is remembered. gpg is kept from asking anybody and from using the network.
+/// gpg takes its other settings from the user's `gpg.conf`. It asks nobody and does not use the network. If it needs
+/// a secret key, it starts the user's `gpg-agent`. The agent remembers for a configured time that a secret key was
+/// opened: **within that time a wrong passphrase opens it as well**. For a message that is encrypted with a
+/// passphrase alone nothing is remembered.
 ///
-/// # What is refused although it may be sound
-/// gpg's exit code is not 0 for many reasons, and it tells only people which. It is excused if an MDC proves the plaintext
-/// (as it does for all that gpg 2.2 writes) and a status line tells what else is to blame: a signature that cannot be
-/// checked, a session key that was not got in one way before it was in another, a recipient whom the message hides. These
-/// remain refused, as [`Error::Process`] with gpg's words:
+/// # Sound messages that are refused
+/// gpg exits with a code other than 0 for many reasons, and tells only people which. The code is excused if an MDC
+/// proves the plaintext (gpg 2.2 always writes one), and a status line names another reason:
 ///
-/// - armour without its blank line, with a wrong checksum, and, if its data needs no padding, without one;
+/// - a signature that cannot be checked;
+/// - a first attempt at the session key that failed, before another succeeded;
+/// - a recipient that the message hides.
+///
+/// These remain [`Error::Process`], with gpg's words:
+///
+/// - armour without its blank line, with a wrong checksum, or without a checksum if the data needs no padding;
 /// - bytes after a binary message (text around an armoured one does not matter);
-/// - a home that is missing, even if no key is needed. (A home that is read-only does if none is. A secret key needs an agent
-///   that can be reached; without one this is [`Error::NoSecretKey`].)
+/// - a home folder that does not exist, even if no key is needed. A read-only home is enough if no key is needed. A
+///   secret key needs a reachable agent; without one you get [`Error::NoSecretKey`].
 ///
-/// So is a message with a session key of a version that this gpg does not know beside one that it knows, as that or as
-/// [`Error::Damaged`].
+/// A message can also have two session keys, one of a version that this gpg does not know. It is refused too, as
+/// `Process` or as [`Error::Damaged`].
 ///
-/// A message without an MDC (AEAD, which gpg 2.4 writes as OCB for keys that ask for it) is proved by exit code 0 and by
-/// its length alone, since gpg says nothing of a wrong length and, before 2.2.45, goes on after a wrong tag. So these are
-/// refused too, as [`Error::Damaged`]: one with a signature that cannot be checked, whose key should be imported; one that is
-/// encrypted twice; and one in armour with anything around it or not by the book.
+/// A message without an MDC (AEAD; gpg 2.4 writes it as OCB for keys that ask for it) is proved only by exit code 0
+/// and by its length. gpg does not report a wrong length, and before 2.2.45 it goes on after a wrong tag. So these
+/// are [`Error::Damaged`]:
+///
+/// - a signature that cannot be checked (import its key);
+/// - a message that is encrypted twice;
+/// - armour with text around it, or with an unusual form.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -152,7 +159,7 @@ pub fn decrypt(ciphertext: impl Into<Vec<u8>>, passphrase: impl Into<Vec<u8>>) -
 /// ```
 ///
 /// # Cancellation
-/// Dropping it touches none of its runs. The passphrase is wiped when it and the last run are gone.
+/// Dropping it does not affect its runs. The passphrase is wiped after it and the last run are gone.
 pub struct Decrypt {
     program: OsString,
     homedir: Option<PathBuf>,
@@ -187,7 +194,7 @@ impl Decrypt {
         }
     }
 
-    /// The program to run, `gpg` by default; looked up as by [`Command::new`].
+    /// The program to run; `gpg` by default. It is searched as [`Command::new`] does it.
     ///
     /// ```
     /// let mut decrypt = reaped::gpg::Decrypt::new("a message");
@@ -198,7 +205,7 @@ impl Decrypt {
         self
     }
 
-    /// The folder with the keyring and the configuration, in place of `GNUPGHOME` or `~/.gnupg`.
+    /// The folder with the keyring and the configuration, instead of `GNUPGHOME` or `~/.gnupg`.
     ///
     /// ```
     /// let mut decrypt = reaped::gpg::Decrypt::new("a message");
@@ -209,14 +216,14 @@ impl Decrypt {
         self
     }
 
-    /// The passphrase, of the message or of the secret key that opens it.
+    /// The passphrase of the message, or of the secret key that opens it.
     ///
-    /// It reaches gpg through a pipe, is never shown, and is wiped after use. A `Vec` or `String` is
-    /// moved in, so that this is the only copy; of a `&str` the caller keeps the original. Its bytes are
-    /// given as they are: gpg's own tools use UTF-8.
+    /// It reaches gpg through a pipe, is never shown, and is wiped after use. A `Vec` or `String` is moved in, so
+    /// this is the only copy; if you give a `&str`, you keep the original. gpg gets the bytes unchanged; its own
+    /// tools use UTF-8.
     ///
-    /// Without this call only a secret key without a passphrase, or one that the agent still has open,
-    /// can be used; nobody is asked.
+    /// Without a passphrase, gpg can use only a secret key that has none, or that the agent still has open. Nobody is
+    /// asked.
     ///
     /// ```
     /// let mut decrypt = reaped::gpg::Decrypt::new("a message");
@@ -230,12 +237,11 @@ impl Decrypt {
 
     /// Whether the message must have a valid signature inside of its encryption; `false` by default.
     ///
-    /// Valid is a signature over the text that is neither expired nor made by a key that has expired or
-    /// was revoked since, by **any** key in the keyring, however far it is trusted (but never one that is
-    /// marked as distrusted): compare [`Signature::primary_fingerprint`] with the one you expect. One
-    /// such signature is enough; others may be unknown.
+    /// A valid signature covers the text, has not expired, and its key has neither expired nor been revoked. **Any**
+    /// key in the keyring counts, unless it is marked as distrusted. So compare [`Signature::primary_fingerprint`]
+    /// with the one you expect. One valid signature is enough; others may be unknown.
     ///
-    /// A *bad* signature fails the call in any case.
+    /// A *bad* signature always fails the call.
     ///
     /// ```
     /// let mut decrypt = reaped::gpg::Decrypt::new("a message");
@@ -243,7 +249,7 @@ impl Decrypt {
     /// ```
     ///
     /// # Errors
-    /// Without a valid signature, running it is [`Error::SignatureMissing`].
+    /// Without a valid signature the run returns [`Error::SignatureMissing`].
     pub fn require_signature(&mut self, require: bool) -> &mut Self {
         self.require_signature = require;
         self
@@ -252,7 +258,7 @@ impl Decrypt {
     /// The most time that gpg may take; without bound by default. See [`Command::timeout`].
     ///
     /// # Errors
-    /// Decrypting is [`Error::Process`] with [`Error::TimedOut`](crate::Error::TimedOut) in it.
+    /// The run returns [`Error::Process`] with [`Error::TimedOut`](crate::Error::TimedOut) in it.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -268,13 +274,12 @@ impl Decrypt {
         self
     }
 
-    /// The most bytes that the plaintext may have; without bound by default. A small message can be a very long
-    /// text: gpg decompresses. (What gpg reports of a message, and what it says to people, are bounded by 1 MiB
-    /// each.)
+    /// The most bytes of the plaintext; without bound by default. gpg decompresses, so a small message can become a
+    /// very long text. gpg's report and its messages are bounded by 1 MiB each.
     ///
     /// # Errors
-    /// Decrypting is [`Error::Process`] with [`Error::OutputLimit`](crate::Error::OutputLimit) in it, and without the
-    /// part of the plaintext that fits.
+    /// The run returns [`Error::Process`] with [`Error::OutputLimit`](crate::Error::OutputLimit) in it, and no
+    /// plaintext.
     ///
     /// ```
     /// reaped::gpg::Decrypt::new("").limit(1 << 20);
@@ -284,7 +289,7 @@ impl Decrypt {
         self
     }
 
-    /// Starts gpg; the future that is returned resolves to the plaintext.
+    /// Starts gpg, and returns a future of the plaintext.
     ///
     /// # Cancellation
     /// Dropping the future kills gpg; see [`Decryption`].
@@ -302,7 +307,7 @@ impl Decrypt {
     pub fn decrypt(&mut self) -> Decryption {
         let passphrase_given = self.passphrase.is_some();
         let require_signature = self.require_signature;
-        // gpg reads the first line, and a C string: it would take a part for the whole.
+        // gpg reads the first line, and as a C string: it would take a part for the whole.
         let cut = |feed: &Feed| feed.as_slice().iter().any(|byte| matches!(byte, b'\n' | b'\0'));
         let mut look = None;
         let state = if self.passphrase.as_ref().is_some_and(cut) {
@@ -325,10 +330,10 @@ impl Decrypt {
             command.args(["--passphrase-fd", &PASSPHRASE.to_string()]);
             command.fd(PASSPHRASE, Stdio(Kind::Bytes(passphrase.clone())));
         }
-        // Else the agent would open a message again with the passphrase of an earlier run, whatever we
-        // send it. Since gpg 2.2.7.
+        // Otherwise the agent would open a message with the passphrase of an earlier run, even if this one is wrong.
+        // Since gpg 2.2.7.
         command.arg("--no-symkey-cache");
-        // A signature must not make gpg look for its key in the network, whatever gpg.conf says. (There
+        // A signature must not make gpg look for its key in the network, even if gpg.conf allows it. (There
         // is --no-auto-key-locate too, but it is about encryption only.)
         command.args(["--no-auto-key-retrieve", "--disable-dirmngr"]);
         if let Some(homedir) = &self.homedir {
@@ -353,7 +358,7 @@ impl Decrypt {
     }
 }
 
-/// The settings; of the passphrase only whether there is one, and of the message only its length.
+/// Shows the settings, whether there is a passphrase, and the length of the message.
 impl fmt::Debug for Decrypt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Decrypt");
@@ -364,14 +369,13 @@ impl fmt::Debug for Decrypt {
     }
 }
 
-/// A future that owns a running gpg and resolves to the plaintext, or to why there is none.
+/// A running gpg as a future. It resolves to the plaintext, or to the reason why there is none.
 ///
-/// gpg was started when this was made, and works while this is polled; any executor will do.
+/// gpg starts at the call, and works while you poll. Any executor can poll it.
 ///
 /// # Cancellation
-/// Dropping it kills and reaps gpg, as with a [`Promise`]. A `gpg-agent` that gpg started runs on: it is
-/// the user's, and ends by itself when its home folder is gone. Plaintext that was already collected is
-/// wiped.
+/// Dropping it kills and reaps gpg, as with a [`Promise`], and wipes the plaintext up to then. A `gpg-agent` that gpg
+/// started keeps running: it belongs to the user, and ends by itself when its home folder is gone.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -382,7 +386,7 @@ impl fmt::Debug for Decrypt {
 #[must_use = "dropping a decryption kills gpg; await it"]
 pub struct Decryption {
     state: State,
-    /// Until as much of the message was looked at as matters.
+    /// `Some` until enough of the message was inspected.
     look: Option<Look>,
     outline: Outline,
     passphrase_given: bool,
@@ -393,20 +397,20 @@ enum State {
     Running(Promise<Output>),
     /// gpg has ended.
     Ended(Result<Output, ProcessError>),
-    /// Why there is no plaintext is known, and what is left of it is wiped before that is told.
+    /// The error is known; the rest of the plaintext is wiped before it is returned.
     Wiping(Error, Unproved),
     Refused(Error),
     Resolved,
 }
 
-/// Where to look at the message next.
+/// The part of the message to inspect next.
 struct Look {
     message: Feed,
     place: usize,
 }
 
 impl Look {
-    /// One piece, whose size bounds the time. It breaks after the last one that matters.
+    /// Inspects one piece, whose size bounds the time. It breaks after the last piece that matters.
     fn step(&mut self, outline: &mut Outline) -> ControlFlow<()> {
         let rest = &self.message.as_slice()[self.place..];
         let (piece, rest) = rest.split_at(rest.len().min(PIECE));
@@ -417,7 +421,7 @@ impl Look {
 }
 
 impl Decryption {
-    /// gpg's process id; `None` if it did not start, and once it was reaped.
+    /// gpg's process id. It is `None` if gpg did not start, and after it was reaped.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -432,12 +436,12 @@ impl Decryption {
         }
     }
 
-    /// The result, and what of the plaintext is to be wiped before it is told.
+    /// The result, and the plaintext that must be wiped before it is returned.
     fn conclude(&mut self, ended: Result<Output, ProcessError>) -> (Result<Decrypted, Error>, Unproved) {
         let mut output = match ended {
             Ok(output) => output,
             Err(mut error) => {
-                // Part of the plaintext, and nothing has vouched for it.
+                // A part of the plaintext, which nothing has proved.
                 let part = error.output_mut().map(|output| std::mem::take(&mut output.stdout));
                 return (Err(interrupted(error)), Unproved::new(part.unwrap_or_default()));
             }
@@ -459,12 +463,12 @@ impl Decryption {
                 let plaintext = std::mem::take(&mut *plaintext.0);
                 (Ok(Decrypted { plaintext, status: status.lines, signatures }), Unproved::default())
             }
-            Err(refusal) => (Err(told(refusal, status, output)), plaintext),
+            Err(refusal) => (Err(error_of(refusal, status, output)), plaintext),
         }
     }
 }
 
-/// Plaintext that nobody gets. It is wiped in steps, and what is left of it when it is dropped.
+/// A plaintext that nobody gets. It is wiped in steps; a drop wipes the rest.
 #[derive(Default)]
 struct Unproved(Zeroizing<Vec<u8>>);
 
@@ -473,13 +477,13 @@ impl Unproved {
         Unproved(Zeroizing::new(plaintext))
     }
 
-    /// One piece, whose size bounds the time. Whether all is wiped.
+    /// Wipes one piece, whose size bounds the time. Returns whether all is wiped.
     fn wipe(&mut self) -> bool {
         let left = self.0.len().saturating_sub(PIECE);
         self.0[left..].zeroize();
         self.0.truncate(left);
-        // Wiping a vector is wiping its room, all of it. Small ones have some that was used; large ones were put together and
-        // have none.
+        // Wiping a vector also wipes its spare room. A small vector has some that was used; a large one was joined
+        // and has none.
         if left == 0 && self.0.capacity() > 4 * PIECE {
             drop(std::mem::take(&mut *self.0));
         }
@@ -487,7 +491,7 @@ impl Unproved {
     }
 }
 
-/// Takes gpg's report out of the output, and session keys, which would open the message, out of gpg's messages.
+/// Takes gpg's report out of the output, and session keys out of gpg's messages: they would open the message.
 fn take_status(output: &mut Output) -> Status {
     let report = take_report(output);
     for key in status::session_keys(&report) {
@@ -510,7 +514,7 @@ fn hide(text: &mut [u8], key: &[u8]) {
         hidden.fill(b'*');
         rest = after;
     }
-    // An error quotes the end of what was said, and may begin within a key.
+    // An error quotes the end of stderr, and may begin inside a key.
     if let Some(place) = find(text, "…".as_bytes()) {
         let quoted = &mut text[place + "…".len()..];
         let cut = (1..key.len()).map(|from| &key[from..]).find(|part| quoted.starts_with(part));
@@ -518,7 +522,7 @@ fn hide(text: &mut [u8], key: &[u8]) {
     }
 }
 
-/// The process did not come to an end that can be judged.
+/// The process had no end that can be judged.
 fn interrupted(mut error: ProcessError) -> Error {
     let mut lines = Vec::new();
     if let Some(output) = error.output_mut() {
@@ -537,9 +541,9 @@ fn interrupted(mut error: ProcessError) -> Error {
     }
 }
 
-fn told(refusal: verdict::Refusal, status: Status, output: Output) -> Error {
+fn error_of(refusal: verdict::Refusal, status: Status, output: Output) -> Error {
     let (cause, mut text) = (refusal.cause, refusal.text);
-    // The status lines do not tell an agent that cannot be reached from a key that is not there.
+    // The status lines do not distinguish an unreachable agent from a missing key.
     if cause == Cause::NoSecretKey {
         push_tail(&mut text, &without_names(&output.stderr));
     }
@@ -568,7 +572,7 @@ fn told(refusal: verdict::Refusal, status: Status, output: Output) -> Error {
     }
 }
 
-/// Without the lines that name the owner of a key, which gpg indents.
+/// Drops the lines that name the owner of a key, which gpg indents.
 fn without_names(stderr: &[u8]) -> Vec<u8> {
     let lines = stderr.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.starts_with(b" "));
     lines.collect::<Vec<_>>().concat()
@@ -621,10 +625,10 @@ impl fmt::Debug for Decryption {
     }
 }
 
-/// A message that gpg decrypted, whose integrity check held.
+/// A message that gpg decrypted, and whose integrity check held.
 ///
-/// Integrity says that nobody changed the message on its way, not who wrote it: whoever has the public
-/// key can write one. For that there are the [`signatures`](Self::signatures).
+/// Integrity means that nobody changed the message on its way. It does not say who wrote it: everybody who has the
+/// public key can write one. The [`signatures`](Self::signatures) say who did.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -644,15 +648,15 @@ impl fmt::Debug for Decryption {
 /// ```
 #[non_exhaustive]
 pub struct Decrypted {
-    /// What was encrypted, every byte. It is the caller's now, and is not wiped; no other copy of it is left.
+    /// The plaintext, every byte. It is yours, and is not wiped; no other copy is left.
     pub plaintext: Vec<u8>,
     /// gpg's status lines.
     pub status: Vec<StatusLine>,
-    /// The signatures inside of the encryption, in their order; none of them is bad.
+    /// The signatures inside of the encryption, in order; none of them is bad.
     pub signatures: Vec<Signature>,
 }
 
-/// Of the plaintext only its length.
+/// Shows only the length of the plaintext.
 impl fmt::Debug for Decrypted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decrypted")

@@ -1,12 +1,12 @@
-//! Calls, gpg: what a message is from outside, by the headers of its packets (RFC 9580, 4.2) and of its armour (6.2). Pure;
-//! decrypts nothing, and knows nothing of what gpg says.
+//! Calls, gpg: the outer form of a message: the headers of its packets (RFC 9580, 4.2) and of its armour (6.2). Pure;
+//! it decrypts nothing, and does not know gpg's report.
 //!
-//! gpg (2.2 to 2.5) says nothing, by its exit code neither, if an AEAD packet (number 20) is longer or shorter than whole
-//! chunks with their tags can be: it puts zeros in the place of what it could not check, or leaves it out, and goes on.
-//! So its word on such a message counts only if the length is right, which anybody can see from outside.
+//! An AEAD packet (number 20) consists of whole chunks with their tags. If its length does not fit that, gpg (2.2 to
+//! 2.5) stays silent and even exits with code 0. It replaces the text that it cannot check by zeros, or drops it, and
+//! goes on. So gpg's word on such a message counts only if the length is right, which this module checks.
 //!
-//! Rules: it takes a message in pieces, of which each costs what its bytes do; what is not exactly as it is written by the
-//! book is not that.
+//! Rules: it takes a message in pieces, and each piece costs what its bytes do. A message that differs from the
+//! standard form in any way is not accepted as one.
 
 use std::ops::ControlFlow;
 

@@ -1,12 +1,11 @@
-//! Calls, gpg: who signed, and what gpg thinks of it. Plain data, and how it is put together from
-//! status lines; decides nothing.
+//! Calls, gpg: who signed, and how gpg judges it. Plain data, made from status lines; decides nothing.
 
 use super::status::{StatusLine, unescape};
 
-/// One signature of the message that was decrypted.
+/// One signature of the decrypted message.
 ///
-/// That a signature is [`Good`](Validity::Good) says that some key in the keyring made it, not that it
-/// is the right one: compare [`primary_fingerprint`](Self::primary_fingerprint) with the one you expect.
+/// A [`Good`](Validity::Good) signature was made by some key in the keyring. That need not be the right key: compare
+/// [`primary_fingerprint`](Self::primary_fingerprint) with the one you expect.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -31,21 +30,21 @@ use super::status::{StatusLine, unescape};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Signature {
-    /// What gpg thinks of it.
+    /// How gpg judges it.
     pub validity: Validity,
-    /// The long key ID of the key that signed, or its fingerprint if gpg gave that; a claim only,
-    /// as long as the signature is not valid.
+    /// The long key ID of the signing key, or its fingerprint if gpg gave that. It is only a claim until the
+    /// signature is valid.
     pub key_id: String,
-    /// The fingerprint of the key that signed, if gpg found the signature to be cryptographically
-    /// valid (`VALIDSIG`) and to be one over data.
+    /// The fingerprint of the signing key, if gpg found the signature cryptographically valid (`VALIDSIG`) and made
+    /// over data.
     pub fingerprint: Option<String>,
     /// The fingerprint of the primary key that the signing key belongs to.
     pub primary_fingerprint: Option<String>,
-    /// The primary user ID of the key, if the key is in the keyring. Free text of its owner.
+    /// The primary user ID of the key, if the key is in the keyring. Its owner chose the text.
     pub user_id: Option<String>,
 }
 
-/// What gpg thinks of a signature.
+/// How gpg judges a signature.
 ///
 /// ```
 /// use reaped::gpg::Validity;
@@ -59,20 +58,20 @@ pub struct Signature {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Validity {
-    /// Made over this data, by a key that is in the keyring and is in force (`GOODSIG`).
+    /// Made over this data, by a key in the keyring that is in force (`GOODSIG`).
     Good,
     /// Was good, and has expired (`EXPSIG`).
     Expired,
-    /// Made by a key that has expired since (`EXPKEYSIG`).
+    /// Made by a key that has expired since then (`EXPKEYSIG`).
     KeyExpired,
-    /// Made by a key that was revoked since (`REVKEYSIG`).
+    /// Made by a key that was revoked since then (`REVKEYSIG`).
     KeyRevoked,
     /// Cannot be checked: the key is not in the keyring, or the algorithm is unknown (`ERRSIG`).
     Unchecked,
 }
 
 impl Signature {
-    /// Good, and gpg has said so in both of its ways, of one key that it has named.
+    /// It is good, and gpg has said so in both of its ways, for one key.
     pub(super) fn is_proof(&self) -> bool {
         // A long key ID is 16 digits; a shorter name, or none, would fit a fingerprint by chance.
         let named = self.key_id.len() >= 16 && self.key_id.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -118,8 +117,8 @@ impl Signature {
     }
 }
 
-/// Whether a key ID is that of this fingerprint: its last digits, or, if it has 64 (key version 5 and 6), its first
-/// (gnupg's keyid.c; RFC 9580, 5.5.4.3).
+/// Whether a key ID belongs to this fingerprint. It is the last digits, or the first if the fingerprint has 64 (key
+/// version 5 and 6; gnupg's keyid.c; RFC 9580, 5.5.4.3).
 fn is_of(fingerprint: &str, key_id: &str) -> bool {
     if fingerprint.len() == 64 { fingerprint.starts_with(key_id) } else { fingerprint.ends_with(key_id) }
 }

@@ -1,16 +1,16 @@
-//! Calls, gpg: the lines that gpg writes to its status descriptor. A pure parser; knows what a line
-//! looks like, and not what any keyword means.
+//! Calls, gpg: the lines that gpg writes to its status descriptor. A pure parser: it knows the form of a line, and
+//! not what a keyword means.
 //!
-//! Rules: any bytes may come, and nothing panics; what is not a whole status line is never taken for
-//! one, and is told, since half a report proves nothing.
+//! Rules: any bytes may come, and nothing panics. Text that is no whole status line is never taken for one. The
+//! parser reports it, because half a report proves nothing.
 
 use std::fmt;
 
 /// One line of gpg's machine-readable report: a keyword and its arguments.
 ///
-/// The keywords are described in `DETAILS`, in gpg's documentation. Bytes that are not UTF-8 (an old
-/// user ID or a file name may have them) are replaced by U+FFFD. A `SESSION_KEY` line, which gpg writes
-/// only if its configuration asks for it, is left out: it would open the message.
+/// `DETAILS`, in gpg's documentation, describes the keywords. Bytes that are not UTF-8 (in an old user ID or a file
+/// name) are replaced by U+FFFD. A `SESSION_KEY` line is dropped, because it would open the message. gpg writes it
+/// only if its configuration says so.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -31,7 +31,7 @@ use std::fmt;
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct StatusLine {
-    /// Never empty; capitals, digits and `_`.
+    /// Never empty: capitals, digits and `_`.
     keyword: String,
     /// All after the keyword's space; no line end.
     text: String,
@@ -48,7 +48,7 @@ impl StatusLine {
         self.text.split(' ').filter(|word| !word.is_empty())
     }
 
-    /// All that follows the keyword, as gpg wrote it; for keywords whose last argument has spaces; see [`StatusLine`].
+    /// The text after the keyword, as gpg wrote it; for a keyword whose last argument has spaces. See [`StatusLine`].
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -85,7 +85,7 @@ pub(super) struct Status {
 pub(super) fn parse(bytes: &[u8]) -> Status {
     let mut status = Status { lines: Vec::new(), whole: true };
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        // Not so much as copied.
+        // No more than was copied.
         if session_key(line).is_some() && line.ends_with(b"\n") {
             continue;
         }
@@ -97,7 +97,7 @@ pub(super) fn parse(bytes: &[u8]) -> Status {
     status
 }
 
-/// The session keys that the report tells, each as gpg also shows it to people.
+/// The session keys in the report, each as gpg also shows it to people.
 pub(super) fn session_keys(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.split(|byte| *byte == b'\n').filter_map(session_key).filter(|key| !key.is_empty())
 }
@@ -108,7 +108,7 @@ fn session_key(line: &[u8]) -> Option<&[u8]> {
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b" ") }
 }
 
-/// `%XX` back to bytes; what is not such an escape stays as it is.
+/// Turns `%XX` back into bytes. Anything else stays.
 pub(super) fn unescape(text: &str) -> String {
     let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
     let mut bytes = Vec::with_capacity(text.len());

@@ -1,9 +1,9 @@
-//! Calls, gpg: from the status lines and the exit code to "this is the plaintext" or to why not. Pure;
+//! Calls, gpg: from the status lines and the exit code to "this is the plaintext" or to the reason why not. Pure; it
 //! never sees the plaintext, only its length.
 //!
-//! Rules: it fails closed. Success is proved by what gpg said, line by line, and never by the
-//! absence of a complaint; only then is a reason looked for, which may be vague but cannot make a
-//! plaintext valid. gpg's messages for people are translated, so they are not read.
+//! Rules: it fails closed. Success needs proof, line by line, and the absence of a complaint is no proof. Only after
+//! that it looks for a reason, which may be vague but cannot make a plaintext valid. It does not read gpg's messages
+//! for people, because they are translated.
 
 use super::signature::{Signature, Validity};
 use super::status::{Status, StatusLine};
@@ -12,12 +12,12 @@ use super::status::{Status, StatusLine};
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
     pub(super) status: &'a Status,
-    /// `None` for a death by signal.
+    /// `None` if a signal killed gpg.
     pub(super) exit: Option<i32>,
     pub(super) plaintext: usize,
-    /// From outside the message is an AEAD one, as long as it can be.
+    /// By its outer form, the message is an AEAD one with a possible length.
     pub(super) is_aead: bool,
-    /// From outside the message begins as an encrypted one does.
+    /// By its outer form, the message begins as an encrypted one.
     pub(super) begins_encrypted: bool,
     pub(super) passphrase_given: bool,
     pub(super) require_signature: bool,
@@ -40,7 +40,7 @@ pub(super) enum Cause {
     NotEncrypted,
     BadSignature,
     SignatureMissing,
-    /// gpg failed for a reason that is not in the status lines.
+    /// gpg failed for a reason that its status lines do not have.
     Unexplained,
 }
 
@@ -86,18 +86,18 @@ struct Info {
 struct Reading<'a> {
     lines: &'a [StatusLine],
     open: Vec<Layer>,
-    /// Layers that ended, each with everything that makes it sound.
+    /// How many layers ended with every sign of soundness.
     sound: usize,
-    /// Those of the sound layers whose integrity an MDC proves.
+    /// How many of the sound layers an MDC proves.
     by_mdc: usize,
-    /// An encryption was told to have an MDC, sound or not.
+    /// gpg reported an MDC for an encryption, sound or not.
     info_of_mdc: bool,
     /// How many encryptions began outside of any other.
     outermost: usize,
-    /// What one message cannot have, such as plaintext beside the encryption.
+    /// Something that one message cannot have, such as plaintext beside the encryption.
     odd: bool,
     plaintexts: usize,
-    /// Each PLAINTEXT_LENGTH of the plaintext, as far as it is a number.
+    /// Each PLAINTEXT_LENGTH that is a number.
     lengths: Vec<Option<usize>>,
     /// Only those inside of the encryption.
     signatures: Vec<Signature>,
@@ -175,7 +175,7 @@ impl<'a> Reading<'a> {
         lines.filter_map(|line| line.args().next()).find(|key| is_key(key))
     }
 
-    /// Whether gpg says, without any gap, that these bytes are the content of one sound message.
+    /// Whether gpg says, without a gap, that these bytes are the content of one sound message.
     fn proves(&self, plaintext: usize) -> bool {
         let failed = ["BADMDC", "DECRYPTION_FAILED"].iter().any(|keyword| self.has(keyword));
         let binary = self.lines.iter().any(|l| l.keyword() == "PLAINTEXT" && l.args().next() == Some("62"));
@@ -190,14 +190,13 @@ impl<'a> Reading<'a> {
             && !(binary && self.lengths.iter().any(|length| *length != Some(plaintext)))
     }
 
-    /// Whether neither the exit code nor the kind of encryption takes anything from the proof.
+    /// Whether the proof holds, given the exit code and the kind of encryption.
     ///
-    /// An MDC is a proof by itself. With it, the code may also come from what is not the plaintext, as far as a line tells
-    /// from what.
+    /// An MDC is a proof by itself. With it, the code may also come from something else, if a status line names it.
     ///
-    /// Of an AEAD message (packet 20) gpg before 2.2.45 says DECRYPTION_OKAY and GOODMDC after a wrong tag as well, and
-    /// tells of that by exit code 2 alone. Any gpg is silent if the length is wrong; see `outline`. From there only one
-    /// encryption can be seen.
+    /// For an AEAD message (packet 20) gpg before 2.2.45 says DECRYPTION_OKAY and GOODMDC even after a wrong tag, and
+    /// reports that only by exit code 2. No gpg reports a wrong length; see `outline`, which can see one encryption
+    /// only.
     fn excuses(&self, facts: &Facts<'_>) -> bool {
         let by_mdc = self.by_mdc == self.sound;
         match facts.exit {
@@ -211,7 +210,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// What a line may have to do with an exit code that is not 0.
+    /// What a line says about an exit code that is not 0.
     fn remark(&self, place: usize, line: &StatusLine) -> Remark {
         let first = line.args().next();
         match line.keyword() {
@@ -261,7 +260,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// What a status line may have to do with an exit code that is not 0.
+/// What a status line says about an exit code that is not 0.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Remark {
     Nothing,
@@ -298,7 +297,7 @@ mod code {
     pub(super) const DAMAGE: &[u32] = &[18, 89, 152, 10, 30, 12, 55, 79, 66];
 }
 
-/// There is no proof; what may have been the matter?
+/// There is no proof; this looks for the reason.
 fn explain(facts: &Facts<'_>, report: &Reading<'_>) -> Result<Vec<Signature>, Refusal> {
     let failed = report.has("BADMDC") || report.has("DECRYPTION_FAILED");
     // In batch mode gpg exits right at a bad signature, before it has looked at the integrity check.
@@ -403,7 +402,7 @@ fn no_secret_key(facts: &Facts<'_>, report: &Reading<'_>) -> String {
     text
 }
 
-/// Of an AEAD message of which gpg says that all is well.
+/// For an AEAD message that gpg calls sound.
 fn unproved(facts: &Facts<'_>, report: &Reading<'_>) -> &'static str {
     match facts.exit {
         Some(0) if report.sound > 1 => {

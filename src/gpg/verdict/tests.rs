@@ -253,7 +253,7 @@ fn texts_are_one_plain_line() {
     }
 }
 
-/// A report in which nothing is left out or doubled, but for what may be.
+/// A report in which nothing is missing or doubled that must be there once.
 fn sound(lines: &[&str]) -> bool {
     let place = |word: &str| {
         let mut found = (0..lines.len()).filter(|n| lines[*n].split(' ').next() == Some(word));
