@@ -1,14 +1,17 @@
-//! Promise-style child processes: one-line calls that run a program and return a future.
+//! Child processes for async Rust: one-line calls that run a program and return a future.
 //!
 //! ```
-//! # futures::executor::block_on(async {
-//! let weekday = reaped::read("date", ["+%A"]).await?;
-//! # assert!(!weekday.is_empty() && weekday.trim() == weekday);
-//! # Ok::<(), reaped::Error>(()) }).unwrap();
+//! fn main() -> Result<(), reaped::Error> {
+//!     futures::executor::block_on(async {
+//!         let system = reaped::read("uname", ["-s"]).await?;
+//!         println!("This is {system}.");
+//!         Ok(())
+//!     })
+//! }
 //! ```
 //!
-//! The program starts at the call. The future, a [`Promise`], resolves once the process has **ended**: it
-//! was reaped, and every pipe to it is closed, so nothing that it wrote is missing. Any executor will do:
+//! The program starts at the call. The future, a [`Promise`], resolves once the child has **ended**: it was reaped and
+//! every pipe to it is closed, so its output is complete. Dropping the promise kills the child. Any executor will do:
 //! smol, async-std, tokio, or a bare `block_on`.
 //!
 //! # Which call do I want?
@@ -16,32 +19,31 @@
 //! | I want | call | a failing program is |
 //! | --- | --- | --- |
 //! | to run it, as at a prompt | [`run`] | an error |
-//! | what it prints, as text | [`read`] | an error |
-//! | what it prints, every byte | [`read_bytes`] | an error |
+//! | its stdout, as text | [`read`] | an error |
+//! | its stdout, every byte | [`read_bytes`] | an error |
 //! | its exit code | [`exit_code`] | a value |
 //! | status, stdout and stderr | [`output`] | a value |
-//! | its status; it uses my terminal | [`Command::status`] | a value |
-//! | anything else set before | [`Command`], which has the same verbs | as above |
-//! | one program to read what another writes | [`Command::pipe`] | as above |
-//! | to talk to it while it runs | [`Command::spawn`], which gives a [`Process`] | an event |
-//! | its exit status, and to keep the [`Process`] | [`Process::wait`], [`Process::try_wait`] | a value |
-//! | what it prints, and to see it meanwhile | the same calls, with [`Stdio::tee_inherit`] | as above |
-//! | the first and the last of what it prints, however much | the same calls, with [`Command::capture_ends`] | as above |
-//! | a command line in one piece, without a shell | [`cmd!`], which gives a [`Command`] | as above |
-#![cfg_attr(unix, doc = "| a line of shell, with arguments | [`sh`], which gives a [`Command`] | as above |")]
-//! | the result in code that is not async | [`Promise::wait`] on any of these promises | as above |
+//! | its status, with my terminal | [`Command::status`] | a value |
+//! | settings before that | [`Command`], with the same verbs | as above |
+//! | a pipe into the next program | [`Command::pipe`] | as above |
+//! | to talk to it while it runs | [`Command::spawn`], which returns a [`Process`] | an event |
+//! | to see the output, and have it | the same calls with [`Stdio::tee_inherit`] | as above |
+//! | the ends of a long output | the same calls with [`Command::capture_ends`] | as above |
+//! | a command line, checked at compile time | [`cmd!`], which makes a [`Command`] | as above |
+#![cfg_attr(unix, doc = "| a line of shell with arguments | [`sh`], which makes a [`Command`] | as above |")]
+//! | the result without async | [`Promise::wait`] on any promise | as above |
 #![cfg_attr(unix, doc = "| to decrypt a message | [`gpg::decrypt`](gpg::decrypt()) | an error |")]
 //!
-//! For a program without arguments, `Command::new("true").run()` is shorter than `run("true", [""; 0])`. What stdin,
-//! stdout and stderr are with each call, [`Command`] shows in a table.
+//! Without arguments, `Command::new("true").run()` is shorter than `run("true", [""; 0])`. For arguments of several
+//! types, add each with [`Command::arg`]. [`Command`] has a table of what stdin, stdout and stderr are with each verb.
 //!
-//! The [`guide`] has a [cookbook](guide::cookbook), three [ports](guide::ports), and a page for whoever comes from
+//! The [`guide`] has a [cookbook](guide::cookbook), three [ports](guide::ports), and a page for those who come from
 //! [std](guide::from_std), [async-process](guide::from_async_process), [tokio](guide::from_tokio),
 //! [duct](guide::from_duct) or [Twisted](guide::from_twisted).
 //!
 //! # A program that grows
 //!
-//! It sorts words. First it only **captures** what `sort` prints:
+//! It sorts words. First it **captures** the output of `sort`:
 //!
 //! ```
 //! # #[cfg(unix)] futures::executor::block_on(async {
@@ -54,28 +56,33 @@
 //! # Ok::<(), std::io::Error>(()) }).unwrap();
 //! ```
 //!
-//! The words are in memory, so it **feeds** them, while the output is read: no size deadlocks. [`Stdio`] says what
-//! else a descriptor can be connected to.
+//! If the words are in memory, it writes them to **stdin** while it reads the output, so no size deadlocks. [`Stdio`]
+//! lists what else a descriptor can be connected to.
 //!
 //! ```
 //! # #[cfg(unix)] futures::executor::block_on(async {
 //! use reaped::{Command, Stdio};
-//! let sorted = Command::new("sort").stdin(Stdio::bytes("pear\napple\n")).read().await?;
+//! let words = Stdio::bytes("pear\napple\n");
+//! let sorted = Command::new("sort").stdin(words).read().await?;
 //! assert_eq!(sorted, "apple\npear");
 //! # Ok::<(), reaped::Error>(()) }).unwrap();
 //! ```
 //!
-//! It can **fail**. An [`Error`] reads as one line that a person can act on, and carries what was collected until
-//! then; a program that is not there is told apart from one that did not succeed.
+//! It can **fail**. An [`Error`] is one line for a person, and carries the output captured so far. You can tell a
+//! missing program from one that failed.
 //!
 //! ```
 //! # #[cfg(unix)] futures::executor::block_on(async {
 //! use reaped::{Command, Error, SpawnReason};
-//! match Command::new("sort").arg("no-such-file").env("LC_ALL", "C").read().await {
+//! let mut sort = Command::new("sort");
+//! match sort.arg("no-such-file").env("LC_ALL", "C").read().await {
 //!     Ok(sorted) => println!("{sorted}"),
-//!     Err(Error::Spawn { reason: SpawnReason::ProgramNotFound, .. }) => println!("please install sort"),
+//!     Err(Error::Spawn { reason: SpawnReason::ProgramNotFound, .. }) => {
+//!         println!("please install sort");
+//!     }
 //!     Err(error) => {
-//!         // `sort no-such-file` exited with code 2: sort: cannot read: no-such-file: No such file or directory
+//!         // `sort no-such-file` exited with code 2:
+//!         // sort: cannot read: no-such-file: No such file or directory
 //!         eprintln!("{error}");
 //!         assert!(error.output().is_some_and(|output| output.stdout.is_empty()));
 //!     }
@@ -83,7 +90,7 @@
 //! # });
 //! ```
 //!
-//! It is part of a script that may hang, so it is **bounded**, in time and in size, with all its descendants.
+//! It may hang, so it is **bounded**, in time and in size, with all its descendants.
 //!
 //! ```
 //! # #[cfg(unix)] futures::executor::block_on(async {
@@ -98,8 +105,8 @@
 //! # });
 //! ```
 //!
-//! The words come one by one, so it **talks**: a [`Process`] is a stream of [`Event`]s, with [`Writer`]s and
-//! [`Reader`]s for its descriptors, whole [`lines`](Process::lines), and a [`Control`] to signal it from anywhere.
+//! The words come one by one, so it **talks**. A [`Process`] is a stream of [`Event`]s. It has [`Writer`]s,
+//! [`Reader`]s and whole [`lines`](Process::lines), and a [`Control`] that signals the child from any thread.
 //!
 //! ```
 //! # #[cfg(unix)] futures::executor::block_on(async {
@@ -116,7 +123,7 @@
 //! # Ok::<(), std::io::Error>(()) }).unwrap();
 //! ```
 //!
-//! Two sorted lists are merged, which takes **extra descriptors** and no temporary file.
+//! It merges two sorted lists through **extra descriptors**, without a temporary file.
 //!
 //! ```
 //! # #[cfg(unix)] futures::executor::block_on(async {
@@ -128,7 +135,7 @@
 //! # Ok::<(), reaped::Error>(()) }).unwrap();
 //! ```
 //!
-//! And the words are a secret, so it **decrypts** them first. The passphrase goes over a descriptor too.
+//! The words are a secret, so it **decrypts** them first. The passphrase goes through a descriptor too.
 //!
 //! ```
 //! # #[cfg(unix)] futures::executor::block_on(async {
@@ -149,15 +156,15 @@
 //!
 //! # Pipelines
 //!
-//! [`Command::pipe`] connects commands by pipes of the kernel. A [`Pipeline`] has the same verbs and bounds, fails when
-//! any member does, and keeps the status of each. [`cmd!`] makes a command of one line, without a shell.
+//! [`Command::pipe`] connects commands by kernel pipes. A [`Pipeline`] has the same methods. It fails if any member
+//! fails, and keeps the status of each. [`cmd!`] checks a command line at compile time; no shell runs.
 //!
 //! ```
 //! # #[cfg(unix)] futures::executor::block_on(async {
-//! use reaped::{Command, cmd};
+//! use reaped::cmd;
 //! let digits = "[1-5]";
-//! let count = Command::new("seq").arg("9").pipe(cmd!("grep {}", digits)).pipe(cmd!("wc -l")).read().await?;
-//! assert_eq!(count.trim(), "5");
+//! let mut count = cmd!("seq 9").pipe(cmd!("grep {}", digits)).pipe(cmd!("wc -l"));
+//! assert_eq!(count.read().await?.trim(), "5");
 //! # Ok::<(), reaped::Error>(()) }).unwrap();
 //! ```
 //!
@@ -165,97 +172,129 @@
 //!
 //! | dropped | what happens |
 //! | --- | --- |
-//! | [`Promise`], [`Process`] | SIGKILL, and the child is reaped in the background: no orphan, no zombie, no thread that stays for it |
-//! | the same, with `new_group` | SIGKILL to the whole group |
-//! | the same, with [`terminate_on_drop(true)`](Command::terminate_on_drop) | the [`stop_signal`](Command::stop_signal) (SIGTERM unless set), and SIGKILL after the grace, with nobody polling; the pipes close |
-//! | the same, with [`kill_on_drop(false)`](Command::kill_on_drop), or [`Promise::detach`] | the pipes close, a terminal stays; the child runs on, and is reaped when it ends |
+//! | [`Promise`], [`Process`] | the child gets SIGKILL, and is reaped in the background: no zombie is left |
+//! | the same, with [`new_group`](Command::new_group) | the whole group gets SIGKILL |
+//! | the same, with [`terminate_on_drop(true)`](Command::terminate_on_drop) | the pipes close; the child gets its [`stop_signal`](Command::stop_signal) (SIGTERM by default), and SIGKILL after the grace, even if nobody polls |
+//! | the same, with [`kill_on_drop(false)`](Command::kill_on_drop), or [`Promise::detach`] | the pipes close, a terminal stays; the child keeps running, and is reaped when it ends |
 //! | [`Writer`] | the child reads end of file |
 //! | [`Reader`] | the child gets SIGPIPE when it writes |
-//! | [`Lines`], the futures of [`Process::next`] and [`Process::wait`] | nothing: the process runs on, and no byte is lost |
+//! | [`Lines`], the futures of [`Process::next`] and [`Process::wait`] | nothing: the process keeps running, and no byte is lost |
 //! | [`Control`] | nothing |
-//! | [`Command`], [`Pipeline`] | nothing to what runs; secrets are wiped and descriptors closed when no run uses them any more |
+//! | [`Command`], [`Pipeline`] | running children are unaffected; secrets are wiped and descriptors closed after the last run |
 //!
-//! Descendants live on, unless the child has a group and they are in it. So does a child of ours if nothing is
-//! dropped: after [`std::process::exit`], an abort, or a SIGKILL to this program, in a task that the runtime
-//! does not drop at its end, and after [`std::mem::forget`].
-#![cfg_attr(unix, doc = "[`die_with_parent`](Command::die_with_parent) ends it all the same.")]
-//! And a child that nobody polls is not read: it waits once its pipes are full.
+//! Grandchildren keep running unless you set [`new_group`](Command::new_group).
+//!
+//! If your program ends without running destructors, nothing is dropped and **the children keep running**:
+//!
+//! - after [`std::process::exit`], an abort or [`std::mem::forget`];
+//! - in a task that its runtime does not drop at the end;
+//! - after a signal that you do not handle, such as SIGTERM or SIGINT. (Ctrl-C at a terminal sends SIGINT to your
+//!   program and to its children; it does not reach a child with a [`new_group`](Command::new_group).)
+//!
+//! Three things help. Handle the signal and drop or [`terminate`](Control::terminate) your promises: the
+//! [cookbook](guide::cookbook) has a recipe. [`terminate_on_drop`](Command::terminate_on_drop) makes each drop polite.
+#![cfg_attr(
+    unix,
+    doc = "And [`die_with_parent`](Command::die_with_parent) kills the child whenever your program ends."
+)]
+//!
+//! # What you can rely on
+//!
+//! | question | answer |
+//! | --- | --- |
+//! | Which thread does the I/O? | The thread that polls. One more thread, async-io's, waits and wakes. |
+//! | What if nobody polls? | Nothing is read or written, so a child that fills a pipe blocks. A [`timeout`](Command::timeout), a [`grace`](Command::grace) and reaping work all the same. |
+//! | When does a timeout start? | At the call. If the child has already ended when you poll, you get its result. |
+//! | Can two runs of one [`Command`] be alive? | Yes. Only a [`Stdio::reader`], [`tee`](Stdio::tee) or [`writer`](Stdio::writer) serves one run. |
+//! | What is stdin in [`read`]? | The null device. [`run`] and [`Command::status`] inherit it. |
+//! | What if stdout is not UTF-8? | [`read`] returns [`Error::NotUtf8`] with the bytes; use [`read_bytes`]. |
+//! | Is stderr in the error of [`run`]? | No, the user has seen it. [`read`], [`read_bytes`] and [`output`] capture it. |
+//! | Are bytes after a [`limit`](Command::limit) kept? | No: the first `n` are, and the child is killed. |
+//! | What is the [`ExitStatus`] of a death by signal? | `code()` is `None`, and `signal()` of std's `ExitStatusExt` is the signal. |
+//! | What is [`exit_code`] then? | [`Error::Failed`], because there is no code. |
+//! | What is the pid after the end? | `None`, because the system may give the number to another process. |
+//! | Is a [`Promise`] `Send`, `Sync`, `Unpin`? | Yes, all of them, and `'static`. |
+//! | Does it work after fork(2)? | Only if the first call comes after the fork; see below. |
+//! | And beside my own handler for SIGCHLD? | Yes: the first engine installs no handler; see below. |
 //!
 //! # How it works
 //!
-//! **Engines.** On Linux 5.4 and later, with any C library, the new process works in the parent's memory until the
-//! program runs (`CLONE_VM`, clone(2)): it takes the steps of a script, each of them one system call, and a pidfd tells
-//! of its end. Nothing is forked, so the parent's size does not matter, and neither do extra descriptors, a working
-//! directory, a group, limits or a terminal. A child that becomes another user (`uid`, `gid`, `groups`) gets a copy of
-//! the memory, as with a fork. Elsewhere, and if a sandbox, gVisor, qemu-user or valgrind lacks what that needs,
-//! async-process starts the child, on Unix with a fork. The first start finds out which one it is;
-//! `--cfg reaped_portable` chooses the second.
+//! **Engines.** The engine is chosen when the first child starts. The first engine needs Linux 5.4, with any C library.
+//! The new process shares the parent's memory until the program runs (`CLONE_VM`, clone(2)), and makes a prepared list
+//! of system calls. A pidfd reports its end. Nothing is copied, so the parent's size does not matter. Extra
+//! descriptors, a working directory, a group, limits and a terminal do not change that. Only a child that becomes
+//! another user (`uid`, `gid`, `groups`) gets a copy of the memory, as in a fork.
 //!
-//! **Threads.** Pipes, the exit and timers are watched by async-io's reactor: one thread, `async-io`, for the whole
-//! program, started at the first call, which sleeps while nothing happens. Under smol and async-std, whose reactor it
-//! is, the executor's threads do its work when they are idle. Under tokio or a bare `block_on` each wake-up comes
-//! from that thread, which costs a short child some per cent of its time. The second engine adds async-process's one
-//! thread, `async-process`, which waits for exits. Bytes are moved when a promise, a process or one of its handles is
-//! polled. While nobody polls, three things are done all the same: a [`timeout`](Command::timeout) ends the child,
-//! SIGKILL comes at the end of a [`grace`](Command::grace), and what was dropped is reaped.
+//! The second engine, async-process, serves every other system. It also serves sandboxes, gVisor, qemu-user and
+//! valgrind if they lack what the first engine needs. On Unix it forks. `--cfg reaped_portable` chooses it.
 //!
-//! **Signals.** The first engine installs no handler, for SIGCHLD or anything else, waits for its own children alone,
-//! and signals through the pidfd, so that a number which was given away is never hit (a group by its number, which
-//! its leader keeps for as long as it is not reaped). async-process uses pidfd if it can, and a handler for
-//! SIGCHLD if it cannot. The child starts with no signal blocked or ignored, whatever is so here. If a stranger's
-//! `waitpid(-1)` reaps the child, or SIGCHLD is ignored, the pidfd still tells how it ended on Linux 6.15 and later;
-//! before that, and with the second engine, it is [`Error::StatusLost`].
+//! **Threads.** I/O happens on the thread that polls. One thread for the whole program, async-io's `async-io`, watches
+//! pipes, exits and timers, and sleeps while nothing happens. Under smol and async-std their own threads do this work
+//! when they are idle. Under tokio or a bare `block_on`, that thread does every wake-up, so very short children take a
+//! few per cent longer. The second engine adds one thread, `async-process`, which waits for exits.
 //!
-//! **Fork.** A host that forks, fork(2), does so before its first call, and before any executor on async-io starts:
-//! a copy has no threads. In a copy that was forked later every start is [`SpawnReason::Forked`], and a copied handle
-//! does nothing to the host's child (see [`Promise`]). A program that is executed after the fork is free of all this.
+//! Without polling only three things happen: a [`timeout`](Command::timeout) ends the child, SIGKILL comes after a
+//! [`grace`](Command::grace), and a dropped child is reaped.
 //!
-//! **Descriptors.** The child gets 0, 1, 2 and what was named, whatever other threads have open. Here each running
-//! child has one for each of its pipes and one pidfd, all close-on-exec; the reactor has a few for the whole program.
-//! A busy pipe is made larger, up to 256 KiB, if the system lets us.
+//! **Signals.** The first engine installs no signal handler, waits for its own children only, and signals through the
+//! pidfd. So it never hits another process that got the same number. A group is signalled by its number, which stays
+//! taken until its leader is reaped. async-process uses a pidfd if it can, or else a handler for SIGCHLD. No signal is
+//! blocked or ignored in the child.
 //!
-//! **Windows.** std starts the child, and async-io waits for its end. Pipes are waited for on threads of the `blocking`
-//! crate's pool: one for each pipe that has nothing to read or no room to write. It is tested under Wine only. Wine has
-//! no Ctrl-Break, so the tests send Ctrl-C in its place. It was never tried on Windows itself.
+//! If another part of the program reaps the child (`waitpid(-1)`), or SIGCHLD is ignored, the first engine still gets
+//! the status on Linux 6.15 and later. Otherwise the call returns [`Error::StatusLost`].
+//!
+//! **Fork.** If your program forks (fork(2)) and goes on in the copy, fork before the first call, and before any
+//! executor on async-io starts: a copy has no threads. In a later copy every start returns [`SpawnReason::Forked`],
+//! and a copied handle does nothing to the child; see [`Promise`]. A fork that executes a program is always fine.
+//!
+//! **Descriptors.** On Unix the child gets 0, 1, 2 and the descriptors that you set, even if other threads have more
+//! open. This program holds one descriptor for each pipe and one pidfd for each running child, all close-on-exec. The
+//! reactor has a few for the whole program. A busy pipe grows up to 256 KiB, if the system permits it.
+//!
+//! **Windows.** std starts the child, and async-io waits for its end. Threads of the `blocking` crate's pool wait for
+//! pipes: one for each pipe that is empty or full. It is tested under Wine only. Wine has no Ctrl-Break, so the tests
+//! send Ctrl-C instead. It was never tried on Windows itself.
 //!
 //! # What Windows does not have
 //!
-//! Descriptors are 0, 1 and 2 there. There is no `Command::fd`, `inherit_fds`, `arg0`, `uid`, `gid`, `groups`,
-//! `umask`, `pty`, `new_session`, `rlimit`, `nice`, `no_new_privileges` and `die_with_parent`; no `Resource` and
-//! `PtySize`; no `Stdio::parent_fd`, and no `Stdio` from a `Reader` or a `Writer`; no `AsFd` of a `Reader`; no
-//! `Process::resize`; no `sh` and no `gpg`.
+//! - Descriptors other than 0, 1 and 2: `fd`, `inherit_fds`, `Stdio::parent_fd`, `Stdio` from a `Reader` or a
+//!   `Writer`, and `AsFd` of a `Reader`.
+//! - Settings of `Command`: `arg0`, `uid`, `gid`, `groups`, `umask`, `new_session`, `rlimit` (and `Resource`), `nice`,
+//!   `no_new_privileges`, `die_with_parent`.
+//! - Terminals: `pty`, `PtySize`, `Process::resize`.
+//! - `sh` and `gpg`.
 //!
-//! A [`new_group`](Command::new_group) is a job object, which is asked by Ctrl-Break at a common console; any other child
-//! is ended at once by INT, TERM and KILL. Any other signal is an error.
+//! A [`new_group`](Command::new_group) is a job object. It gets Ctrl-Break if it shares the console. INT, TERM and KILL
+//! end any other child at once. Any other signal is an error.
 //!
-//! A program is found as std finds it there, and then by `PATHEXT`, and a child also inherits what other parts of the
-//! program have marked inheritable. What only Windows has is `Command::raw_arg` and `Command::no_window`.
+//! A program is searched as in std, and then by `PATHEXT`. A child also inherits the handles that other parts of the
+//! program have marked inheritable. Only Windows has `Command::raw_arg` and `Command::no_window`.
 //!
 //! # When not to use this
 //!
-//! - Nothing in the program is async, and nothing is to run side by side: [`std::process`] has all that is needed, and
-//!   duct has pipelines on top.
-//! - The program lives on tokio, starts very many short children, needs no more than 0, 1 and 2, and every
-//!   microsecond counts: `tokio::process` waits in the reactor that runs already.
-//! - Something has to be done in the child before the program runs that no setting says: namespaces, seccomp. There is
-//!   no `pre_exec`; either a program does it (`setpriv`, `unshare`), or [`std::process::Command`] with its `pre_exec`.
-//! - The child must outlive this program and be looked after: that is a service, and systemd's or another supervisor's.
-//! - This program is to *become* the other one: `std::os::unix::process::CommandExt::exec`.
-//! - Terminals and extra descriptors on Windows: they are not there.
-//! - OpenPGP without a `gpg` on the machine: that takes a library, such as Sequoia.
+//! - Nothing in your program is async or runs side by side. [`std::process`] is enough, and duct adds pipelines.
+//! - Your program lives on tokio, starts very many short children with 0, 1 and 2 only, and every microsecond counts.
+//!   `tokio::process` waits in the reactor that runs already.
+//! - The child must do something before the program runs that has no setting here, such as namespaces or seccomp.
+//!   There is no `pre_exec`. Let a program do it (`setpriv`, `unshare`), or use [`std::process::Command`].
+//! - The child must outlive your program and be looked after. That is a service: use systemd or another supervisor.
+//! - Your program must *become* the other one: use `std::os::unix::process::CommandExt::exec`.
+//! - You need terminals or extra descriptors on Windows.
+//! - You need OpenPGP on a machine without `gpg`: use a library such as Sequoia.
 //!
 //! # Features
 //!
 //! `tracing`, off by default: each child is a span `child` of the target `reaped`, at level INFO, from the call to the
-//! end, or until it is dropped. Nothing is recorded if nobody subscribed to it, and there are no events.
+//! end or the drop. There are no events. Without a subscriber nothing is recorded.
 //!
 //! | field | |
 //! | --- | --- |
-//! | `program` | as it was given; never the arguments, the environment or what was fed |
+//! | `program` | as you gave it; never the arguments, the environment or the input |
 //! | `pid` | if it started |
-//! | `error` | if it did not: the [`SpawnReason`] and what the system said, or the [`InvalidReason`] |
-//! | `status` | as [`ExitStatus`] shows it; `lost` for [`Error::StatusLost`], and absent if it was dropped |
-//! | `bytes` | that went through its pipes until then, in either direction |
+//! | `error` | if it did not: the [`SpawnReason`] and the system's words, or the [`InvalidReason`] |
+//! | `status` | as [`ExitStatus`] shows it; `lost` for [`Error::StatusLost`], and absent after a drop |
+//! | `bytes` | through its pipes, in both directions |
 //! | `elapsed` | from the call |
 
 mod calls;
@@ -294,13 +333,13 @@ pub use std::process::ExitStatus;
 pub use stdio::PtySize;
 pub use stdio::Stdio;
 
-/// What [`cmd!`] expands to.
+/// The functions that [`cmd!`] expands to.
 #[doc(hidden)]
 pub mod __cmd {
     pub use crate::cmd::{Number, Text, Value, Word, check, command, list, one};
 }
 
-/// The README's examples run too.
+/// The examples of the README, as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
