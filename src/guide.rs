@@ -2,7 +2,7 @@
 
 // Owns no code; the text is in `docs/`, and its examples run as tests.
 
-/// Nineteen tasks that come up again and again, each with an answer that runs.
+/// Tasks that come up again and again, each with an answer that runs.
 #[doc = include_str!("../docs/cookbook.md")]
 pub mod cookbook {}
 
