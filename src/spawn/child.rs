@@ -1,14 +1,14 @@
-//! One started child: has it exited, who asked it to end, and what is still to be done about that.
+//! One started child: whether it has exited, who asked it to end, and what happens next because of that.
 //!
-//! Refuses to know pipes, and when a child counts as ended: see the protocol.
+//! Refuses to know pipes, and when a child counts as ended: the protocol decides that.
 //!
 //! Rules:
-//! - All of it is one state, [`Life`], under the lock that signals are sent under. It changes only where a signal was
-//!   sent: a signal that is refused, or that reaches nobody, changes nothing.
-//! - The ladder (polite signal, grace, SIGKILL) and the deadline are part of that state. The reactor's thread climbs it,
-//!   whether or not anybody polls. It never sends anything to a child that has exited by then.
-//! - With a group the ladder is the group's: its members get the grace that the leader gets.
-//! - The child is reaped by whoever waits for it, and in the background once nobody does.
+//! - There is one state, [`Life`]. Signals are sent under its lock. It changes only after a signal was sent: a signal
+//!   that is refused, or that reaches no process, changes nothing.
+//! - The stages of the end (stop signal, grace, SIGKILL) and the deadline are part of that state. The reactor's
+//!   thread keeps them in time, also if nobody polls. It sends nothing to a child that has exited.
+//! - With a group the stages apply to the group: its members get the same grace as the leader.
+//! - The task that waits for the child reaps it. If no task waits any more, it is reaped in the background.
 
 use std::future::Future;
 use std::io;
@@ -26,25 +26,25 @@ use crate::output::Exit;
 use crate::signal::Signal;
 use crate::stdio::OpenFile;
 
-/// The owner's handle. Dropping it kills the child, unless told otherwise, and has it reaped in the background in any
-/// case.
+/// The owner's handle. Dropping it kills the child, unless `OnDrop` says otherwise, and always reaps it in the
+/// background.
 #[derive(Debug)]
 pub(crate) struct Child(Arc<Shared>);
 
-/// Names a child from anywhere, and keeps nothing of it alive.
+/// Names a child from any thread, and keeps nothing alive.
 #[derive(Clone, Debug)]
 pub(crate) struct ChildRef(Weak<Shared>);
 
-/// Who has ended a child, of those that belong to this program.
+/// Which part of this program has ended a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The clock: the child has run for as long as it may.
+    /// The timeout.
     Timeout,
     /// A handle of the child, or a bound other than the timeout.
     Caller,
 }
 
-/// What is done to a child that nobody waits for any more.
+/// What happens to the child when the handle is dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum OnDrop {
     #[default]
@@ -57,63 +57,63 @@ pub(crate) enum OnDrop {
 /// What is known of the child's end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
-    /// The exit, once, and when it was seen.
+    /// The exit, and when it was seen; returned once.
     pub(crate) exit: Option<(Exit, Instant)>,
-    /// Who has ended the child, or what is left of its group.
+    /// Who has ended the child, or the rest of its group.
     pub(crate) ended_by: Option<Cause>,
-    /// The members of its group have been asked to end, and still have time for it.
+    /// Members of its group were asked to end, and their grace still runs.
     pub(crate) grace_runs: bool,
-    /// The child has become another user, and cannot be ended.
+    /// The child has become another user, and this program may not signal it.
     pub(crate) out_of_reach: bool,
 }
 
 #[derive(Debug)]
 struct Shared {
     life: Mutex<Life>,
-    /// Whoever waits for news. It is woken by the reactor's thread only.
+    /// The task that waits for news. Only the reactor's thread wakes it.
     changed: OnceLock<Waker>,
 }
 
 #[derive(Debug)]
 struct Life {
-    /// `None` once it was reaped and nothing is to be sent to its group any more.
+    /// `None` once it was reaped and its group gets no signal any more.
     process: Option<Process>,
     /// When the exit was seen.
     exited_at: Option<Instant>,
     /// The exit was taken.
     reaped: bool,
     asked: Option<Asked>,
-    /// When the child has run for as long as it may.
+    /// The end of the timeout.
     deadline: Option<Instant>,
     grace: Duration,
-    /// When to ask next whether the group of a child that has exited is empty.
+    /// When to check next whether the group of an exited child is empty.
     probe: Option<Instant>,
-    /// For the next step of the ladder, or the deadline.
+    /// For the next stage, the deadline or the probe.
     timer: Option<Box<(Instant, Timer)>>,
     out_of_reach: bool,
     stop_signal: Signal,
     on_drop: OnDrop,
-    /// Nobody waits for the child: it is to be reaped in the background.
+    /// No task waits for the child, so it is reaped in the background.
     unowned: bool,
-    /// Stays open for as long as the child runs.
+    /// Stays open while the child runs.
     keep: Option<OpenFile>,
 }
 
-/// A signal that is to end the child was sent.
+/// A signal was sent to end the child.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     by: Cause,
-    ladder: Ladder,
+    stage: Stage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ladder {
-    /// SIGKILL comes at this time; `None` is a time that no clock can show.
-    Polite(Option<Instant>),
+enum Stage {
+    /// SIGKILL is due at this time; `None` is a time that no clock can show.
+    Grace(Option<Instant>),
     Killed,
 }
 
-/// A process that was started. In a forked copy of the parent it does nothing: the child is not the copy's.
+/// A started process. In a forked copy of the parent it does nothing, because the child is not the copy's.
 #[derive(Debug)]
 struct Process(sys::Process);
 
@@ -144,7 +144,7 @@ impl Process {
         !is_copy() && self.0.has_members()
     }
 
-    /// With what is known of why it ended, if that was not our doing.
+    /// Adds the reason of the end, if this program has not ended it.
     fn explain(&self, exit: Exit) -> Exit {
         match exit {
             Exit::Reaped(status, usage) if self.0.memory_was_short(status) => {
@@ -175,7 +175,7 @@ impl Child {
         Child(Arc::new(Shared { life: Mutex::new(life), changed: OnceLock::new() }))
     }
 
-    /// Has it watched, with this deadline: from now on `changed` is woken when there is news.
+    /// Starts to watch the child, with this deadline. From now on `changed` is woken when there is news.
     pub(crate) fn watch(&self, deadline: Option<Instant>, grace: Duration, stop: Signal, changed: Waker) {
         // A child is watched once.
         let _: Result<(), Waker> = self.0.changed.set(changed);
@@ -187,13 +187,13 @@ impl Child {
         life.set_timer(&self.0.waker());
     }
 
-    /// The process id; `None` once the exit was taken, since the system may use the number again.
+    /// The process id; `None` once the exit was taken, because the system may give the number to another process.
     pub(crate) fn pid(&self) -> Option<u32> {
         let life = self.0.lock();
         life.process.as_ref().filter(|_| !life.reaped).and_then(Process::pid)
     }
 
-    /// Looks for news, and takes the exit if there is one. If there is none, `changed` is woken once there is.
+    /// Looks for news, and takes an exit. If there is none, `changed` is woken once there is.
     pub(crate) fn look(&self) -> Seen {
         let mut life = self.0.lock();
         let (exit, _) = life.look(&self.0.waker(), true);
@@ -205,7 +205,8 @@ impl Child {
         self.0.lock().asked.is_some()
     }
 
-    /// Asks the child to end, with its grace until SIGKILL, unless it was asked before. Whether it is asked.
+    /// Asks the child to end, with its grace until SIGKILL, unless it was asked before. Returns whether it is asked
+    /// now.
     ///
     /// The only error is "not permitted": the child has become another user.
     pub(crate) fn ask(&self) -> io::Result<bool> {
@@ -220,7 +221,8 @@ impl Child {
         self.0.lock().grace = Duration::ZERO;
     }
 
-    /// Kills the child, or what is left of its group. Whether a signal was sent; the error is that of `ask`.
+    /// Kills the child, or the rest of its group. Returns whether a signal was sent; the only error is "not
+    /// permitted".
     pub(crate) fn kill(&self) -> io::Result<bool> {
         let mut life = self.0.lock();
         let sent = life.kill(Cause::Caller);
@@ -232,18 +234,18 @@ impl Child {
         ChildRef(Arc::downgrade(&self.0))
     }
 
-    /// What is done when it is dropped.
+    /// Sets what happens when it is dropped.
     pub(crate) fn on_drop(&self, on_drop: OnDrop) {
         self.0.lock().on_drop = on_drop;
     }
 
-    /// Whether it may run on for a while when the handle is dropped.
+    /// Whether the child may run on after the handle is dropped.
     #[cfg(unix)]
     pub(crate) fn runs_on_when_dropped(&self) -> bool {
         self.0.lock().on_drop != OnDrop::Kill
     }
 
-    /// Keeps this open until the child has exited, whoever else closes it.
+    /// Keeps this file open until the child has exited.
     #[cfg(unix)]
     pub(crate) fn hold_open(&self, file: OpenFile) {
         let mut life = self.0.lock();
@@ -252,12 +254,12 @@ impl Child {
         }
     }
 
-    /// The child has ended: its group is left alone from now on, unless it was asked to end and still has time.
+    /// The child has ended. Its group gets no signal from now on, unless its grace still runs.
     pub(crate) fn release(&self) {
         self.0.leave();
     }
 
-    /// Nobody waits for it any more. It is killed, unless told otherwise, and reaped in the background.
+    /// No task waits for it any more. It is killed, unless `OnDrop` says otherwise, and reaped in the background.
     pub(crate) fn abandon(&self) {
         let mut life = self.0.lock();
         if life.unowned {
@@ -265,7 +267,7 @@ impl Child {
         }
         life.deadline = None;
         let grace = life.grace;
-        // If it is not permitted, nothing can be done.
+        // If this is not permitted, nothing more can be done.
         let _: io::Result<bool> = match life.on_drop {
             OnDrop::Kill => life.kill(Cause::Caller),
             OnDrop::Terminate => life.ask(Cause::Caller, grace),
@@ -283,12 +285,12 @@ impl Drop for Child {
 }
 
 impl ChildRef {
-    /// Of a child that was never started.
+    /// For a child that was never started.
     pub(crate) fn never_started() -> Self {
         ChildRef(Weak::new())
     }
 
-    /// Sends a signal; `false` if the child was reaped already.
+    /// Sends a signal; returns `false` if the child was reaped already.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<bool> {
         if signal == Signal::KILL {
             return self.change(|life| life.kill(Cause::Caller));
@@ -298,15 +300,15 @@ impl ChildRef {
         if life.is_over() { Ok(false) } else { life.signal(signal) }
     }
 
-    /// SIGTERM now, SIGKILL after the grace; `false` if the child was reaped already.
+    /// Sends the stop signal now, and SIGKILL after the grace. Returns `false` if the child was reaped already.
     pub(crate) fn terminate(&self, grace: Duration) -> io::Result<bool> {
         self.change(|life| life.ask(Cause::Caller, grace))
     }
 
-    /// Another member of the same pipeline was told to end: nobody is to wait for the descendants of this one.
+    /// Another member of the pipeline was told to end, so do not wait for this one's descendants.
     pub(crate) fn mark_stopped(&self) {
         let _: io::Result<bool> = self.change(|life| {
-            life.asked.get_or_insert(Asked { by: Cause::Caller, ladder: Ladder::Killed });
+            life.asked.get_or_insert(Asked { by: Cause::Caller, stage: Stage::Killed });
             Ok(true)
         });
     }
@@ -319,10 +321,10 @@ impl ChildRef {
         }
         let sent = ask(&mut life);
         life.set_timer(&shared.waker());
-        // No exit will tell of it any more.
-        let tells = matches!(sent, Ok(true)) && life.exited_at.is_some();
+        // The exit was seen before, so no exit will wake the task.
+        let is_news = matches!(sent, Ok(true)) && life.exited_at.is_some();
         drop(life);
-        if let (true, Some(changed)) = (tells, shared.changed.get()) {
+        if let (true, Some(changed)) = (is_news, shared.changed.get()) {
             later::wake(changed.clone());
         }
         sent
@@ -336,7 +338,7 @@ impl Shared {
 
     /// The one waker that the reactor gets for this child.
     fn waker(self: &Arc<Self>) -> Waker {
-        // A clone: see what the transport says of wakers and `will_wake`.
+        // A clone: the transport says why, at `will_wake`.
         Waker::from(self.clone()).clone()
     }
 
@@ -347,9 +349,9 @@ impl Shared {
     }
 }
 
-/// By the reactor's thread, which holds no lock: the child has exited, or it is time for something.
+/// Called by the reactor's thread, which holds no lock: the child has exited, or a time has come.
 ///
-/// The reactor holds this waker, and so keeps the state alive, until there is nothing left to wait for.
+/// The reactor holds this waker, and so keeps the state alive, while there is something to wait for.
 impl Wake for Shared {
     fn wake(self: Arc<Self>) {
         let mut life = self.lock();
@@ -363,12 +365,13 @@ impl Wake for Shared {
 }
 
 impl Life {
-    /// Whether the promise has ended, and with it whatever anybody may ask for. The ladder may still be climbed.
+    /// Whether the promise has ended, so nobody can ask for anything. A grace may still run.
     fn is_over(&self) -> bool {
         self.unowned && self.reaped
     }
 
-    /// Looks for the exit, and takes it if that is wanted; then looks at the clock. The exit, and whether anything is new.
+    /// Looks for the exit, and takes it if `take`; then looks at the clock. Returns the exit, and whether there is
+    /// any news.
     fn look(&mut self, waker: &Waker, take: bool) -> (Option<Exit>, bool) {
         let Some(process) = &mut self.process else { return (None, false) };
         let mut exit = None;
@@ -376,14 +379,14 @@ impl Life {
             false
         } else if take {
             if let Poll::Ready(taken) = process.poll_exit(waker) {
-                // Whoever let go of the child is told nothing.
+                // A child that nobody waits for needs no reason.
                 let is_ours = self.asked.is_some() || self.unowned;
                 let taken = if is_ours { taken } else { process.explain(taken) };
                 (exit, self.reaped) = (Some(taken), true);
             }
             self.reaped
         } else {
-            // What was seen waits to be taken.
+            // An exit that was seen waits to be taken.
             self.exited_at.is_some() || process.poll_seen(waker).is_ready()
         };
         if exits && self.exited_at.is_none() {
@@ -391,20 +394,20 @@ impl Life {
             self.deadline = None;
             self.keep = None;
         }
-        let before = self.asked.map(|asked| asked.ladder);
-        self.end_ladder();
-        let climbed = before != self.asked.map(|asked| asked.ladder);
-        let struck = self.strike();
+        let before = self.asked.map(|asked| asked.stage);
+        self.end_grace_early();
+        let new_stage = before != self.asked.map(|asked| asked.stage);
+        let was_due = self.do_what_is_due();
         if self.is_over() && !self.grace_runs() {
             self.process = None;
         }
         self.set_timer(waker);
-        (exit, exits || climbed || struck)
+        (exit, exits || new_stage || was_due)
     }
 
-    /// If nobody is left to climb it for, the ladder ends, and costs no timer any more. A group that is still there is
-    /// asked for again, since nobody tells when it is empty.
-    fn end_ladder(&mut self) {
+    /// If the group is empty, ends the grace early, so it costs no timer. Otherwise it probes again later, because no
+    /// event reports an empty group.
+    fn end_grace_early(&mut self) {
         const FIRST: Duration = Duration::from_millis(5);
         const LAST: Duration = Duration::from_secs(1);
         if self.exited_at.is_none() {
@@ -413,20 +416,20 @@ impl Life {
         if !self.grace_runs() {
             self.probe = None;
             if let Some(asked) = &mut self.asked {
-                asked.ladder = Ladder::Killed;
+                asked.stage = Stage::Killed;
             }
         } else if self.reaped {
             let now = Instant::now();
             if self.probe.is_none_or(|at| at <= now) {
-                // Twice as long each time.
+                // The pause doubles each time.
                 let since = self.exited_at.map_or(FIRST, |at| now.duration_since(at));
                 self.probe = Some(now + since.clamp(FIRST, LAST));
             }
         }
     }
 
-    /// Does what it is time for. Whether that was anything.
-    fn strike(&mut self) -> bool {
+    /// Does everything that is due. Returns whether anything was.
+    fn do_what_is_due(&mut self) -> bool {
         let Some(next) = self.next() else { return false };
         let now = Instant::now();
         if now < next {
@@ -436,12 +439,12 @@ impl Life {
             self.deadline = None;
             if let Err(_not_permitted) = self.ask_once(Cause::Timeout) {
                 self.out_of_reach = true;
-                self.note(Cause::Timeout, Ladder::Killed);
+                self.note(Cause::Timeout, Stage::Killed);
             }
         } else if self.kill_at().is_some_and(|kill_at| kill_at <= now) {
-            // "Not permitted" is all that can go wrong, and nothing can be done about it.
+            // The only error is "not permitted", and then nothing more can be done.
             let _: io::Result<bool> = self.signal(Signal::KILL);
-            self.note(Cause::Caller, Ladder::Killed);
+            self.note(Cause::Caller, Stage::Killed);
             self.probe = None;
         }
         true
@@ -449,12 +452,12 @@ impl Life {
 
     fn kill_at(&self) -> Option<Instant> {
         match self.asked {
-            Some(Asked { ladder: Ladder::Polite(until), .. }) => until,
+            Some(Asked { stage: Stage::Grace(until), .. }) => until,
             _ => None,
         }
     }
 
-    /// When it is time for something next.
+    /// The next time when something is due.
     fn next(&self) -> Option<Instant> {
         [self.deadline, self.kill_at(), self.probe].into_iter().flatten().min()
     }
@@ -466,19 +469,19 @@ impl Life {
         }
         let Some(timer) = &mut self.timer else { return };
         if Pin::new(&mut timer.1).poll(&mut Context::from_waker(waker)).is_ready() {
-            // Just now: the reactor is to come all the same.
+            // It is over already, but the reactor must still call.
             self.timer = None;
             later::wake(waker.clone());
         }
     }
 
-    /// If several bounds are met at once, the child gets one polite signal, and the shortest grace.
+    /// If several bounds are met at once, the child gets one stop signal, and the shortest grace.
     fn ask_once(&mut self, by: Cause) -> io::Result<bool> {
         let grace = self.grace;
         if self.asked.is_none() || grace.is_zero() {
             return self.ask(by, grace);
         }
-        self.note(by, Ladder::Polite(Instant::now().checked_add(grace)));
+        self.note(by, Stage::Grace(Instant::now().checked_add(grace)));
         Ok(true)
     }
 
@@ -488,21 +491,21 @@ impl Life {
         }
         match self.signal(self.stop_signal) {
             Ok(true) => {}
-            // The system does not know that signal.
+            // The system does not have that signal.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => return self.kill(by),
             refused => return refused,
         }
-        // A stopped child takes no signal but this one and SIGKILL.
+        // A stopped child reacts to no signal except this one and SIGKILL.
         #[cfg(unix)]
         let _: io::Result<bool> = self.signal(Signal::CONT);
-        self.note(by, Ladder::Polite(Instant::now().checked_add(grace)));
+        self.note(by, Stage::Grace(Instant::now().checked_add(grace)));
         Ok(true)
     }
 
     fn kill(&mut self, by: Cause) -> io::Result<bool> {
         let sent = self.signal(Signal::KILL)?;
         if sent {
-            self.note(by, Ladder::Killed);
+            self.note(by, Stage::Killed);
         }
         Ok(sent)
     }
@@ -511,26 +514,26 @@ impl Life {
         self.process.as_mut().map_or(Ok(false), |process| process.signal(signal))
     }
 
-    /// A signal was sent. What is more urgent counts, and that it was late is told in any case.
-    fn note(&mut self, by: Cause, ladder: Ladder) {
+    /// Notes a sent signal. The more urgent stage wins, and a timeout is remembered in any case.
+    fn note(&mut self, by: Cause, stage: Stage) {
         let Some(before) = self.asked else {
-            self.asked = Some(Asked { by, ladder });
+            self.asked = Some(Asked { by, stage });
             return;
         };
-        let ladder = match (before.ladder, ladder) {
-            (Ladder::Polite(one), Ladder::Polite(other)) => {
-                Ladder::Polite([one, other].into_iter().flatten().min())
+        let stage = match (before.stage, stage) {
+            (Stage::Grace(one), Stage::Grace(other)) => {
+                Stage::Grace([one, other].into_iter().flatten().min())
             }
-            _ => Ladder::Killed,
+            _ => Stage::Killed,
         };
         let by = if before.by == Cause::Timeout { before.by } else { by };
-        self.asked = Some(Asked { by, ladder });
+        self.asked = Some(Asked { by, stage });
     }
 
-    /// Whether somebody who was asked to end may still be there, and has time for it.
+    /// Whether a process that was asked to end may still be there, and has time.
     fn grace_runs(&mut self) -> bool {
-        let polite = matches!(self.asked, Some(Asked { ladder: Ladder::Polite(_), .. }));
-        polite && self.process.as_mut().is_some_and(|p| self.exited_at.is_none() || p.has_members())
+        let is_asked = matches!(self.asked, Some(Asked { stage: Stage::Grace(_), .. }));
+        is_asked && self.process.as_mut().is_some_and(|p| self.exited_at.is_none() || p.has_members())
     }
 
     fn seen(&mut self, exit: Option<Exit>) -> Seen {
