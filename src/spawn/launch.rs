@@ -94,11 +94,11 @@ pub(crate) struct Attributes {
 
 /// What starts one more process and lets it run on, for a system that needs a process of its own.
 #[cfg_attr(windows, allow(dead_code, reason = "nothing there needs one"))]
-pub(super) type StartAnother = fn(&Launch<'_>) -> Result<Ours, Refusal>;
+pub(super) type StartAnother = fn(&Launch<'_>) -> Result<ParentEnds, Refusal>;
 
 /// The parent's ends.
 #[derive(Debug, Default)]
-pub(crate) struct Ours {
+pub(crate) struct ParentEnds {
     /// In the order of `Launch::ends`; a terminal's are 0, to write, and 1, to read.
     pub(crate) pipes: Vec<(i32, Pipe)>,
     /// The terminal once more, which hangs up when nobody here has it open.

@@ -36,7 +36,7 @@ pub(crate) use child::{Cause, Child, ChildRef, OnDrop};
 pub(crate) use later::{wake as wake_later, wake_after};
 #[cfg(unix)]
 pub(crate) use launch::Attributes;
-pub(crate) use launch::{End, Launch, Ours};
+pub(crate) use launch::{End, Launch, ParentEnds};
 #[cfg(unix)]
 pub(crate) use sys::is_copy;
 pub(crate) use sys::{Pipe, pipe_between};
@@ -49,7 +49,7 @@ pub(crate) use unix::{Hosted, check_inherited, grow, resize, write_quietly};
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) child: Child,
-    pub(crate) ours: Ours,
+    pub(crate) ours: ParentEnds,
 }
 
 /// Starts a child.
@@ -57,12 +57,12 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Started, Refusal> {
     if launch.program.is_empty() {
         return Err(Refusal::invalid(InvalidReason::EmptyProgram, "the program has no name"));
     }
-    let (process, ours) = sys::spawn(launch, let_run)?;
+    let (process, ours) = sys::spawn(launch, keep_running)?;
     Ok(Started { child: Child::new(process), ours })
 }
 
 /// Starts a process, and lets it run on.
-fn let_run(launch: &Launch<'_>) -> Result<Ours, Refusal> {
+fn keep_running(launch: &Launch<'_>) -> Result<ParentEnds, Refusal> {
     let started = spawn(launch)?;
     started.child.on_drop(OnDrop::RunOn);
     Ok(started.ours)

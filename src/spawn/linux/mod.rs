@@ -14,7 +14,7 @@ use std::process::ExitStatus;
 use std::task::{Poll, Waker};
 use std::{io, mem};
 
-use super::launch::{Launch, Ours, StartAnother};
+use super::launch::{Launch, ParentEnds, StartAnother};
 use super::system::SystemProcess;
 use super::unix::{self, Portable, Prepared, Registration, retry_busy};
 use crate::error::Refusal;
@@ -41,7 +41,7 @@ enum Engine {
 }
 
 /// Starts a child.
-pub(super) fn spawn(launch: &Launch<'_>, start: StartAnother) -> Result<(Process, Ours), Refusal> {
+pub(super) fn spawn(launch: &Launch<'_>, start: StartAnother) -> Result<(Process, ParentEnds), Refusal> {
     let mut prepared = Prepared::new(launch, start)?;
     let ours = mem::take(&mut prepared.descriptors.ours);
     if start::available() {
@@ -60,7 +60,7 @@ pub(super) fn spawn(launch: &Launch<'_>, start: StartAnother) -> Result<(Process
 /// `None` if this system does not make such a process just now: in a time namespace before Linux 5.19 a process can be
 /// forked, and not share its memory.
 fn run_script(prepared: &Prepared<'_>) -> Result<Option<Started>, Refusal> {
-    let Prepared { image, attributes, registration, .. } = prepared;
+    let Prepared { exec, attributes, registration, .. } = prepared;
     let limits = limits(attributes);
     let mut line = registration.as_ref().map(Registration::line).unwrap_or_default();
     let script = Script::new(prepared, &limits, &mut line);
@@ -77,7 +77,7 @@ fn run_script(prepared: &Prepared<'_>) -> Result<Option<Started>, Refusal> {
     });
     match (started, failed_step) {
         (Ok(started), _) => Ok(Some(started)),
-        (Err(errno), Some(step)) => Err(script.failure(step, errno).explain(image, attributes)),
+        (Err(errno), Some(step)) => Err(script.failure(step, errno).explain(exec, attributes)),
         (Err(libc::EINVAL | libc::ENOSYS | libc::EPERM), None) => Ok(None),
         (Err(errno), None) => Err(Refusal::os(io::Error::from_raw_os_error(errno))),
     }

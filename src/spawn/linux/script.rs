@@ -114,7 +114,7 @@ static NO_SIGNALS: [u64; 2] = [0; 2];
 impl<'a> Script<'a> {
     /// All steps, in the order of [`Setup`]. The line is for the guardian, and gets the child's number.
     pub(super) fn new(prepared: &'a Prepared<'_>, limits: &'a [Limit], line: &'a mut [u8]) -> Self {
-        let Prepared { image, descriptors, attributes, new_group, registration } = prepared;
+        let Prepared { exec, descriptors, attributes, new_group, registration } = prepared;
         let mut script = Script::empty();
         if descriptors.terminal || attributes.new_session {
             // Who leads a session leads a group, setsid(2).
@@ -134,7 +134,7 @@ impl<'a> Script<'a> {
             // tty_ioctl(4).
             script.must(Setup::Terminal, libc::SYS_ioctl, [0, libc::TIOCSCTTY as usize, 0]);
         }
-        if let Some((cwd, _)) = &image.cwd {
+        if let Some((cwd, _)) = &exec.cwd {
             script.must(Setup::WorkingDirectory, libc::SYS_chdir, [address(cwd.as_ptr())]);
         }
         if let Some(umask) = attributes.umask {
@@ -162,8 +162,8 @@ impl<'a> Script<'a> {
             let args = [stop as usize, address(&DEFAULT), 0, SIGSET_SIZE];
             script.must(Setup::Signals, libc::SYS_rt_sigaction, args);
         }
-        for (place, (path, _)) in image.candidates.iter().enumerate() {
-            let args = [address(path.as_ptr()), address(image.argv.as_ptr()), address(image.envp.as_ptr())];
+        for (place, (path, _)) in exec.candidates.iter().enumerate() {
+            let args = [address(path.as_ptr()), address(exec.argv.as_ptr()), address(exec.envp.as_ptr())];
             script.call(Setup::Execute, place, libc::SYS_execve, args, Expect::Program);
         }
         script

@@ -13,14 +13,14 @@ use std::ptr;
 
 use super::super::launch::Attributes;
 use super::diagnosis::Tries;
+use super::exec_arguments::ExecArguments;
 use super::fds::Action;
-use super::image::Image;
 use super::prepare::retry_busy;
 use super::setup::{Failure, Setup};
 
 /// What the forked process needs to become the program. Made before the fork; only read after it.
 pub(super) struct NewProcess {
-    pub(super) image: Image,
+    pub(super) exec: ExecArguments,
     pub(super) attributes: Attributes,
     pub(super) actions: Vec<Action>,
     /// Where the report's descriptor is before the actions.
@@ -37,7 +37,7 @@ pub(super) struct NewProcess {
     pub(super) keeps_its_groups: bool,
 }
 
-// SAFETY: the pointers in `image` point into heap memory that it owns and never changes.
+// SAFETY: the pointers in `exec` point into heap memory that it owns and never changes.
 unsafe impl Send for NewProcess {}
 // SAFETY: as above.
 unsafe impl Sync for NewProcess {}
@@ -118,7 +118,7 @@ impl NewProcess {
             // SAFETY: this request takes a number. The type of the request differs.
             check(unsafe { libc::ioctl(0, libc::TIOCSCTTY as _, 0) }).map_err(at(Setup::Terminal))?;
         }
-        if let Some((cwd, _)) = &self.image.cwd {
+        if let Some((cwd, _)) = &self.exec.cwd {
             // SAFETY: a C string.
             check(unsafe { libc::chdir(cwd.as_ptr()) }).map_err(at(Setup::WorkingDirectory))?;
         }
@@ -219,10 +219,10 @@ impl NewProcess {
     /// As execvp(3), but never a shell for a file that has no known format. Returns only on failure.
     fn execute(&self) -> (usize, c_int) {
         let mut tries = Tries::default();
-        for (place, (path, _)) in self.image.candidates.iter().enumerate() {
+        for (place, (path, _)) in self.exec.candidates.iter().enumerate() {
             let tried = retry_busy::<()>(|| {
                 // SAFETY: C strings, and arrays of them that end with a null pointer.
-                unsafe { libc::execve(path.as_ptr(), self.image.argv.as_ptr(), self.image.envp.as_ptr()) };
+                unsafe { libc::execve(path.as_ptr(), self.exec.argv.as_ptr(), self.exec.envp.as_ptr()) };
                 Err(errno())
             });
             if !tries.failed(place, tried.err().unwrap_or(libc::ENOENT)) {

@@ -10,7 +10,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use super::super::launch::{End, Launch, Ours};
+use super::super::launch::{End, Launch, ParentEnds};
 use super::fds::{self, Others};
 use super::raw::{borrow, most_open_files};
 use crate::error::{InvalidReason, Reason, Refusal, SpawnReason};
@@ -26,7 +26,7 @@ pub(in crate::spawn) struct Descriptors {
     pub(super) others: Others,
     /// Descriptor 0 is a terminal that is to be the child's controlling one.
     pub(in crate::spawn) terminal: bool,
-    pub(in crate::spawn) ours: Ours,
+    pub(in crate::spawn) ours: ParentEnds,
     /// Keeps sources open until the child has them: the child's ends of pipes, the null device,
     /// moved copies.
     keep: Vec<OwnedFd>,
@@ -40,7 +40,7 @@ impl Descriptors {
             closed: Vec::new(),
             others,
             terminal: false,
-            ours: Ours::default(),
+            ours: ParentEnds::default(),
             keep: Vec::new(),
         };
         if let Some((highest, _)) = launch.ends.last() {
@@ -73,12 +73,12 @@ impl Descriptors {
                 }
                 End::Open(fd) => Some(fd.as_raw_fd()),
                 End::Output => {
-                    let (ours, childs) = pipe()?;
-                    Some(descriptors.pipe(*target, ours, childs)?)
+                    let (ours, child_end) = pipe()?;
+                    Some(descriptors.pipe(*target, ours, child_end)?)
                 }
                 End::Input => {
-                    let (childs, ours) = pipe()?;
-                    Some(descriptors.pipe(*target, ours, childs)?)
+                    let (child_end, ours) = pipe()?;
+                    Some(descriptors.pipe(*target, ours, child_end)?)
                 }
                 End::SameAs(n) => {
                     shared.push((*target, *n));
@@ -109,18 +109,18 @@ impl Descriptors {
         unlockpt(&ours).map_err(failed)?;
         let path = ptsname(&ours, Vec::new()).map_err(failed)?;
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let childs = open(&*path, flags, Mode::empty());
-        let childs = childs.map_err(|errno| no_terminal(&path.to_string_lossy(), errno))?;
+        let child_end = open(&*path, flags, Mode::empty());
+        let child_end = child_end.map_err(|errno| no_terminal(&path.to_string_lossy(), errno))?;
         // -1 changes nothing, chown(2), and is nobody, setuid(2).
         if let Some(uid) = owner.filter(|uid| *uid != u32::MAX) {
             // grantpt(3) gave it to the parent's user, and the child's could not open it by its name. The group, and
             // what it may do, stay as the system has them.
-            fchown(&childs, Some(Uid::from_raw(uid)), None).map_err(|errno| {
+            fchown(&child_end, Some(Uid::from_raw(uid)), None).map_err(|errno| {
                 let text = format!("cannot give its terminal to the user: {errno}");
                 Refusal::spawn(SpawnReason::Terminal, text, errno.into())
             })?;
         }
-        let childs = self.keep(childs);
+        let child_end = self.keep(child_end);
         resize(ours.as_fd(), size).map_err(Refusal::os)?;
         set_nonblocking(&ours)?;
         for end in [0, 1] {
@@ -131,9 +131,9 @@ impl Descriptors {
         // it open does then.
         #[cfg(any(target_os = "linux", target_os = "android"))]
         {
-            self.ours.child_end = Some(fcntl_dupfd_cloexec(borrow(childs), 0).map_err(os)?);
+            self.ours.child_end = Some(fcntl_dupfd_cloexec(borrow(child_end), 0).map_err(os)?);
         }
-        self.wanted.extend([0, 1, 2].map(|target| (target, childs)));
+        self.wanted.extend([0, 1, 2].map(|target| (target, child_end)));
         self.terminal = true;
         Ok(())
     }
@@ -229,10 +229,10 @@ impl Descriptors {
         number
     }
 
-    fn pipe(&mut self, target: i32, ours: OwnedFd, childs: OwnedFd) -> Result<RawFd, Refusal> {
+    fn pipe(&mut self, target: i32, ours: OwnedFd, child_end: OwnedFd) -> Result<RawFd, Refusal> {
         set_nonblocking(&ours)?;
         self.ours.pipes.push((target, ours));
-        Ok(self.keep(childs))
+        Ok(self.keep(child_end))
     }
 }
 

@@ -5,10 +5,10 @@
 mod after_fork;
 mod descriptors;
 mod diagnosis;
+mod exec_arguments;
 mod fds;
 mod forked;
 mod guardian;
-mod image;
 mod pages;
 mod portable;
 mod prepare;
@@ -17,7 +17,7 @@ mod raw;
 mod setup;
 
 #[cfg(not(target_os = "linux"))]
-use super::launch::{Launch, Ours, StartAnother};
+use super::launch::{Launch, ParentEnds, StartAnother};
 use crate::error::Refusal;
 use crate::stdio::OpenFile;
 
@@ -49,7 +49,7 @@ pub(super) type Process = Box<Portable>;
 
 /// Starts a child.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn spawn(launch: &Launch<'_>, start: StartAnother) -> Result<(Process, Ours), Refusal> {
+pub(super) fn spawn(launch: &Launch<'_>, start: StartAnother) -> Result<(Process, ParentEnds), Refusal> {
     let mut prepared = Prepared::new(launch, start)?;
     let ours = std::mem::take(&mut prepared.descriptors.ours);
     Ok((Box::new(spawn_portable(prepared)?), ours))

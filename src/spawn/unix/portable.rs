@@ -36,7 +36,7 @@ use super::after_fork::{NewProcess, STEPS, highest_open};
 use super::descriptors::pipe;
 use super::forked::{Hosted, Leave};
 use super::guardian::{Guarded, Registration};
-use super::prepare::{AGAIN, Prepared, abandon, caught};
+use super::prepare::{AGAIN, Prepared, abandon, refuse_panics};
 use super::raw::{send, send_to_group};
 use super::setup::{Failure, keeps_its_groups, nice_value};
 use crate::error::Refusal;
@@ -262,7 +262,7 @@ impl Portable {
 
 /// Starts a child.
 pub(in crate::spawn) fn spawn(prepared: Prepared<'_>) -> Result<Portable, Refusal> {
-    let Prepared { image, mut descriptors, attributes, new_group, registration } = prepared;
+    let Prepared { exec, mut descriptors, attributes, new_group, registration } = prepared;
     drive()?;
     let (report, childs_report) = pipe()?;
     let target = descriptors.add(childs_report)?;
@@ -276,15 +276,15 @@ pub(in crate::spawn) fn spawn(prepared: Prepared<'_>) -> Result<Portable, Refusa
         nice: attributes.nice.map(nice_value),
         keeps_its_groups: keeps_its_groups(attributes),
         guardian: registration.as_ref().map(|registration| (registration.pipe(), registration.line())),
-        image,
+        exec,
         attributes: attributes.clone(),
     });
 
-    let mut command = std::process::Command::new(&new_process.image.candidates[0].1);
-    let childs = new_process.clone();
+    let mut command = std::process::Command::new(&new_process.exec.candidates[0].1);
+    let in_child = new_process.clone();
     // SAFETY: the closure makes system calls on memory that was prepared before the fork; it neither
     // allocates nor locks.
-    unsafe { command.pre_exec(move || childs.run()) };
+    unsafe { command.pre_exec(move || in_child.run()) };
     let mut command = async_process::Command::from(command);
     // This conversion forgets what was set before it.
     command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
@@ -304,7 +304,7 @@ pub(in crate::spawn) fn spawn(prepared: Prepared<'_>) -> Result<Portable, Refusa
         Some(Failure { step, place: usize::try_from(place).ok()?, errno })
     };
     let cancel = || registration.iter().for_each(Registration::cancel);
-    let explain = |failure: Failure| failure.explain(&new_process.image, &new_process.attributes);
+    let explain = |failure: Failure| failure.explain(&new_process.exec, &new_process.attributes);
     match (spawned, word(0)) {
         (Ok(mut child), _) => match (failure(), read) {
             (Some(failure), _) => {
@@ -375,7 +375,7 @@ fn drive() -> Result<(), Refusal> {
         drop(pipe()?);
     }
     drop(spare);
-    caught(|| {
+    refuse_panics(|| {
         let mut driver = Box::pin(async_process::driver());
         // With the first poll it counts as driven, so that no second thread is started.
         let _: Poll<()> = driver.as_mut().poll(&mut Context::from_waker(Waker::noop())).map(|_| ());

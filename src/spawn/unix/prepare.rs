@@ -14,15 +14,15 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::super::launch::{Attributes, Launch, StartAnother};
 use super::descriptors::{Descriptors, pipe};
+use super::exec_arguments::ExecArguments;
 use super::forked;
 use super::guardian::{self, Registration};
-use super::image::Image;
 use crate::error::Refusal;
 
 /// All that has to be there before a child is.
 #[derive(Debug)]
 pub(in crate::spawn) struct Prepared<'a> {
-    pub(in crate::spawn) image: Image,
+    pub(in crate::spawn) exec: ExecArguments,
     pub(in crate::spawn) descriptors: Descriptors,
     pub(in crate::spawn) attributes: &'a Attributes,
     pub(in crate::spawn) new_group: bool,
@@ -32,7 +32,7 @@ pub(in crate::spawn) struct Prepared<'a> {
 
 impl<'a> Prepared<'a> {
     pub(in crate::spawn) fn new(launch: &Launch<'a>, start: StartAnother) -> Result<Self, Refusal> {
-        let image = Image::new(launch)?;
+        let exec = ExecArguments::new(launch)?;
         let descriptors = Descriptors::new(launch)?;
         forked::claim()?;
         start_reactor()?;
@@ -41,7 +41,7 @@ impl<'a> Prepared<'a> {
             false => None,
         };
         let (attributes, new_group) = (launch.attributes, launch.new_group);
-        Ok(Prepared { image, descriptors, attributes, new_group, registration })
+        Ok(Prepared { exec, descriptors, attributes, new_group, registration })
     }
 }
 
@@ -58,13 +58,15 @@ fn start_reactor() -> Result<(), Refusal> {
     // What it needs: an epoll, an eventfd and a timerfd, or a kqueue; and one to try it with.
     let (tried, rest) = (pipe()?, pipe()?);
     drop(rest);
-    caught(|| Async::new_nonblocking(tried.0).map(drop))?;
+    refuse_panics(|| Async::new_nonblocking(tried.0).map(drop))?;
     STARTED.get_or_init(|| ());
     Ok(())
 }
 
 /// Does what panics where there is no thread to be had, and tells so on stderr.
-pub(in crate::spawn) fn caught<T>(start: impl FnOnce() -> io::Result<T> + UnwindSafe) -> Result<T, Refusal> {
+pub(in crate::spawn) fn refuse_panics<T>(
+    start: impl FnOnce() -> io::Result<T> + UnwindSafe,
+) -> Result<T, Refusal> {
     catch_unwind(start).unwrap_or_else(|_| Err(Errno::AGAIN.into())).map_err(Refusal::os)
 }
 

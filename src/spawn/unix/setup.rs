@@ -11,7 +11,7 @@ use rustix::process::{getegid, geteuid, getgid, getpriority_process, getuid};
 
 use super::super::launch::Attributes;
 use super::diagnosis;
-use super::image::Image;
+use super::exec_arguments::ExecArguments;
 use crate::error::{Refusal, SpawnReason};
 use crate::limit::Resource;
 
@@ -48,7 +48,7 @@ pub(in crate::spawn) struct Failure {
 
 impl Failure {
     /// What it means.
-    pub(in crate::spawn) fn explain(self, image: &Image, attributes: &Attributes) -> Refusal {
+    pub(in crate::spawn) fn explain(self, exec: &ExecArguments, attributes: &Attributes) -> Refusal {
         let Failure { step, place, errno } = self;
         let error = io::Error::from_raw_os_error(errno);
         let (reason, what) = match step {
@@ -57,9 +57,9 @@ impl Failure {
                 let what = "its user has more processes than the limit allows (RLIMIT_NPROC)";
                 return Refusal::spawn(SpawnReason::OutOfProcesses, what, error);
             }
-            Setup::Execute => return image.diagnose((place, errno)),
+            Setup::Execute => return exec.diagnose((place, errno)),
             Setup::WorkingDirectory => {
-                let cwd = image.cwd.as_ref().map(|(_, path)| path.clone()).unwrap_or_default();
+                let cwd = exec.cwd.as_ref().map(|(_, path)| path.clone()).unwrap_or_default();
                 return diagnosis::working_directory(error, &cwd);
             }
             Setup::Descriptors if matches!(errno, libc::EMFILE | libc::ENFILE) => return Refusal::os(error),

@@ -35,7 +35,7 @@ use windows_sys::Win32::Foundation::{
 };
 use windows_sys::Win32::System::Threading::{CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW, CREATE_SUSPENDED};
 
-use super::launch::{End, Launch, Ours, StartAnother};
+use super::launch::{End, Launch, ParentEnds, StartAnother};
 use super::system::SystemProcess;
 use crate::error::{InvalidReason, Reason, Refusal, SpawnReason};
 use crate::output::Exit;
@@ -158,7 +158,7 @@ pub(crate) fn pipe_between() -> Result<(OpenFile, OpenFile), Refusal> {
 }
 
 /// Starts a child.
-pub(super) fn spawn(launch: &Launch<'_>, _: StartAnother) -> Result<(Process, Ours), Refusal> {
+pub(super) fn spawn(launch: &Launch<'_>, _: StartAnother) -> Result<(Process, ParentEnds), Refusal> {
     refuse_nul(launch)?;
     let program = program::counted_from(launch.program, launch.cwd);
     let refusal = match start(launch, &program) {
@@ -174,8 +174,8 @@ pub(super) fn spawn(launch: &Launch<'_>, _: StartAnother) -> Result<(Process, Ou
     Err(refusal)
 }
 
-fn start(launch: &Launch<'_>, program: &Path) -> Result<(Process, Ours), Refusal> {
-    let mut wiring = Wiring::new(launch)?;
+fn start(launch: &Launch<'_>, program: &Path) -> Result<(Process, ParentEnds), Refusal> {
+    let mut descriptors = ChildDescriptors::new(launch)?;
     let job = launch.new_group.then(Job::new).transpose().map_err(os)?;
     let mut command = Command::new(program);
     // std quotes for a batch file as `cmd` reads it, and refuses what cannot be quoted.
@@ -199,7 +199,7 @@ fn start(launch: &Launch<'_>, program: &Path) -> Result<(Process, Ours), Refusal
     if let Some(cwd) = launch.cwd {
         command.current_dir(cwd);
     }
-    let [stdin, stdout, stderr] = [0, 1, 2].map(|n| wiring.stdio(n));
+    let [stdin, stdout, stderr] = [0, 1, 2].map(|n| descriptors.stdio(n));
     command.stdin(stdin).stdout(stdout).stderr(stderr);
     let grouped = if job.is_some() { CREATE_SUSPENDED | CREATE_NEW_PROCESS_GROUP } else { 0 };
     command.creation_flags(grouped | if launch.no_window { CREATE_NO_WINDOW } else { 0 });
@@ -220,7 +220,7 @@ fn start(launch: &Launch<'_>, program: &Path) -> Result<(Process, Ours), Refusal
     };
     let pid = child.id();
     let process = Process { pid, running: Some(Running { child, exited }), group };
-    Ok((process, Ours { pipes: wiring.pipes, terminal: None, child_end: None }))
+    Ok((process, ParentEnds { pipes: descriptors.pipes, terminal: None, child_end: None }))
 }
 
 fn watch(child: &Child) -> io::Result<Waitable<OwnedHandle>> {
@@ -247,15 +247,15 @@ fn refuse_nul(launch: &Launch<'_>) -> Result<(), Refusal> {
 }
 
 /// The handles of one start: what the child gets, and the parent's ends.
-struct Wiring {
+struct ChildDescriptors {
     /// Of 0, 1 and 2. `None` is the parent's own.
-    childs: [Option<OwnedHandle>; 3],
+    child_ends: [Option<OwnedHandle>; 3],
     pipes: Vec<(i32, Pipe)>,
 }
 
-impl Wiring {
+impl ChildDescriptors {
     fn new(launch: &Launch<'_>) -> Result<Self, Refusal> {
-        let mut wiring = Wiring { childs: [const { None }; 3], pipes: Vec::new() };
+        let mut descriptors = ChildDescriptors { child_ends: [const { None }; 3], pipes: Vec::new() };
         let mut ends = [End::Closed; 3];
         for (n, end) in &launch.ends {
             let Some(place) = usize::try_from(*n).ok().and_then(|n| ends.get_mut(n)) else {
@@ -269,7 +269,7 @@ impl Wiring {
             return Err(Refusal::invalid(InvalidReason::Conflict, text));
         }
         for (n, end) in (0..).zip(ends) {
-            wiring.childs[n as usize] = match end {
+            descriptors.child_ends[n as usize] = match end {
                 End::Closed => Some(nothing()),
                 End::Inherit => None,
                 End::Null => {
@@ -278,24 +278,24 @@ impl Wiring {
                 }
                 End::Open(file) => Some(file.as_handle().try_clone_to_owned().map_err(os)?),
                 End::Output => {
-                    let (ours, childs) = pipe().map_err(os)?;
-                    wiring.pipes.push((n, Pipe::new(ours)));
-                    Some(childs)
+                    let (ours, child_end) = pipe().map_err(os)?;
+                    descriptors.pipes.push((n, Pipe::new(ours)));
+                    Some(child_end)
                 }
                 End::Input => {
-                    let (childs, ours) = pipe().map_err(os)?;
-                    wiring.pipes.push((n, Pipe::new(ours)));
-                    Some(childs)
+                    let (child_end, ours) = pipe().map_err(os)?;
+                    descriptors.pipes.push((n, Pipe::new(ours)));
+                    Some(child_end)
                 }
                 End::SameAs(_) => continue,
             };
         }
         for n in 0..3 {
             if let End::SameAs(_) = ends[n as usize] {
-                wiring.childs[n as usize] = Some(wiring.shared(&ends, n)?);
+                descriptors.child_ends[n as usize] = Some(descriptors.shared(&ends, n)?);
             }
         }
-        Ok(wiring)
+        Ok(descriptors)
     }
 
     /// One more handle to what descriptor `n` is to be the same as, through any chain.
@@ -307,7 +307,7 @@ impl Wiring {
                 Some(End::SameAs(next)) => named = *next,
                 Some(End::Closed) | None => break,
                 Some(_) => {
-                    return match &self.childs[named as usize] {
+                    return match &self.child_ends[named as usize] {
                         Some(handle) => handle.try_clone(),
                         None => inherited(named),
                     }
@@ -322,7 +322,7 @@ impl Wiring {
     }
 
     fn stdio(&mut self, n: usize) -> Stdio {
-        self.childs[n].take().map_or_else(Stdio::inherit, Stdio::from)
+        self.child_ends[n].take().map_or_else(Stdio::inherit, Stdio::from)
     }
 }
 

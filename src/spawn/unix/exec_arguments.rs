@@ -14,7 +14,7 @@ use crate::error::{InvalidReason, Refusal};
 
 /// What the child becomes, in the form that the kernel takes.
 #[derive(Debug)]
-pub(in crate::spawn) struct Image {
+pub(in crate::spawn) struct ExecArguments {
     pub(in crate::spawn) argv: CStrings,
     pub(in crate::spawn) envp: CStrings,
     /// Never empty.
@@ -22,7 +22,7 @@ pub(in crate::spawn) struct Image {
     pub(in crate::spawn) cwd: Option<(CString, PathBuf)>,
 }
 
-impl Image {
+impl ExecArguments {
     pub(super) fn new(launch: &Launch<'_>) -> Result<Self, Refusal> {
         if launch.program.as_bytes().contains(&0) {
             return Err(contains_nul(|| "the program's name".into()));
@@ -43,7 +43,7 @@ impl Image {
             .into_iter()
             .map(|path| Ok((c_string(path.as_os_str(), || "PATH".into())?, path)))
             .collect::<Result<_, Refusal>>()?;
-        Ok(Image { argv: argv.end(), envp: envp.end(), candidates, cwd })
+        Ok(ExecArguments { argv: argv.end(), envp: envp.end(), candidates, cwd })
     }
 
     /// Why the candidate at `place` could not be executed.
