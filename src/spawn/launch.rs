@@ -1,4 +1,4 @@
-//! What is needed to start one child, and what comes of it: plain data.
+//! Everything that starts one child, and the result: plain data.
 //!
 //! Refuses to know how a child is started.
 
@@ -16,25 +16,25 @@ use crate::stdio::OpenFile;
 #[cfg(unix)]
 use crate::stdio::PtySize;
 
-/// All that is needed to start one child.
+/// Everything that starts one child.
 #[derive(Debug)]
 pub(crate) struct Launch<'a> {
     pub(crate) program: &'a OsStr,
     #[cfg_attr(windows, allow(dead_code, reason = "Windows has one command line"))]
     pub(crate) arg0: Option<&'a OsStr>,
     pub(crate) args: &'a [OsString],
-    /// The places of those that are not to be quoted, in order.
+    /// The places of the arguments that must not be quoted, in order.
     #[cfg(windows)]
     pub(crate) raw_args: &'a [usize],
     /// The child inherits no variable.
     pub(crate) env_clear: bool,
-    /// What is set and removed (`None`) of the environment, each variable once; on Unix in the order of the names.
+    /// The variables that are set (`Some`) and removed (`None`), each once; on Unix in the order of the names.
     pub(crate) env: Vec<(&'a OsStr, Option<&'a OsStr>)>,
-    /// Where to look for a program without a slash.
+    /// The `PATH` for a program without a slash.
     #[cfg(unix)]
     pub(crate) path: Option<OsString>,
     pub(crate) cwd: Option<&'a Path>,
-    /// Sorted by number, each number once. What is not listed is closed, unless `inherit_fds`.
+    /// Sorted by number, each once. Every other descriptor is closed, unless `inherit_fds`.
     pub(crate) ends: Vec<(i32, End<'a>)>,
     #[cfg_attr(windows, allow(dead_code, reason = "nothing to choose there"))]
     pub(crate) inherit_fds: bool,
@@ -46,16 +46,16 @@ pub(crate) struct Launch<'a> {
     /// The child, or its group, is killed once the parent is gone.
     #[cfg(unix)]
     pub(crate) die_with_parent: bool,
-    /// The child leads a process group, or a job on Windows, and what is sent to it is sent to all of them.
+    /// The child leads a process group, or a job on Windows, and each signal goes to all of it.
     pub(crate) new_group: bool,
-    /// The child has a console that nobody sees.
+    /// The child has a hidden console.
     #[cfg(windows)]
     pub(crate) no_window: bool,
 }
 
 #[cfg(windows)]
 impl Launch<'_> {
-    /// Whether the argument at this place goes into the command line as it is.
+    /// Whether the argument at this place goes into the command line without quotes.
     pub(super) fn is_raw(&self, place: usize) -> bool {
         self.raw_args.binary_search(&place).is_ok()
     }
@@ -84,7 +84,7 @@ pub(crate) struct Attributes {
     pub(crate) groups: Option<Vec<u32>>,
     pub(crate) umask: Option<u32>,
     pub(crate) new_session: bool,
-    /// What is added to the parent's nice value.
+    /// Added to the parent's nice value.
     pub(crate) nice: Option<i32>,
     /// Each resource once, with its soft and its hard limit.
     pub(crate) limits: Vec<(Resource, u64, u64)>,
@@ -92,17 +92,18 @@ pub(crate) struct Attributes {
     pub(crate) no_new_privileges: bool,
 }
 
-/// What starts one more process and lets it run on, for a system that needs a process of its own.
+/// Starts one more process and lets it run on, for a system that needs a process of its own.
 #[cfg_attr(windows, allow(dead_code, reason = "nothing there needs one"))]
 pub(super) type StartAnother = fn(&Launch<'_>) -> Result<ParentEnds, Refusal>;
 
 /// The parent's ends.
 #[derive(Debug, Default)]
 pub(crate) struct ParentEnds {
-    /// In the order of `Launch::ends`; a terminal's are 0, to write, and 1, to read.
+    /// In the order of `Launch::ends`; a terminal has 0, to write, and 1, to read.
     pub(crate) pipes: Vec<(i32, Pipe)>,
-    /// The terminal once more, which hangs up when nobody here has it open.
+    /// The terminal once more. It hangs up when nothing in this program has it open.
     pub(crate) terminal: Option<Pipe>,
-    /// The child's side of it, to be held open until the child was reaped, on systems where that is known to do no harm.
+    /// The child's side of the terminal. It stays open until the child is reaped, on systems that are known to permit
+    /// that.
     pub(crate) child_end: Option<Pipe>,
 }

@@ -2,15 +2,15 @@
 //!
 //! Refuses to know what flows through the pipes, and when a child counts as ended.
 //!
-//! What is true everywhere is here, in [`launch`], [`child`] and [`later`]. Each operating system has a folder, which
-//! hands up a `spawn`, and a `Process` that is a [`SystemProcess`](system::SystemProcess):
-//! - `linux`: a script of system calls that the new process runs in the parent's memory, and a pidfd. Where a kernel or a
-//!   sandbox lacks what that needs, it is what `unix` does.
+//! [`launch`], [`child`] and [`later`] hold for every system. Each operating system has a folder, which gives a
+//! `spawn` and a `Process` that is a [`SystemProcess`](system::SystemProcess):
+//! - `linux`: a script of system calls, which the new process runs in the parent's memory, and a pidfd. If a kernel
+//!   or a sandbox lacks what that needs, it does what `unix` does.
 //! - `unix`: async-process, which forks.
 //! - `windows`: std and async-io.
 //!
-//! Rule: every descriptor that is needed is open before a child exists; what fails after that kills
-//! and reaps the child before the error is told.
+//! Rule: every descriptor is open before the child exists. If something fails after that, the child is killed and
+//! reaped before the error is returned.
 
 mod child;
 mod later;
@@ -61,7 +61,7 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Started, Refusal> {
     Ok(Started { child: Child::new(process), ours })
 }
 
-/// Starts a process, and lets it run on.
+/// Starts a process, and keeps it running after the handle is dropped.
 fn keep_running(launch: &Launch<'_>) -> Result<ParentEnds, Refusal> {
     let started = spawn(launch)?;
     started.child.on_drop(OnDrop::RunOn);

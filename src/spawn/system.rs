@@ -1,4 +1,4 @@
-//! What each operating system's folder hands up.
+//! The interface of each operating system's folder.
 //!
 //! Refuses to know any of them.
 
@@ -9,30 +9,30 @@ use std::task::{Poll, Waker};
 use crate::output::Exit;
 use crate::signal::Signal;
 
-/// What the folder of an operating system hands up: a process that was started. It is used under the lock of the
-/// child's state only.
+/// A started process, as the folder of an operating system gives it. It is used only under the lock of the child's
+/// state.
 pub(super) trait SystemProcess {
-    /// `None` if a stranger has reaped it before it could be watched.
+    /// `None` if a stranger reaped it before it could be watched.
     fn pid(&self) -> Option<u32>;
 
-    /// Has the waker woken when the child has exited, as far as that can be had without reaping it.
+    /// Wakes the waker when the child has exited, if that is possible without reaping it.
     fn watch(&mut self, waker: &Waker);
 
-    /// Ready once the child has exited, which leaves the exit to be taken. Else the waker is woken as after `watch`, or
-    /// as after the last `poll_exit`.
+    /// Ready once the child has exited; the exit stays to be taken. Otherwise the waker of the last `watch` or
+    /// `poll_exit` is woken.
     fn poll_seen(&mut self, waker: &Waker) -> Poll<()>;
 
     /// Takes the exit, once. If there is none, the waker is woken once there is.
     fn poll_exit(&mut self, waker: &Waker) -> Poll<Exit>;
 
-    /// Sends a signal to the child, or to its group; `false` if nobody is there any more.
+    /// Sends a signal to the child, or to its group; `false` if no process is left.
     fn signal(&mut self, signal: Signal) -> io::Result<bool>;
 
-    /// Whether anybody may be left in the group of a child that has exited.
+    /// Whether a process may be left in the group of a child that has exited.
     fn has_members(&mut self) -> bool;
 
-    /// Of a child that has ended so, and by nobody here: whether the system has killed for want of memory while it ran,
-    /// among the processes that it counts the child to.
+    /// For a child that has ended like this, and that this program did not end: whether the kernel's OOM killer has
+    /// killed while it ran, in the child's cgroup.
     fn memory_was_short(&self, _: ExitStatus) -> bool {
         false
     }

@@ -64,8 +64,7 @@ pub(super) extern "C" fn main(order: *mut c_void) -> c_int {
 
 fn run(order: &Order<'_>) -> Report {
     let mut place = 0_isize;
-    // Of the programs that were tried and are not there, the one to tell of: the first that was not permitted, as
-    // execvp(3) tells, else the first.
+    // The program to report if none could run: the first that was not permitted, as in execvp(3), or else the first.
     let mut told = Report { step: -1, errno: libc::ENOENT };
     for step in &order.script.steps {
         let errno = match *step {
@@ -74,7 +73,7 @@ fn run(order: &Order<'_>) -> Report {
                 if told.step < 0 || errno == libc::EACCES && told.errno != libc::EACCES {
                     told = Report { step: place, errno };
                 }
-                // Whether another folder may still have the program, as execvp(3) goes on.
+                // Whether another folder may still have the program: execvp(3) then goes on.
                 match errno {
                     libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::ESTALE | libc::ENODEV => 0,
                     errno => errno,
@@ -93,7 +92,7 @@ fn run(order: &Order<'_>) -> Report {
     if told.step < 0 { Report { step: place, errno: libc::ENOENT } } else { told }
 }
 
-/// A system call: what it returns, or its error number as a negative one.
+/// A system call: its result, or its error number as a negative one.
 fn call(number: c_long, [a, b, c, d, e]: [usize; 5]) -> c_long {
     // SAFETY: what the script says, whose pointers lead to what it borrows.
     let done = unsafe { libc::syscall(number, a, b, c, d, e) };
@@ -123,11 +122,11 @@ fn judge(done: c_long, expect: Expect) -> c_int {
     }
 }
 
-/// While all signals are blocked, so that no handler of the parent's ever runs here. The C library keeps some signals for
-/// itself (32 and 33 in glibc), and its functions refuse to touch them; the kernel does not.
+/// Resets every signal, while all are blocked: no handler of the parent may run here. The C library reserves some
+/// signals (32 and 33 in glibc), and its functions refuse to touch them; the kernel does not.
 ///
-/// Those that stop a process are ignored for now. A Ctrl-Z of the terminal that comes meanwhile would stop this process once
-/// signals are let in, and with it the thread that waits for it; one that is ignored is dropped.
+/// The signals that stop a process are ignored for now. Otherwise a Ctrl-Z of the terminal would stop this process
+/// once signals are unblocked, and the waiting thread with it. An ignored one is dropped.
 fn default_signals() -> c_int {
     let default = ptr::from_ref(&DEFAULT).expose_provenance();
     let ignore = ptr::from_ref(&IGNORE).expose_provenance();
@@ -144,7 +143,8 @@ fn default_signals() -> c_int {
     0
 }
 
-/// There is room for the number before the line's end. A pipe takes so little as a whole or not at all (PIPE_BUF).
+/// There is room for the number before the line's end. A pipe takes such a short line as a whole or not at all
+/// (PIPE_BUF).
 fn register(pipe: c_int, line: *mut u8, length: usize) -> c_int {
     if call(libc::SYS_getppid, [0; 5]) == 0 {
         // In a namespace of its own (unshare(2), CLONE_NEWPID) it has another number than outside.
@@ -153,7 +153,7 @@ fn register(pipe: c_int, line: *mut u8, length: usize) -> c_int {
     let mut number = call(libc::SYS_getpid, [0; 5]) as u32;
     let mut place = line.wrapping_add(length).wrapping_sub(1);
     let mut digits = 0;
-    // All of the field: what an earlier try has left there goes.
+    // The whole field: an earlier try may have left digits there.
     while digits < DIGITS {
         place = place.wrapping_sub(1);
         let blank = number == 0 && digits != 0;
@@ -171,9 +171,9 @@ fn close_from(order: &Order<'_>, least: c_int) -> c_int {
     if call(libc::SYS_close_range, [least as usize, u32::MAX as usize, 0, 0, 0]) == 0 {
         return 0;
     }
-    // Linux 5.9 has the call; some sandboxes do not. Then what the kernel lists as open is closed one by one. The table
-    // is this process's own and holds still. Without the list the program is not run: it would have what others left
-    // open.
+    // Linux 5.9 has the call, but some sandboxes do not. Then the descriptors that the kernel lists are closed one by
+    // one. This process has its own table, so the list does not change meanwhile. Without the list the program does
+    // not run: it would inherit foreign descriptors.
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
     let folder = c"/proc/self/fd".as_ptr().expose_provenance();
     let list = call(libc::SYS_openat, [libc::AT_FDCWD as usize, folder, flags as usize, 0, 0]);

@@ -1,15 +1,17 @@
-//! How often the kernel has killed a process of our cgroup because memory was short: what may have become of a child.
+//! How often the kernel's OOM killer has killed a process of this cgroup: a possible reason for a child's end.
 //!
 //! Refuses to know children, and who else may have killed one.
 //!
 //! Rules:
-//! - Children that are started one soon after the other share what was read for the first of them, whose start pays three
-//!   system calls for it, and no descriptor is kept. It is read when the child runs already, so that no child waits for it.
-//! - Nothing is told but that the count has risen since it was read: while the child ran, or at most [`FRESH`] before
-//!   its start. It is the count of all of the cgroup, so a stranger's kill and a death by memory that fall together
-//!   cannot be told apart: the message says "probably".
-//! - A child begins in our cgroup (cgroups(7)). If it has left it, or this process has after its first start, what is
-//!   counted is not the child's, and nothing is told. Version 2 counts what happens below it as well, version 1 does not.
+//! - Children that start shortly after one another share one reading of the count. The first of them pays three
+//!   system calls for it, and no descriptor is kept. It is read while the child runs already, so no child waits for
+//!   it.
+//! - It reports only that the count has risen since it was read: while the child ran, or at most [`FRESH`] before its
+//!   start. The count covers the whole cgroup. If a stranger's SIGKILL and an OOM kill coincide, they cannot be
+//!   distinguished, so the message says "probably".
+//! - A child begins in this program's cgroup (cgroups(7)). If the child has left it, or this process has after its
+//!   first start, the count is not the child's, and nothing is reported. Version 2 also counts the groups below,
+//!   version 1 does not.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -17,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// For how long a count serves for the children that are started.
+/// How long a count serves for children that start.
 const FRESH: Duration = Duration::from_millis(20);
 
 /// The count when a child was started.
@@ -25,10 +27,10 @@ const FRESH: Duration = Duration::from_millis(20);
 pub(super) struct Kills(u32);
 
 impl Kills {
-    /// Nothing is known, and no count is higher.
+    /// Nothing is known; no count is higher.
     const UNKNOWN: Kills = Kills(u32::MAX);
 
-    /// Of a child that has just been started.
+    /// For a child that has just started.
     pub(super) fn now() -> Self {
         let mut seen = lock();
         if seen.at.is_none_or(|at| at.elapsed() > FRESH) {
@@ -37,25 +39,25 @@ impl Kills {
         seen.kills
     }
 
-    /// Whether there were more since then.
+    /// Whether the count has risen since then.
     pub(super) fn have_risen(self) -> bool {
         let mut seen = lock();
         if self == Kills::UNKNOWN || !seen.read() || seen.kills.0 <= self.0 {
             return false;
         }
-        // If this process has been moved, the child was perhaps started elsewhere.
+        // If this process has moved since then, the child perhaps started elsewhere.
         matches!((&seen.place, find()), (Place::File(file), Ok(Some(now))) if *file == now)
     }
 }
 
-/// What was seen last.
+/// The last reading.
 struct Seen {
     place: Place,
     at: Option<Instant>,
     kills: Kills,
 }
 
-/// Where the count is.
+/// The file with the count.
 enum Place {
     NotLookedFor,
     Nowhere,
@@ -69,12 +71,12 @@ fn lock() -> MutexGuard<'static, Seen> {
 }
 
 impl Seen {
-    /// Whether it could be read. The next children begin with this count: what was killed before is none of theirs.
+    /// Reads the count for the next children, and returns whether that worked. Kills before this do not concern them.
     fn read(&mut self) -> bool {
         self.at = Some(Instant::now());
         let told = self.look();
         if let Err(error) = &told {
-            // What is not there, not permitted or not understood is not asked for again.
+            // If the file is missing, not permitted or not understood, it is not read again.
             let passes = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM));
             if !passes {
                 self.place = Place::Nowhere;
@@ -89,7 +91,7 @@ impl Seen {
             self.place = find()?.map_or(Place::Nowhere, Place::File);
         }
         let Place::File(file) = &self.place else { return Err(io::ErrorKind::NotFound.into()) };
-        // Ten lines or so.
+        // About ten lines.
         let mut text = [0; 1024];
         let length = File::open(file)?.read(&mut text)?;
         count(&text[..length]).ok_or(io::ErrorKind::InvalidData.into())
@@ -101,8 +103,8 @@ fn find() -> io::Result<Option<PathBuf>> {
     Ok(file_of(&fs::read_to_string("/proc/self/cgroup")?))
 }
 
-/// From the lines of /proc/self/cgroup: `0::/path` of version 2, `4:memory:/path` of version 1, which has the controller
-/// if it is named there.
+/// From the lines of /proc/self/cgroup: `0::/path` for version 2, `4:memory:/path` for version 1. If version 1 is
+/// there, it has the controller.
 fn file_of(cgroups: &str) -> Option<PathBuf> {
     let of = |line: &str| {
         let mut fields = line.splitn(3, ':').skip(1);
@@ -117,7 +119,7 @@ fn file_of(cgroups: &str) -> Option<PathBuf> {
             ("/sys/fs/cgroup", all.iter().find(|(controllers, _)| controllers.is_empty())?, "memory.events")
         }
     };
-    // Outside of what this process may see, cgroup_namespaces(7), or removed.
+    // It was removed, or lies outside of what this process may see, cgroup_namespaces(7).
     if path.split('/').any(|part| part == "..") || path.ends_with(" (deleted)") {
         return None;
     }
@@ -143,7 +145,7 @@ mod tests {
     fn the_file_is_found() {
         let version_2 = Some("/sys/fs/cgroup/user.slice/a:b/memory.events".to_owned());
         assert_eq!(file("0::/user.slice/a:b\n"), version_2);
-        // What a container sees.
+        // As a container sees it.
         assert_eq!(file("0::/\n"), Some("/sys/fs/cgroup/memory.events".to_owned()));
         let version_1 = Some("/sys/fs/cgroup/memory/some/group/memory.oom_control".to_owned());
         assert_eq!(file("9:name=memory:/no\n4:memory:/some/group\n1:cpu,cpuacct:/\n0::/other\n"), version_1);
@@ -160,14 +162,14 @@ mod tests {
         let events = b"low 0\nhigh 0\nmax 25\noom 8\noom_kill 7\noom_group_kill 1\n";
         assert_eq!(count(events), Some(Kills(7)));
         assert_eq!(count(b"oom_kill_disable 0\nunder_oom 0\noom_kill 12\n"), Some(Kills(12)));
-        // Linux before 4.13, and what is cut off or no number.
+        // Linux before 4.13, or a cut line, or no number.
         assert_eq!(count(b"oom_kill_disable 1\nunder_oom 0\n"), None);
         assert_eq!(count(b"oom_kill \n"), None);
         assert_eq!(count(b"oom_kill -1\n"), None);
         assert_eq!(count(b""), None);
     }
 
-    /// With a file that says what the kernel would; that the kernel does so is not shown here.
+    /// With a file that has the kernel's form. This does not show that the kernel writes that.
     #[test]
     fn a_count_that_cannot_be_had_is_not_known() {
         let path = std::env::temp_dir().join(format!("reaped-kills-{}", std::process::id()));

@@ -1,6 +1,7 @@
-//! The engine of Linux: a new process takes the steps of a script in the parent's memory, and a pidfd tells of its end.
+//! The engine of Linux: a new process runs a script of system calls in the parent's memory, and a pidfd reports its
+//! end.
 //!
-//! Where a kernel (before 5.4), an emulator or a sandbox lacks what that needs, a child is started as on every other
+//! If a kernel (before 5.4), an emulator or a sandbox lacks what that needs, a child is started as on every other
 //! Unix.
 
 mod child;
@@ -36,7 +37,7 @@ pub(super) struct Process {
 #[derive(Debug)]
 enum Engine {
     Pidfd(PidfdProcess),
-    /// In a box: it is five times as large as the other.
+    /// In a box, because it is five times as large as the other.
     Portable(Box<Portable>),
 }
 
@@ -57,8 +58,8 @@ pub(super) fn spawn(launch: &Launch<'_>, start: StartAnother) -> Result<(Process
     Ok((Process { engine, kills: Kills::now() }, ours))
 }
 
-/// `None` if this system does not make such a process just now: in a time namespace before Linux 5.19 a process can be
-/// forked, and not share its memory.
+/// `None` if this system cannot make such a process now. In a time namespace before Linux 5.19 a process can fork,
+/// but not share its memory.
 fn run_script(prepared: &Prepared<'_>) -> Result<Option<Started>, Refusal> {
     let Prepared { exec, attributes, registration, .. } = prepared;
     let limits = limits(attributes);
@@ -121,7 +122,7 @@ impl SystemProcess for Process {
     }
 
     fn memory_was_short(&self, status: ExitStatus) -> bool {
-        // 128 and the signal: a shell whose child it was.
+        // 128 plus the signal: a shell reports its child's end.
         let killed = status.signal() == Some(libc::SIGKILL) || status.code() == Some(128 + libc::SIGKILL);
         killed && self.kills.have_risen()
     }

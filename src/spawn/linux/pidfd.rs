@@ -2,7 +2,7 @@
 //!
 //! Refuses to know how it was started.
 //!
-//! Rule: a pid is used only while the child is known not to be reaped.
+//! Rule: a pid is used only while the child is certainly not reaped.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_long};
@@ -42,25 +42,25 @@ pub(super) struct Started {
 pub(in crate::spawn) struct PidfdProcess {
     pid: Pid,
     pidfd: Hosted<Async<OwnedFd>>,
-    /// It leads a process group, which is named by the child's number. If the system can signal a group through the
-    /// pidfd, the child is reaped as any other one. Else it is seen to exit but not reaped, and keeps the number, until
-    /// nothing is to be sent to the group any more.
+    /// It leads a process group, whose name is the child's number. If the system can signal a group through the
+    /// pidfd, the child is reaped like any other. Otherwise its exit is seen but not reaped, so it keeps the number
+    /// until the group gets no signal any more.
     group: bool,
     reaped: bool,
-    /// It is to die with the parent. Then a group keeps its number, too: the guardian names the group by it.
+    /// It must die with the parent. Then a group keeps its number too, because the guardian names the group by it.
     guarded: Option<Guarded>,
-    /// When to ask again for an exit that was told and cannot be taken: a debugger still has it.
+    /// When to ask again for an exit that was reported but cannot be taken: a debugger still has it.
     again: Option<Box<Timer>>,
 }
 
-/// Whether the exit of a child, which was reaped, can be waited for through its pidfd, and signals be sent through it.
-/// ECHILD and ESRCH say that the call is understood.
+/// Whether this system can wait for the exit of a reaped child through its pidfd, and send signals through it. ECHILD
+/// and ESRCH mean that it understands the call.
 pub(super) fn is_understood(pidfd: &OwnedFd) -> bool {
     matches!(wait(By::Pidfd(pidfd), PEEK), Err(Errno::CHILD)) && send(By::Pidfd(pidfd), 0).is_ok()
 }
 
 impl PidfdProcess {
-    /// From here on the child exists: a failure kills and reaps it before it is told.
+    /// From here on the child exists: after a failure it is killed and reaped before the error is returned.
     pub(super) fn new(
         Started { pid, pidfd }: Started,
         group: bool,
@@ -85,9 +85,9 @@ impl SystemProcess for PidfdProcess {
         Some(self.pid.as_raw_pid().unsigned_abs())
     }
 
-    /// Has the waker woken once the child has exited.
+    /// Wakes the waker once the child has exited.
     fn watch(&mut self, waker: &Waker) {
-        // An error here means that the reactor is out of order; then whoever polls finds the exit.
+        // An error here means that the reactor does not work; then the next poll finds the exit.
         let _: Poll<io::Result<()>> = self.pidfd.poll_readable(&mut Context::from_waker(waker));
     }
 
@@ -100,7 +100,7 @@ impl SystemProcess for PidfdProcess {
     fn poll_exit(&mut self, waker: &Waker) -> Poll<Exit> {
         let keeps_number = self.group && (self.guarded.is_some() || !self.signals_groups());
         if !keeps_number && self.guarded.is_some() {
-            // Taken back before the child is reaped.
+            // The guardian's entry is taken back before the child is reaped.
             ready!(self.poll_wait(PEEK, waker));
             self.guarded = None;
         }
@@ -109,13 +109,13 @@ impl SystemProcess for PidfdProcess {
         Poll::Ready(exit)
     }
 
-    /// Sends a signal to the child, or to all of its group; `false` if nobody is there any more.
+    /// Sends a signal to the child, or to its whole group; `false` if no process is left.
     fn signal(&mut self, signal: Signal) -> io::Result<bool> {
         if !self.group {
             return if self.reaped { Ok(false) } else { self.send(signal.as_raw()) };
         }
         let sent = self.send_to_group(signal.as_raw());
-        // A child may have left its group, and is not to get away with it.
+        // A child that has left its group gets the signal too.
         match sent {
             Ok(true) if signal != Signal::KILL => sent,
             _ if self.reaped => sent,
@@ -123,7 +123,7 @@ impl SystemProcess for PidfdProcess {
         }
     }
 
-    /// Whether anybody is left in the group. A dead leader that is not reaped counts as well.
+    /// Whether a process is left in the group. A dead leader that is not reaped counts too.
     fn has_members(&mut self) -> bool {
         self.group && self.send_to_group(0).unwrap_or(true)
     }
@@ -136,7 +136,7 @@ impl PidfdProcess {
             let mut again = false;
             match self.wait(options) {
                 Ok(Some((status, usage))) => return Poll::Ready(Exit::Reaped(status, usage)),
-                // A stranger has reaped it, or is about to, or the system has: SIGCHLD is ignored.
+                // A stranger has reaped it or is about to, or the system has, because SIGCHLD is ignored.
                 Err(Errno::CHILD) => match self.exit_info() {
                     Ok(None) => again = true,
                     told => {
@@ -156,34 +156,34 @@ impl PidfdProcess {
                 self.again = None;
                 continue;
             }
-            // An error here means that the reactor is out of order. The pidfd itself still works, and so does
-            // the clock: ask now and then. So it is if the descriptor is readable and there is nothing to take:
-            // ptrace(2): the exit of a traced process is its debugger's first.
+            // An error here means that the reactor does not work. The pidfd and the clock still do, so ask now and
+            // then. The same if the descriptor is readable but there is no exit to take: a traced process's exit goes
+            // to its debugger first (ptrace(2)).
             if again || ready!(self.pidfd.poll_readable(cx)).is_err() || self.is_readable() {
                 self.again = Some(Box::new(Timer::after(AGAIN)));
             }
         }
     }
 
-    /// What is told of a child that somebody else reaps. Its number may be another's from now on.
+    /// The status of a child that a stranger reaps. From now on its number may belong to another process.
     fn exit_info(&mut self) -> Result<Option<ExitStatus>, Errno> {
         self.guarded = None;
         exit_info(self.pidfd.get_ref())
     }
 
-    /// Whether the kernel says at this moment that the child has exited; what the reactor says may be old.
+    /// Whether the kernel says now that the child has exited; the reactor's answer may be old.
     fn is_readable(&self) -> bool {
         const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut asked = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
         poll(&mut asked, Some(&NOW)) == Ok(1)
     }
 
-    /// Whether this kernel can signal a group through the pidfd of its leader, also once the leader was reaped. Asked
-    /// once.
+    /// Whether this kernel can signal a group through the pidfd of its leader, also after the leader was reaped.
+    /// Asked once.
     fn signals_groups(&self) -> bool {
         static CAN: OnceLock<bool> = OnceLock::new();
-        // EINVAL is what a kernel says that does not know the flag. This child need not lead a group any more, and then
-        // there is nobody to be asked for: ESRCH.
+        // A kernel without the flag returns EINVAL. If the child does not lead a group any more, the call returns
+        // ESRCH.
         *CAN.get_or_init(|| was_sent(pidfd_send_signal(self.pidfd.get_ref(), 0, PROCESS_GROUP)).is_ok())
     }
 
@@ -192,7 +192,7 @@ impl PidfdProcess {
             true => was_sent(pidfd_send_signal(self.pidfd.get_ref(), signal, PROCESS_GROUP)),
             false => Err(io::ErrorKind::Unsupported.into()),
         };
-        // The group's number is its leader's, for as long as nobody, a stranger either, has reaped it.
+        // The group has its leader's number until somebody reaps the leader, even a stranger.
         match sent {
             Err(_) if self.reaped || !self.send(0).unwrap_or(true) => Ok(false),
             Err(_) => unix::send_to_group(self.pid.as_raw_pid(), signal),
@@ -200,8 +200,8 @@ impl PidfdProcess {
         }
     }
 
-    // A sandbox that is put up while the child runs, seccomp(2), may refuse the calls for pidfds and leave the older
-    // ones. The number is the child's for as long as nobody has reaped it.
+    // A sandbox that starts while the child runs (seccomp(2)) may refuse the calls for pidfds and permit the older
+    // ones. The number is the child's until somebody reaps it.
 
     fn wait(&self, options: c_int) -> Result<Option<(ExitStatus, Option<Usage>)>, Errno> {
         let told = match wait(By::Pidfd(self.pidfd.get_ref()), options) {
@@ -209,7 +209,7 @@ impl PidfdProcess {
             told => told,
         };
         match told {
-            // The oldest one is left. It cannot leave the child to be reaped later.
+            // Only the oldest call is left. It cannot leave the child to be reaped later.
             Err(errno) if errno != Errno::CHILD => {
                 let told = waitpid(Some(self.pid), WaitOptions::NOHANG)?;
                 Ok(told.map(|(_, status)| (ExitStatus::from_raw(status.as_raw()), None)))
@@ -218,7 +218,7 @@ impl PidfdProcess {
         }
     }
 
-    /// `false` where a stranger has reaped it.
+    /// Returns `false` if a stranger has reaped it.
     fn send(&self, signal: c_int) -> io::Result<bool> {
         match send(By::Pidfd(self.pidfd.get_ref()), signal) {
             Err(_) if self.wait(PEEK) != Err(Errno::CHILD) => send(By::Number(self.pid), signal),
@@ -227,18 +227,18 @@ impl PidfdProcess {
     }
 }
 
-/// A child that has exited and keeps its number for its group is reaped now.
+/// Reaps a child that has exited and kept its number for its group.
 impl Drop for PidfdProcess {
     fn drop(&mut self) {
         self.guarded = None;
         if !self.reaped && !is_copy() {
-            // The status is known, or nobody wants it.
+            // The status is known, or not wanted.
             let _: Result<_, Errno> = self.wait(REAP);
         }
     }
 }
 
-/// By what a child is named.
+/// What names a child.
 #[derive(Clone, Copy)]
 enum By<'a> {
     Pidfd(&'a OwnedFd),
@@ -254,7 +254,7 @@ fn pidfd_send_signal(pidfd: &OwnedFd, signal: c_int, flags: libc::c_uint) -> c_l
     unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, flags) }
 }
 
-/// pidfd_send_signal(2), or kill(2); `false` where a stranger has reaped it.
+/// pidfd_send_signal(2), or kill(2). Returns `false` if a stranger has reaped it.
 fn send(child: By<'_>, signal: c_int) -> io::Result<bool> {
     match child {
         By::Pidfd(pidfd) => was_sent(pidfd_send_signal(pidfd, signal, 0)),
@@ -262,15 +262,15 @@ fn send(child: By<'_>, signal: c_int) -> io::Result<bool> {
     }
 }
 
-/// To see an exit, and to take it; at once in any case.
+/// To see an exit, or to take it; never waits.
 const PEEK: c_int = REAP | libc::WNOWAIT;
 const REAP: c_int = libc::WEXITED | libc::WNOHANG;
 
-/// Elsewhere than on 64 bits the kernel's rusage may not be the C library's, so none is asked for.
+/// On other than 64 bits the kernel's rusage may differ from the C library's, so none is asked for.
 const HAS_USAGE: bool = cfg!(target_pointer_width = "64");
 
-/// What PIDFD_GET_INFO tells: `struct pidfd_info` of linux/pidfd.h, as Linux 6.13 has it. Later ones are longer, and the
-/// kernel goes by the size that the request names.
+/// The answer of PIDFD_GET_INFO: `struct pidfd_info` of linux/pidfd.h, as in Linux 6.13. Later ones are longer, and
+/// the kernel uses the size in the request.
 #[repr(C)]
 #[derive(Default)]
 struct Info {
@@ -278,15 +278,15 @@ struct Info {
     cgroup: u64,
     /// Process, thread group, parent; real, effective, saved and file system's ids.
     ids: [u32; 11],
-    /// As wait(2) has it.
+    /// In the form of wait(2).
     exit_code: i32,
 }
 
 /// Linux 6.15.
 const PIDFD_INFO_EXIT: u64 = 1 << 3;
 
-/// How a process ended that somebody has reaped, PIDFD_GET_INFO with PIDFD_INFO_EXIT; `None` if it is still to be reaped.
-/// An older kernel, and a sandbox, say an error.
+/// How a process ended that somebody has reaped: PIDFD_GET_INFO with PIDFD_INFO_EXIT. `None` if it is not reaped yet.
+/// An older kernel, and a sandbox, return an error.
 fn exit_info(pidfd: &OwnedFd) -> Result<Option<ExitStatus>, Errno> {
     let mut info = Info { mask: PIDFD_INFO_EXIT, ..Info::default() };
     let request = opcode::read_write::<Info>(0xff, 11);
@@ -298,9 +298,9 @@ fn exit_info(pidfd: &OwnedFd) -> Result<Option<ExitStatus>, Errno> {
     Ok((info.mask & PIDFD_INFO_EXIT != 0).then(|| ExitStatus::from_raw(info.exit_code)))
 }
 
-/// Waits until a child that is on its way out has gone, and reaps it.
+/// Waits until a process that is about to exit has gone, and reaps it.
 pub(super) fn reap(Started { pid, pidfd }: &Started) {
-    // One that gives no signal is hidden from a plain wait.
+    // A plain wait does not find a child that gives no signal.
     let flags = libc::WEXITED | libc::__WALL;
     let mut child = By::Pidfd(pidfd);
     loop {
@@ -310,7 +310,8 @@ pub(super) fn reap(Started { pid, pidfd }: &Started) {
             Err(_) => match child {
                 By::Pidfd(_) => child = By::Number(*pid),
                 By::Number(_) => {
-                    // A sandbox knows the oldest one alone. Without a signal it needs a flag that rustix has not.
+                    // A sandbox may permit the oldest call only. Without a signal it needs a flag that rustix does
+                    // not have.
                     // SAFETY: nobody asks for the status.
                     while unsafe { libc::waitpid(pid.as_raw_pid(), ptr::null_mut(), libc::__WALL) } < 0 {
                         if last_error() != Errno::INTR {
@@ -328,7 +329,7 @@ fn last_error() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
-/// waitid(2), with resource use: the system call has a fifth argument for it that no wrapper shows.
+/// waitid(2) with resource use: the system call has a fifth argument for it that no wrapper has.
 fn wait(child: By<'_>, options: c_int) -> Result<Option<(ExitStatus, Option<Usage>)>, Errno> {
     let (kind, number) = match child {
         By::Pidfd(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd()),
@@ -358,14 +359,13 @@ fn wait(child: By<'_>, options: c_int) -> Result<Option<(ExitStatus, Option<Usag
     if unsafe { info.si_pid() } == 0 {
         return Ok(None);
     }
-    // waitid(2) tells of the stops of a process that we trace, whatever it was asked for.
+    // If this process traces the child, waitid(2) also reports its stops, even unasked.
     if ![libc::CLD_EXITED, libc::CLD_KILLED, libc::CLD_DUMPED].contains(&info.si_code) {
         return Ok(None);
     }
     // SAFETY: as above.
     let value = unsafe { info.si_status() };
-    // The layout of a wait status, wait(2): a code in the second byte, a signal in the first, 0x80 for
-    // a core dump.
+    // The form of a wait status, wait(2): a code in the second byte, a signal in the first, 0x80 for a core dump.
     let status = ExitStatus::from_raw(match info.si_code {
         libc::CLD_EXITED => (value & 0xff) << 8,
         libc::CLD_DUMPED => value | 0x80,
@@ -375,7 +375,7 @@ fn wait(child: By<'_>, options: c_int) -> Result<Option<(ExitStatus, Option<Usag
 }
 
 fn to_usage(usage: &libc::rusage) -> Usage {
-    // The kernel counts none of them below zero. Their type is of 32 bits on some systems.
+    // The kernel never counts below zero. On some systems the type has 32 bits.
     let time = |t: libc::timeval| {
         let part = |part| u64::try_from(part).unwrap_or_default();
         Duration::from_secs(part(t.tv_sec)) + Duration::from_micros(part(t.tv_usec))

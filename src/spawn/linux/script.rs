@@ -1,10 +1,10 @@
-//! What a new process does before it becomes the program: plain data, made in the parent by safe code.
+//! The steps of a new process before it becomes the program: plain data, made in the parent by safe code.
 //!
-//! Refuses to know how a process is made, and who takes the steps: see [`start`](super::start) and
+//! Refuses to know how a process is made, and who runs the steps: see [`start`](super::start) and
 //! [`child`](super::child).
 //!
-//! Nearly every step is one system call with numbers and pointers for arguments, so the child has no code of its own for
-//! a setting. A new setting is a line in [`Script::new`].
+//! Nearly every step is one system call with numbers and pointers. So the child has no code of its own for a setting,
+//! and a new setting is one line in [`Script::new`].
 
 use std::ffi::{CStr, c_char, c_int, c_long};
 use std::marker::PhantomData;
@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 use super::super::launch::Attributes;
 use super::super::unix::{Action, Failure, Prepared, Setup, keeps_its_groups, nice_value};
 
-/// Of the kernel's signal set, in bytes. MIPS has twice as many signals as others.
+/// The size of the kernel's signal set in bytes. MIPS has twice as many signals as others.
 pub(super) const SIGSET_SIZE: usize = if cfg!(any(
     target_arch = "mips",
     target_arch = "mips64",
@@ -24,18 +24,18 @@ pub(super) const SIGSET_SIZE: usize = if cfg!(any(
     8
 };
 
-/// What may come of a call.
+/// The expected result of a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Expect {
     Success,
     /// Nothing, or this error.
     SuccessOr(c_int),
     Whatever,
-    /// This value. Any other one is told as "not permitted".
+    /// This value. Any other is reported as "not permitted".
     Exactly(c_long),
-    /// That it fails. Success is told as "not permitted".
+    /// A failure. Success is reported as "not permitted".
     Failure,
-    /// That it never returns: execve(2).
+    /// No return: execve(2).
     Program,
 }
 
@@ -46,7 +46,7 @@ pub(super) enum Step {
         args: [usize; 5],
         expect: Expect,
     },
-    /// Writes a line to this descriptor, once the number of this process stands before the line's end.
+    /// Writes a line to this descriptor, after the number of this process was put before the line's end.
     Register {
         pipe: c_int,
         line: *mut u8,
@@ -54,22 +54,22 @@ pub(super) enum Step {
     },
     /// close_range(2), or one by one if there is none.
     CloseFrom(c_int),
-    /// No signal is handled, and none ignored but those that stop a process.
+    /// No signal is handled, and only those that stop a process are ignored.
     DefaultSignals,
 }
 
-/// The steps. Borrows what they point to.
+/// The steps. It borrows what they point to.
 #[derive(Debug)]
 pub(super) struct Script<'a> {
     pub(super) steps: Vec<Step>,
-    /// What each step is for, and the place within that.
+    /// The purpose of each step, and its place among the steps of that purpose.
     whats: Vec<(Setup, usize)>,
-    /// The child becomes another user or group, and is not to have our memory: see `start`.
+    /// The child becomes another user or group, and must not share the parent's memory: see `start`.
     pub(super) changes_identity: bool,
     borrows: PhantomData<&'a CStr>,
 }
 
-/// The numbers that take ids of 32 bits.
+/// The system calls that take ids of 32 bits.
 #[cfg(any(target_arch = "x86", target_arch = "arm", target_arch = "m68k", target_arch = "sparc"))]
 mod id {
     pub(super) use libc::{
@@ -85,7 +85,7 @@ mod id {
     };
 }
 
-/// What prlimit(2) takes, on every architecture.
+/// The form that prlimit(2) takes, on every architecture.
 #[repr(C)]
 #[derive(Debug)]
 pub(super) struct Limit {
@@ -98,10 +98,10 @@ pub(super) fn limits(attributes: &Attributes) -> Vec<Limit> {
     attributes.limits.iter().map(|(_, soft, hard)| Limit { soft: *soft, hard: *hard }).collect()
 }
 
-/// Zeros: the kernel's `struct sigaction` for the default, whatever its layout is.
+/// Zeros: the kernel's `struct sigaction` for the default action, in any layout.
 pub(super) static DEFAULT: [usize; 16] = [0; 16];
 
-/// The same to ignore a signal: the handler stands first, but on MIPS.
+/// The same to ignore a signal: the handler comes first, except on MIPS.
 pub(super) static IGNORE: [usize; 16] = {
     let mut action = [0; 16];
     action[if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 1 } else { 0 }] = libc::SIG_IGN;
@@ -117,7 +117,7 @@ impl<'a> Script<'a> {
         let Prepared { exec, descriptors, attributes, new_group, registration } = prepared;
         let mut script = Script::empty();
         if descriptors.terminal || attributes.new_session {
-            // Who leads a session leads a group, setsid(2).
+            // The leader of a session also leads a group, setsid(2).
             script.must(Setup::Session, libc::SYS_setsid, []);
         } else if *new_group {
             script.must(Setup::Group, libc::SYS_setpgid, [0, 0]);
@@ -155,7 +155,7 @@ impl<'a> Script<'a> {
             script.must(Setup::NoNewPrivileges, libc::SYS_prctl, args);
         }
         script.push(Setup::Signals, 0, Step::DefaultSignals);
-        // From here on signals come.
+        // From here on signals arrive.
         let args = [libc::SIG_SETMASK as usize, address(&NO_SIGNALS), 0, SIGSET_SIZE];
         script.must(Setup::Signals, libc::SYS_rt_sigprocmask, args);
         for stop in [libc::SIGTTIN, libc::SIGTTOU, libc::SIGTSTP] {
@@ -169,7 +169,7 @@ impl<'a> Script<'a> {
         script
     }
 
-    /// One step, which fails: nobody's number is -1.
+    /// One step, which must fail: no process has the number -1.
     pub(super) fn probe() -> Self {
         let mut script = Script::empty();
         script.call(Setup::Group, 0, libc::SYS_getpid, [], Expect::Exactly(-1));
@@ -187,7 +187,7 @@ impl<'a> Script<'a> {
 
     /// The step at `place` has failed.
     pub(super) fn failure(&self, place: usize, errno: c_int) -> Failure {
-        // What comes after the last step is that no program was there to be run.
+        // After the last step: no program could run.
         let (step, place) = self.whats.get(place).copied().unwrap_or((Setup::Execute, 0));
         Failure { step, place, errno }
     }
@@ -216,7 +216,7 @@ impl<'a> Script<'a> {
         self.call(what, 0, number, args, Expect::Success);
     }
 
-    /// -1 would leave an id as it is; so it is refused, as setuid(2) refuses it.
+    /// -1 would leave an id unchanged, so it is refused, as in setuid(2).
     fn identify(&mut self, what: Setup, number: c_long, id: u32) {
         match id {
             u32::MAX => self.must(what, id::SETUID, [id as usize]),
@@ -226,7 +226,7 @@ impl<'a> Script<'a> {
 
     fn descriptor(&mut self, action: Action) {
         match action {
-            // dup3(2) refuses two equal numbers; what is meant is that the descriptor is inherited.
+            // dup3(2) refuses two equal numbers; the descriptor must be inherited then.
             Action::Dup2 { from, to } if from == to => {
                 self.must(Setup::Descriptors, libc::SYS_fcntl, [to as usize, libc::F_SETFD as usize, 0]);
             }
@@ -240,12 +240,12 @@ impl<'a> Script<'a> {
         }
     }
 
-    /// The groups are given up while there is still a right to do so, and the user comes last.
+    /// The groups are dropped while the right to do so is still there; the user comes last.
     fn identity(&mut self, attributes: &'a Attributes) {
         let Attributes { uid, gid, groups, .. } = attributes;
         self.changes_identity = uid.is_some() || gid.is_some() || groups.is_some();
-        // Whether setgroups(2) is permitted, a capability and the user namespace tell, and not the user's number: so
-        // it is always asked.
+        // A capability and the user namespace decide about setgroups(2), not the user's number. So it is always
+        // tried.
         let drops = groups.is_none() && (uid.is_some() || gid.is_some());
         let keeps_its_groups = self.changes_identity && keeps_its_groups(attributes);
         if let Some(groups) = groups {
@@ -254,14 +254,14 @@ impl<'a> Script<'a> {
             let expect = if keeps_its_groups { Expect::SuccessOr(libc::EPERM) } else { Expect::Whatever };
             self.call(Setup::Groups, 0, id::SETGROUPS, [0, 0], expect);
         }
-        // All three ids: whoever has another one left could return to it.
+        // All three ids: a process could return to one that is left.
         if let Some(gid) = *gid {
             self.identify(Setup::Gid, id::SETRESGID, gid);
         }
         if let Some(uid) = *uid {
             self.identify(Setup::Uid, id::SETRESUID, uid);
             if !keeps_its_groups {
-                // Capabilities that are not lost to whoever is not root. Linux before 4.3 knows none.
+                // These capabilities survive a change to a user other than root. Linux before 4.3 does not have them.
                 let args = [libc::PR_CAP_AMBIENT as usize, libc::PR_CAP_AMBIENT_CLEAR_ALL as usize, 0, 0, 0];
                 self.call(Setup::Uid, 0, libc::SYS_prctl, args, Expect::Whatever);
             }
@@ -271,8 +271,8 @@ impl<'a> Script<'a> {
             }
         }
         if drops && !keeps_its_groups {
-            // The parent's groups are gone, or it had none. Asked for last: if the ids are not permitted either, that
-            // is the better thing to tell.
+            // The parent's groups are gone, or it had none. This comes last: if the ids are not permitted either,
+            // that is the better error.
             self.call(Setup::Groups, 0, id::GETGROUPS, [0, 0], Expect::Exactly(0));
         }
     }

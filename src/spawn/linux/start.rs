@@ -1,12 +1,12 @@
 //! In the parent: a stack, no signals, `clone`, and the answer.
 //!
-//! Refuses to know what the steps of a script are for.
+//! Refuses to know the purpose of a script's steps.
 //!
-//! The child shares the parent's memory until the program runs (`CLONE_VM | CLONE_VFORK`), so a parent of many gigabytes
-//! starts a child as fast as a small one; this thread is suspended until then, and all others run on.
+//! The child shares the parent's memory until the program runs (`CLONE_VM | CLONE_VFORK`). So a parent of many
+//! gigabytes starts a child as fast as a small one. Until then this thread is suspended; all others run on.
 //!
-//! It is clone(2) and not clone3(2), since sandboxes answer that with ENOSYS; and the C library's function, since the
-//! order of the system call's arguments differs between architectures.
+//! It calls clone(2), because sandboxes answer clone3(2) with ENOSYS. And it calls the C library's function, because
+//! the order of the system call's arguments differs between architectures.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_void};
@@ -27,7 +27,7 @@ use super::script::{SIGSET_SIZE, Script};
 use libc::clone;
 // SAFETY: the C library's function, by another of its names.
 unsafe extern "C" {
-    /// By this name no sanitizer intercepts it: ThreadSanitizer takes `clone` for a fork, and dies.
+    /// No sanitizer intercepts this name: ThreadSanitizer takes `clone` for a fork, and dies.
     #[cfg(target_env = "gnu")]
     #[link_name = "__clone"]
     fn clone(
@@ -39,18 +39,18 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// The child's stack: of 16 bytes, as the widest that any architecture wants it aligned to. 136 bytes of it are used in a
-/// release build and 2.7 KiB with AddressSanitizer, so a page that guards it (10 µs a start) is not worth its while.
+/// The child's stack, in units of 16 bytes: no architecture needs a wider alignment. A release build uses 136 bytes
+/// of it, AddressSanitizer 2.7 KiB. So a guard page (10 µs a start) is not worth it.
 const STACK: usize = 32 * 1024;
 
-/// Makes a process, which has its program by now. If the report names a step, the process is on its way out, and is to be
-/// reaped.
+/// Makes a process. When this returns, the process runs its program, or the report names the step that failed. In
+/// that case it is about to exit and must be reaped.
 pub(super) fn start(script: &Script<'_>) -> Result<(Started, Report), c_int> {
     make(script, libc::SIGCHLD)
 }
 
-/// Whether this kernel and sandbox have all that is needed: processes that share the memory and come with a pidfd (Linux
-/// 5.2), waiting for one (Linux 5.4), and signals through it. Asked once.
+/// Whether this kernel and sandbox have everything: processes that share the memory and come with a pidfd (Linux
+/// 5.2), a wait for one (Linux 5.4), and signals through it. Asked once.
 pub(super) fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     if cfg!(reaped_portable) {
@@ -58,17 +58,17 @@ pub(super) fn available() -> bool {
     }
     match AVAILABLE.get() {
         Some(available) => *available,
-        // If it cannot be tried just now, the start itself says why.
+        // If it cannot be tried now, the start itself reports why.
         None => works().is_none_or(|works| *AVAILABLE.get_or_init(|| works)),
     }
 }
 
-/// Whether all this works here. `None` if there is no descriptor, memory or process to try it with just now.
+/// Whether everything works here. `None` if there is no descriptor, memory or process to try it now.
 ///
-/// A script that must fail is run, and what has failed must come back. An emulator (qemu-user), valgrind and gVisor may
-/// give the child a copy of the memory, and then a program that is missing would look as if it ran.
+/// It runs a script that must fail, and expects that failure back. An emulator (qemu-user), valgrind and gVisor may
+/// give the child a copy of the memory. Then a missing program would look as if it ran.
 fn works() -> Option<bool> {
-    // Without a signal nobody but us hears of it, and a host that waits for any child does not reap it.
+    // Without a signal only this code sees its end, and a host that waits for any child does not reap it.
     match make(&Script::probe(), 0) {
         Ok((started, report)) => {
             pidfd::reap(&started);
@@ -81,9 +81,9 @@ fn works() -> Option<bool> {
 }
 
 fn make(script: &Script<'_>, exit_signal: c_int) -> Result<(Started, Report), c_int> {
-    // setuid(2) makes the *memory* undumpable, and so the parent; and the new user's other processes may stop or trace
-    // the child while it has our memory. So a child that becomes another user gets a copy of it, which is as dear as a
-    // fork.
+    // setuid(2) makes the *memory* undumpable, and with it the parent. And other processes of the new user could stop
+    // or trace the child while it shares the parent's memory. So a child that becomes another user gets a copy of it,
+    // at the price of a fork.
     let (sharing, mut shared) = match script.changes_identity {
         false => (libc::CLONE_VM, None),
         true => (0, Some(SharedReport::new()?)),
@@ -95,7 +95,7 @@ fn make(script: &Script<'_>, exit_signal: c_int) -> Result<(Started, Report), c_
     };
     let mut order = Order::new(script, report);
     let mut stack: Vec<MaybeUninit<u128>> = Vec::with_capacity(STACK / 16);
-    // No architecture of ours has a stack that grows upwards.
+    // No supported architecture has a stack that grows upwards.
     let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
     let flags = sharing | libc::CLONE_VFORK | libc::CLONE_PIDFD | exit_signal;
     let order = (&raw mut order).cast::<c_void>();
@@ -111,7 +111,7 @@ fn make(script: &Script<'_>, exit_signal: c_int) -> Result<(Started, Report), c_
     let report = unsafe { report.read_volatile() };
     drop(stack);
     if pidfd < 0 {
-        // Linux before 5.2 ignores a flag that it does not know. Only the probe gets here, and its child has ended.
+        // Linux before 5.2 ignores an unknown flag. Only the probe gets here, and its child has ended.
         // SAFETY: nobody asks for the status.
         unsafe { libc::waitpid(pid.as_raw_pid(), ptr::null_mut(), libc::__WALL) };
         return Err(libc::ENOSYS);
@@ -121,7 +121,7 @@ fn make(script: &Script<'_>, exit_signal: c_int) -> Result<(Started, Report), c_
     Ok((Started { pid, pidfd }, report))
 }
 
-/// A report in memory that a copy of this process shares.
+/// A report in memory that this process shares with its copy.
 struct SharedReport(*mut Report);
 
 impl SharedReport {
@@ -147,8 +147,8 @@ impl Drop for SharedReport {
     }
 }
 
-/// No signal reaches this thread while this lives, nor the child that is made meanwhile: a handler of the parent's would
-/// run in shared memory. The C library's own signals too, which its functions leave out.
+/// While this lives, no signal reaches this thread, nor a child that it makes: a handler of the parent would run in
+/// shared memory. It also blocks the C library's own signals, which that library's functions leave out.
 struct NoSignals([u64; 2]);
 
 impl NoSignals {

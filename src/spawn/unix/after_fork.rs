@@ -1,9 +1,9 @@
-//! What a forked process does before it becomes the program: the portable engine's closure.
+//! The code of a forked process before it becomes the program: the closure of the portable engine.
 //!
 //! Refuses to know who forks, and who reads the report.
 //!
-//! Rule: only calls that signal-safety(7) lists, on memory that was prepared before the fork. Nothing allocates, locks or
-//! drops: another thread of the parent may have held any lock at that moment.
+//! Rule: only calls that signal-safety(7) lists, on memory that was prepared before the fork. Nothing allocates,
+//! locks or drops, because another thread of the parent may have held any lock during the fork.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
@@ -18,20 +18,20 @@ use super::fds::Action;
 use super::prepare::retry_busy;
 use super::setup::{Failure, Setup};
 
-/// What the forked process needs to become the program. Made before the fork; only read after it.
+/// Everything that the forked process needs to become the program. Made before the fork; only read after it.
 pub(super) struct NewProcess {
     pub(super) exec: ExecArguments,
     pub(super) attributes: Attributes,
     pub(super) actions: Vec<Action>,
-    /// Where the report's descriptor is before the actions.
+    /// The report's descriptor before the actions.
     pub(super) report: RawFd,
-    /// Descriptor 0 is to be the controlling terminal of a new session.
+    /// Descriptor 0 becomes the controlling terminal of a new session.
     pub(super) terminal: bool,
-    /// It is to lead a process group.
+    /// It leads a process group.
     pub(super) new_group: bool,
-    /// No descriptor above this one is open, where the system has no call that closes all.
+    /// No descriptor above this one is open; for a system without a call that closes all.
     pub(super) highest_open: RawFd,
-    /// The guardian's pipe, and the line for it, in which the number is missing.
+    /// The guardian's pipe, and the line for it without the number.
     pub(super) guardian: Option<(RawFd, Vec<u8>)>,
     pub(super) nice: Option<c_int>,
     pub(super) keeps_its_groups: bool,
@@ -42,7 +42,7 @@ unsafe impl Send for NewProcess {}
 // SAFETY: as above.
 unsafe impl Sync for NewProcess {}
 
-/// By their numbers, which travel through the report.
+/// By their numbers, as the report carries them.
 pub(super) const STEPS: [Setup; 15] = [
     Setup::Session,
     Setup::Group,
@@ -61,7 +61,7 @@ pub(super) const STEPS: [Setup; 15] = [
     Setup::Execute,
 ];
 
-// Each is in the place of its number, and none is missing.
+// Each is at the index of its number, and none is missing.
 const _: () = {
     assert!(Setup::Execute as usize + 1 == STEPS.len());
     let mut place = 0;
@@ -72,11 +72,11 @@ const _: () = {
 };
 
 impl NewProcess {
-    /// Runs in the new process, in place of what std would do next. Returns never: the program runs,
-    /// or the report says why it does not.
+    /// Runs in the new process instead of std's next steps, and never returns: the program runs, or the report says
+    /// why it does not.
     ///
-    /// Only calls that signal-safety(7) lists, and no allocation: another thread of the parent may have
-    /// held any lock at the moment of the fork.
+    /// It makes only calls that signal-safety(7) lists, and allocates nothing: another thread of the parent may have
+    /// held any lock during the fork.
     pub(super) fn run(&self) -> io::Result<()> {
         let mut report = self.report;
         tell(report, &[own_number()]);
@@ -101,7 +101,7 @@ impl NewProcess {
     fn set_up(&self, report: &mut RawFd) -> Result<(), (Setup, usize, c_int)> {
         let at = |step| move |errno| (step, 0, errno);
         if self.terminal || self.attributes.new_session {
-            // Who leads a session leads a group, setsid(2).
+            // The leader of a session also leads a group, setsid(2).
             // SAFETY: no memory is involved.
             check(unsafe { libc::setsid() }).map_err(at(Setup::Session))?;
         } else if self.new_group {
@@ -146,7 +146,7 @@ impl NewProcess {
         Ok(())
     }
 
-    /// Does the descriptor plan, following the report's descriptor through it.
+    /// Carries out the descriptor plan, and follows the report's descriptor through it.
     fn wire(&self, report: &mut RawFd) -> Result<(), c_int> {
         for action in &self.actions {
             match *action {
@@ -180,8 +180,8 @@ impl NewProcess {
             check(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) })
                 .map_err(|errno| (Setup::Groups, errno))?;
         }
-        // Whether setgroups(2) is permitted, a capability and the user namespace tell, and not the user's number: so
-        // it is always asked.
+        // A capability and the user namespace decide about setgroups(2), not the user's number. So it is always
+        // tried.
         let mut kept = None;
         if groups.is_none() && (uid.is_some() || gid.is_some()) {
             // SAFETY: none are told, so none are read.
@@ -194,7 +194,7 @@ impl NewProcess {
             set_uid(uid).map_err(|errno| (Setup::Uid, errno))?;
             #[cfg(target_os = "linux")]
             if !self.keeps_its_groups {
-                // Capabilities that are not lost to whoever is not root.
+                // These capabilities survive a change to a user other than root.
                 // SAFETY: this request takes numbers. Linux before 4.3 knows no such capabilities.
                 unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
             }
@@ -206,17 +206,17 @@ impl NewProcess {
         }
         match kept {
             None => Ok(()),
-            // Who stays who they are, keeps what they have.
+            // A child that stays the same user keeps its groups.
             Some(libc::EPERM) if self.keeps_its_groups => Ok(()),
-            // Anybody else must not get the parent's groups. Asked for last: if the ids are not permitted either, that
-            // is the better thing to tell.
+            // Any other must not get the parent's groups. This comes last: if the ids are not permitted either, that
+            // is the better error.
             // SAFETY: none are to be told, so no memory is involved.
             Some(_) if unsafe { libc::getgroups(0, ptr::null_mut()) } == 0 => Ok(()),
             Some(errno) => Err((Setup::Groups, errno)),
         }
     }
 
-    /// As execvp(3), but never a shell for a file that has no known format. Returns only on failure.
+    /// As execvp(3), but without a shell for a file of unknown format. Returns only after a failure.
     fn execute(&self) -> (usize, c_int) {
         let mut tries = Tries::default();
         for (place, (path, _)) in self.exec.candidates.iter().enumerate() {
@@ -233,7 +233,7 @@ impl NewProcess {
     }
 }
 
-/// All three ids: whoever has another one left could return to it. -1 would leave them as they are, and setgid(2) refuses
+/// All three ids: a process could return to one that is left. -1 would leave them unchanged, and setgid(2) refuses
 /// it.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "openbsd"))]
 fn set_gid(gid: u32) -> Result<(), c_int> {
@@ -266,7 +266,7 @@ fn set_uid(uid: u32) -> Result<(), c_int> {
     check(unsafe { libc::setuid(uid) })
 }
 
-/// `u64::MAX` and whatever does not fit is no limit.
+/// `u64::MAX` and other values that do not fit mean no limit.
 fn to_limit(limit: u64) -> libc::rlim_t {
     libc::rlim_t::try_from(limit)
         .ok()
@@ -274,8 +274,8 @@ fn to_limit(limit: u64) -> libc::rlim_t {
         .unwrap_or(libc::RLIM_INFINITY)
 }
 
-/// The number of this process, as the parent knows it; 0 if the parent knows another, since this process is in a namespace
-/// of its own, as after unshare(2) with CLONE_NEWPID.
+/// The number of this process, as the parent sees it. It is 0 if the parent sees another number, because this process
+/// is in a namespace of its own, as after unshare(2) with CLONE_NEWPID.
 fn own_number() -> c_int {
     // SAFETY: no memory is involved.
     let parent = unsafe { libc::getppid() };
@@ -293,7 +293,7 @@ fn name_to_guardian(pipe: RawFd, line: &[u8]) -> Result<(), c_int> {
     if own_number() == 0 {
         return Err(libc::ESRCH);
     }
-    // std has made it deadly by now, whatever it was. It is reset later.
+    // std has reset SIGPIPE, so it would kill this process. It is reset again later.
     // SAFETY: runs no code of ours.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     // SAFETY: no memory is involved.
@@ -305,7 +305,7 @@ fn name_to_guardian(pipe: RawFd, line: &[u8]) -> Result<(), c_int> {
             break;
         }
     }
-    // It fits, or nothing is written: a pipe takes so little at once (PIPE_BUF).
+    // The line fits, or nothing is written: a pipe takes such a short one as a whole (PIPE_BUF).
     // SAFETY: the bytes of the line.
     let written = unsafe { libc::write(pipe, told.as_ptr().cast(), told.len()) };
     if written == told.len() as isize { Ok(()) } else { Err(errno()) }
@@ -322,7 +322,7 @@ fn set_close_on_exec(fd: RawFd, on: bool) -> Result<(), c_int> {
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, if on { libc::FD_CLOEXEC } else { 0 }) })
 }
 
-/// No signal ignored, none handled, none blocked. See the native engine for why.
+/// Resets every signal: none is ignored, handled or blocked. The native engine says why.
 fn reset_signals() {
     // No system has numbers above these; the gaps, SIGKILL and SIGSTOP are refused, which is fine.
     for signal in 1..=128 {
@@ -339,11 +339,11 @@ fn reset_signals() {
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut()) };
 }
 
-/// The C library keeps some for itself, 32 and 33 in glibc, and refuses to touch them. Ignored ones stay ignored in
-/// every descendant.
+/// The C library reserves some (32 and 33 in glibc), and refuses to touch them. An ignored one stays ignored in every
+/// descendant.
 #[cfg(target_os = "linux")]
 fn reset_internal_signal(signal: c_int) {
-    // The default action, no flags and an empty mask are all zeros, in whatever order a machine has them.
+    // The default action, no flags and an empty mask are all zeros, in any layout.
     let default = [0_u64; 16];
     // MIPS has twice as many signals as others.
     let size_of_set = if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 16_usize } else { 8 };
@@ -363,9 +363,10 @@ fn close_from(least: RawFd, _highest: RawFd) -> Result<(), c_int> {
     if done == 0 { Ok(()) } else { close_listed(least) }
 }
 
-/// Closes what the kernel lists as open. The table of a forked process holds still: it has one thread.
+/// Closes the descriptors that the kernel lists. A forked process has one thread, so its table does not change
+/// meanwhile.
 ///
-/// Without the list the program is not run: it would have what others left open.
+/// Without the list the program does not run: it would inherit foreign descriptors.
 #[cfg(target_os = "linux")]
 fn close_listed(least: RawFd) -> Result<(), c_int> {
     use rustix::fs::{Mode, OFlags, RawDir, open};
@@ -403,8 +404,8 @@ fn close_from(least: RawFd, highest: RawFd) -> Result<(), c_int> {
     Ok(())
 }
 
-/// The highest open descriptor, and some more for what other threads open until the fork; for systems
-/// without a call that closes all from a number on. Never a loop over all that are possible.
+/// The highest open descriptor, plus some for those that other threads open until the fork. It is for systems without
+/// a call that closes a range. There is never a loop over all possible numbers.
 pub(super) fn highest_open() -> RawFd {
     if cfg!(any(target_os = "linux", target_os = "freebsd")) {
         return 0;

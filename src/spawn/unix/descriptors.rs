@@ -1,6 +1,6 @@
 //! The descriptors of one start: what the child gets, and the parent's ends.
 //!
-//! Refuses to know how they get into the child: see [`fds`] for the plan.
+//! Refuses to know how they get into the child: [`fds`] has the plan.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -19,16 +19,15 @@ use crate::stdio::PtySize;
 /// See the module.
 #[derive(Debug)]
 pub(in crate::spawn) struct Descriptors {
-    /// Target and source, sorted by target. The sources are not to be overwritten by the plan.
+    /// Target and source, sorted by target. The plan does not overwrite a source.
     pub(super) wanted: Vec<(RawFd, RawFd)>,
-    /// To be closed in the child though others are inherited.
+    /// Closed in the child, although others are inherited.
     pub(super) closed: Vec<RawFd>,
     pub(super) others: Others,
-    /// Descriptor 0 is a terminal that is to be the child's controlling one.
+    /// Descriptor 0 is a terminal, and becomes the child's controlling one.
     pub(in crate::spawn) terminal: bool,
     pub(in crate::spawn) ours: ParentEnds,
-    /// Keeps sources open until the child has them: the child's ends of pipes, the null device,
-    /// moved copies.
+    /// Keeps sources open until the child has them: its ends of pipes, the null device, moved copies.
     keep: Vec<OwnedFd>,
 }
 
@@ -46,7 +45,7 @@ impl Descriptors {
         if let Some((highest, _)) = launch.ends.last() {
             check_limit(*highest)?;
         }
-        // Before anything of ours is opened, as `check_inherited` says.
+        // Before this crate opens any descriptor, as `check_inherited` says.
         for (target, end) in &launch.ends {
             if let End::Inherit = end {
                 match inherited(*target)? {
@@ -63,7 +62,7 @@ impl Descriptors {
             let source = match end {
                 End::Closed => None,
                 End::Inherit => continue,
-                // One for all: it has no position.
+                // One for all, because it has no position.
                 End::Null if null.is_some() => null,
                 End::Null => {
                     let opened = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
@@ -101,7 +100,7 @@ impl Descriptors {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
         #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "netbsd"))]
         let flags = flags | OpenptFlags::CLOEXEC;
-        // What pty(7) has behind it where there is one file for all.
+        // pty(7) uses this on a system with one file for all terminals.
         let failed = |errno: Errno| no_terminal("/dev/ptmx", errno);
         let ours = openpt(flags).map_err(failed)?;
         rustix::io::fcntl_setfd(&ours, rustix::io::FdFlags::CLOEXEC).map_err(os)?;
@@ -111,10 +110,10 @@ impl Descriptors {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let child_end = open(&*path, flags, Mode::empty());
         let child_end = child_end.map_err(|errno| no_terminal(&path.to_string_lossy(), errno))?;
-        // -1 changes nothing, chown(2), and is nobody, setuid(2).
+        // -1 changes nothing (chown(2)), and is no user (setuid(2)).
         if let Some(uid) = owner.filter(|uid| *uid != u32::MAX) {
-            // grantpt(3) gave it to the parent's user, and the child's could not open it by its name. The group, and
-            // what it may do, stay as the system has them.
+            // grantpt(3) gave it to the parent's user, so the child's user could not open it by name. The group and
+            // its rights stay as the system sets them.
             fchown(&child_end, Some(Uid::from_raw(uid)), None).map_err(|errno| {
                 let text = format!("cannot give its terminal to the user: {errno}");
                 Refusal::spawn(SpawnReason::Terminal, text, errno.into())
@@ -127,8 +126,8 @@ impl Descriptors {
             self.ours.pipes.push((end, fcntl_dupfd_cloexec(&ours, 0).map_err(os)?));
         }
         self.ours.terminal = Some(ours);
-        // macOS and the BSDs revoke a terminal when its session's leader exits, and nobody has tried there what holding
-        // it open does then.
+        // macOS and the BSDs revoke a terminal when the leader of its session exits. Nobody has tested there what an
+        // open descriptor of it does then.
         #[cfg(any(target_os = "linux", target_os = "android"))]
         {
             self.ours.child_end = Some(fcntl_dupfd_cloexec(borrow(child_end), 0).map_err(os)?);
@@ -138,7 +137,7 @@ impl Descriptors {
         Ok(())
     }
 
-    /// Gives each `same_as` the source of what it names, through any chain.
+    /// Gives each `same_as` the source that it names, through any chain.
     fn share(&mut self, mut shared: Vec<(i32, i32)>) -> Result<(), Refusal> {
         while !shared.is_empty() {
             let before = shared.len();
@@ -179,11 +178,12 @@ impl Descriptors {
 
     fn move_away(&mut self, targets: &[RawFd], count: usize, source: RawFd) -> Result<RawFd, Refusal> {
         let mut least = if self.others == Others::Close { count as RawFd } else { 0 };
-        // Copies that landed on a forbidden number are closed only when a good one is found.
+        // A copy on a forbidden number stays open until a good number is found.
         let mut misses = Vec::new();
         loop {
             let copy = fcntl_dupfd_cloexec(borrow(source), least).map_err(|errno| match errno {
-                // What fcntl(2) says of a least number at the limit. All below it were tried, or are not to be had.
+                // fcntl(2) returns this if the least number is at the limit. All numbers below it were tried or are
+                // taken.
                 Errno::INVAL => os(Errno::MFILE),
                 errno => os(errno),
             })?;
@@ -200,7 +200,7 @@ impl Descriptors {
     /// Adds one more descriptor for the child, on a number that nothing else has.
     pub(super) fn add(&mut self, fd: OwnedFd) -> Result<RawFd, Refusal> {
         if self.others == Others::Inherit {
-            // Any number may be somebody's whom the child inherits; that of a new copy is nobody's.
+            // Any number may be one that the child inherits, but the number of a new copy is free.
             let number = self.move_away(&self.targets(), self.wanted.len(), fd.as_raw_fd())?;
             let place = self.wanted.partition_point(|w| w.0 < number);
             self.wanted.insert(place, (number, number));
@@ -214,7 +214,7 @@ impl Descriptors {
         let place = self.wanted.partition_point(|w| w.0 < target);
         self.wanted.insert(place, (target, fd.as_raw_fd()));
         self.keep.push(fd);
-        // What stood in its own place may have been pushed out of it.
+        // Another descriptor may have pushed it from its own place.
         self.move_sources()?;
         Ok(target)
     }
@@ -246,22 +246,22 @@ fn no_terminal(file: &str, errno: Errno) -> Refusal {
     }
 }
 
-/// Of a descriptor that was just made, and so has no other flag that F_SETFL sets; the way it leads is not changed,
+/// For a descriptor that was just made, so no other flag that F_SETFL sets is on it. The direction does not change,
 /// fcntl(2).
 fn set_nonblocking(fd: &OwnedFd) -> Result<(), Refusal> {
     fcntl_setfl(fd, OFlags::NONBLOCK).map_err(os)
 }
 
-/// Whether a child can inherit that number. To be asked before anything of ours is opened, which may get the very
+/// Whether a child can inherit that number. Ask before this crate opens any descriptor: that could get the very
 /// number that is not open in the parent.
 pub(crate) fn check_inherited(target: RawFd) -> Result<(), Refusal> {
     if target < 0 { Ok(()) } else { inherited(target).map(drop) }
 }
 
-/// The parent's own descriptor of that number, where it is open.
+/// The parent's own descriptor of that number, if it is open.
 fn inherited(target: RawFd) -> Result<Option<RawFd>, Refusal> {
     match rustix::io::fcntl_getfd(borrow(target)) {
-        // A parent without a stdin may have anything else there, of its own.
+        // A parent without a stdin may have any file of its own at that number.
         Ok(flags) if target <= 2 && flags.contains(rustix::io::FdFlags::CLOEXEC) => Ok(None),
         Ok(_) => Ok(Some(target)),
         // As std: a parent without a stdin has children without one.
@@ -290,7 +290,7 @@ fn check_limit(highest: RawFd) -> Result<(), Refusal> {
 pub(in crate::spawn) fn pipe() -> Result<(OwnedFd, OwnedFd), Refusal> {
     #[cfg(not(target_vendor = "apple"))]
     let ends = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
-    // No pipe2(2) there: a fork in another thread at this very moment inherits the ends.
+    // There is no pipe2(2) here, so a fork in another thread at this moment inherits the ends.
     #[cfg(target_vendor = "apple")]
     let ends = rustix::pipe::pipe().and_then(|(reader, writer)| {
         rustix::io::fcntl_setfd(&reader, rustix::io::FdFlags::CLOEXEC)?;

@@ -1,10 +1,11 @@
-//! Why a program could not be started. Looks at files; opens nothing that is no plain file, and starts nothing.
+//! Why a program could not start. It looks at files, opens only plain files, and starts nothing.
 //!
-//! The kernel folds much into one number: a missing program, working directory and interpreter are all ENOENT, and
-//! what may not be executed or entered is EACCES. So this looks at what the kernel has looked at, in its order.
+//! The kernel has one number for several faults. A missing program, working directory and interpreter are all ENOENT;
+//! a file that may not be executed and a directory that may not be entered are both EACCES. So this checks the same
+//! files as the kernel, in the same order.
 //!
-//! Rule: a fault is told of a file only where this file was looked at and has it. Where nothing is found, the
-//! system's own words are told.
+//! Rule: it blames a file only if it has looked at that file and found the fault there. If it finds none, the message
+//! has the system's own words.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -17,13 +18,13 @@ use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, open};
 
 use crate::error::{Refusal, SpawnReason};
 
-/// How many interpreters deep the kernel goes: exec_binprm in its fs/exec.c.
+/// The kernel's limit for nested interpreters: exec_binprm in its fs/exec.c.
 const DEEPEST: usize = 5;
 
 /// How much of a file's first line the kernel reads: BINPRM_BUF_SIZE.
 const HEAD: usize = 256;
 
-/// What `error`, which the kernel gave for `program`, means.
+/// The meaning of `error`, which the kernel returned for `program`.
 pub(super) fn diagnose(error: io::Error, program: &Path, cwd: Option<&Path>) -> Refusal {
     match error.raw_os_error() {
         Some(libc::ETXTBSY) => {
@@ -52,12 +53,12 @@ pub(super) fn diagnose(error: io::Error, program: &Path, cwd: Option<&Path>) -> 
         };
         return Refusal::spawn(reason, text, error);
     }
-    // What leads to the file that is looked at.
+    // The path that leads to the file.
     let mut whose = "its".to_owned();
     for _ in 0..=DEEPEST {
         let needed = match Needed::of(&file) {
             Ok(needed) => needed,
-            // It may be executed and not be read: nothing more is known of it.
+            // A file that may be executed but not read: nothing more is known.
             Err(_) => break,
         };
         let (kind, name) = match needed {
@@ -74,7 +75,7 @@ pub(super) fn diagnose(error: io::Error, program: &Path, cwd: Option<&Path>) -> 
         };
         let path = seen_from(cwd, Path::new(&name));
         if let Some(fault) = fault(&path) {
-            // A file from elsewhere, whose lines end in two characters.
+            // A file with `\r\n` as line ends.
             let hint = if name.as_bytes().ends_with(b"\r") {
                 ": the line that names it ends in a carriage return"
             } else {
@@ -101,7 +102,7 @@ pub(super) fn diagnose(error: io::Error, program: &Path, cwd: Option<&Path>) -> 
             let text = "the system does not let it be executed";
             Refusal::spawn(SpawnReason::NotExecutable, text, error)
         }
-        // The program is there, and the kernel misses something: execve(2) knows nothing else that it could be.
+        // The program exists, so this is the only other reason that execve(2) has.
         Some(libc::ENOENT) => {
             let text = "it is there, and the system finds no interpreter or loader for it";
             Refusal::spawn(SpawnReason::InterpreterMissing, text, error)
@@ -120,9 +121,9 @@ pub(super) fn working_directory(error: io::Error, cwd: &Path) -> Refusal {
     Refusal::spawn(SpawnReason::WorkingDirectory, format!("the working directory {cwd:?} {what}"), error)
 }
 
-/// Why a file cannot be executed, as far as its own inode tells.
+/// Why a file cannot be executed, if its own inode shows that.
 enum Fault {
-    /// With the system's words, if there is more to say.
+    /// Adds the system's words, if they say more.
     Missing(String),
     Unusable(String),
 }
@@ -133,7 +134,7 @@ fn fault(file: &Path) -> Option<Fault> {
         Err(error) => match error.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => Some(Fault::Missing(String::new())),
             Some(libc::EACCES) => unusable("no permission to reach it"),
-            // As a link that leads to itself: the name leads nowhere.
+            // As a link that leads to itself: the name leads to no file.
             _ => Some(Fault::Missing(format!(": {error}"))),
         },
         Ok(metadata) if metadata.is_dir() => unusable("it is a directory"),
@@ -145,20 +146,20 @@ fn fault(file: &Path) -> Option<Fault> {
     }
 }
 
-/// What a file needs to be run.
+/// The interpreter or loader that a file needs.
 enum Needed {
     /// Of a script.
     Interpreter(OsString),
     /// Of an ELF program, ld.so(8).
     Loader(OsString),
-    /// A script that names none.
+    /// A script without one.
     Unnamed,
-    /// Nothing that it says.
+    /// None that it names.
     Nothing,
 }
 
 impl Needed {
-    /// To be asked of a plain file only; should it have become something else, this does not wait for it.
+    /// Call it for a plain file only. If the file has become something else meanwhile, this does not wait for it.
     fn of(file: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = File::from(open(file, flags, Mode::empty())?);
@@ -175,7 +176,7 @@ impl Needed {
     }
 }
 
-/// What the `#!` line of a script names; as the kernel reads it, for which a carriage return is part of the name.
+/// The interpreter in the `#!` line of a script. As in the kernel, a carriage return is part of the name.
 fn interpreter(line: &[u8]) -> Option<OsString> {
     let line = line.split(|byte| *byte == b'\n').next()?;
     let mut words = line.split(|byte| matches!(byte, b' ' | b'\t' | 0));
@@ -183,12 +184,12 @@ fn interpreter(line: &[u8]) -> Option<OsString> {
     Some(OsStr::from_bytes(name).to_owned())
 }
 
-/// What an ELF program names as its loader, elf(5). `None` for anything that is not as it should be.
+/// The loader of an ELF program, elf(5). `None` if the file is malformed.
 fn loader(file: &File, head: &[u8]) -> Option<OsString> {
     const PT_INTERP: u64 = 3;
     let wide = match head.get(..6)? {
         [0x7f, b'E', b'L', b'F', class @ (1 | 2), order] => {
-            // One that is in the other order is no program of this system.
+            // A program of the other byte order is not for this system.
             let native = if cfg!(target_endian = "little") { 1 } else { 2 };
             if *order != native {
                 return None;
@@ -216,7 +217,7 @@ fn loader(file: &File, head: &[u8]) -> Option<OsString> {
         if number(entry, 0, 4)? == PT_INTERP {
             let [offset, length] = if wide { [0x08, 0x20] } else { [0x04, 0x10] };
             let (offset, length) = (number(entry, offset, word)?, number(entry, length, word)?);
-            // The kernel takes no name that is longer than a path.
+            // The kernel accepts no name that is longer than a path.
             let mut name = vec![0; usize::try_from(length).ok().filter(|length| *length <= 4096)?];
             file.read_exact_at(&mut name, offset).ok()?;
             name.truncate(name.iter().position(|byte| *byte == 0)?);
@@ -226,15 +227,15 @@ fn loader(file: &File, head: &[u8]) -> Option<OsString> {
     None
 }
 
-/// Which of several failed tries is the one to tell of: the first that was not permitted, as execvp(3) tells, else
-/// the one that ended the search, else the first.
+/// Which of several failed tries the error reports: the first that was not permitted, as in execvp(3), or else the
+/// one that ended the search, or else the first.
 #[derive(Debug, Default)]
 pub(super) struct Tries {
     told: Option<(usize, i32)>,
 }
 
 impl Tries {
-    /// Of the candidate at `place`; whether to try the next one.
+    /// Notes a failure of the candidate at `place`. Returns whether to try the next one.
     pub(super) fn failed(&mut self, place: usize, errno: i32) -> bool {
         let goes_on = try_next(errno);
         let denied = matches!(self.told, Some((_, libc::EACCES)));
@@ -249,12 +250,12 @@ impl Tries {
     }
 }
 
-/// Whether another folder of `PATH` may still have the program, as execvp(3) goes on.
+/// Whether another folder of `PATH` may still have the program: execvp(3) then goes on.
 fn try_next(errno: i32) -> bool {
     matches!(errno, libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::ESTALE | libc::ENODEV)
 }
 
-/// A path of the child's, as the parent can look at it.
+/// A path of the child, as the parent can look at it.
 pub(super) fn seen_from(cwd: Option<&Path>, path: &Path) -> PathBuf {
     match cwd {
         Some(cwd) => cwd.join(path),

@@ -1,4 +1,4 @@
-//! What the child becomes, in the form that the kernel takes: texts and arrays of pointers.
+//! The arguments of execve(2): strings and arrays of pointers.
 //!
 //! Refuses to know how the program is started.
 
@@ -12,7 +12,7 @@ use super::super::launch::Launch;
 use super::{diagnosis, program};
 use crate::error::{InvalidReason, Refusal};
 
-/// What the child becomes, in the form that the kernel takes.
+/// The arguments of execve(2), and what goes with them.
 #[derive(Debug)]
 pub(in crate::spawn) struct ExecArguments {
     pub(in crate::spawn) argv: CStrings,
@@ -54,16 +54,16 @@ impl ExecArguments {
     }
 }
 
-/// What is inherited and not set or removed, and what is set.
+/// The inherited variables that are not set or removed, and the set ones.
 fn environment(launch: &Launch<'_>) -> Result<CStrings, Refusal> {
     let mut envp = CStrings::default();
     let mut push = |name: &OsStr, value: &OsStr| {
-        // The value may be a secret, and so nothing of it is shown.
+        // The value may be a secret, so it is not shown.
         envp.push(&[name, OsStr::new("="), value], || "an environment variable".into())
     };
     if !launch.env_clear {
         let inherited = std::env::vars_os();
-        // A name may be inherited twice. The first is what getenv(3) finds here, and so what the child gets.
+        // A name may be inherited twice. getenv(3) finds the first one, so the child gets that.
         let mut taken = HashSet::with_capacity(inherited.size_hint().0);
         for (name, value) in inherited {
             let is_set = launch.env.binary_search_by_key(&&*name, |(set, _)| set).is_ok();
@@ -89,13 +89,13 @@ fn contains_nul(what: impl FnOnce() -> String) -> Refusal {
     Refusal::invalid(InvalidReason::Nul, format!("{} contains a NUL byte", what()))
 }
 
-/// Strings for `argv` or `envp`, with the array of pointers that execve(2) takes. All strings are in one
-/// piece of memory, since an environment has many.
+/// Strings for `argv` or `envp`, and the array of pointers for execve(2). All strings share one piece of memory,
+/// because an environment has many.
 #[derive(Debug, Default)]
 pub(in crate::spawn) struct CStrings {
     text: Vec<u8>,
     starts: Vec<usize>,
-    /// Into the text, which is not changed any more; ends with a null pointer.
+    /// Pointers into the text, which does not change any more; ends with a null pointer.
     pointers: Vec<*const c_char>,
 }
 

@@ -1,18 +1,18 @@
-//! The descriptor plan: how a new process gets exactly the descriptors that were asked for. Pure:
-//! numbers in, actions out, so that every collision can be tried in a test.
+//! The descriptor plan: how a new process gets exactly the wanted descriptors. Pure: numbers in, actions out, so a
+//! test can try every collision.
 //!
-//! Sources and targets may collide in any way (`{1: 2, 2: 1}`, or a pipe of ours that happens to have
-//! the number of a target), gaps between targets must be closed without a loop over them, and nobody
-//! knows what else other threads have open. So, where the child gets only what was named:
+//! Sources and targets may collide in any way: `{1: 2, 2: 1}`, or a pipe of this crate on a target's number. Gaps
+//! between targets must be closed without a loop over them. And nobody knows what other threads have open. So, if the
+//! child gets only the named descriptors:
 //!
-//! 1. *Pack*: the n sources are copied to 0 … n-1, in the order of their targets. Nothing but our own
-//!    copies is overwritten: the parent has moved away any source below n ([`must_move`]).
+//! 1. *Pack*: copy the n sources to 0 … n-1, in the order of their targets. Only this crate's copies are overwritten:
+//!    the parent has moved any source below n ([`must_move`]).
 //! 2. *Close* everything from n on.
-//! 3. *Spread*, from the highest target down: copy `i` to its target and close `i`. A target is never
-//!    below its place (both rise, and places have no gaps), so no copy that still waits is hit.
+//! 3. *Spread*, from the highest target down: copy `i` to its target and close `i`. A target is never below its
+//!    place, because both rise and places have no gaps. So no copy that still waits is overwritten.
 //!
-//! `dup2` of a descriptor onto itself clears close-on-exec here, as posix_spawn_file_actions_adddup2(3) says of its own;
-//! dup2(2) leaves it, so both engines do that by hand.
+//! Here `dup2` of a descriptor onto itself clears close-on-exec, as in posix_spawn_file_actions_adddup2(3). dup2(2)
+//! does not, so both engines do that by hand.
 
 /// A descriptor number.
 pub(crate) type Fd = i32;
@@ -20,23 +20,23 @@ pub(crate) type Fd = i32;
 /// One step in the new process, before it becomes the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// `to` becomes what `from` is, without close-on-exec, even where both are the same.
+    /// `to` becomes a copy of `from` without close-on-exec, even if both are the same.
     Dup2 { from: Fd, to: Fd },
-    /// Closes one, which need not be open.
+    /// Closes one descriptor, which need not be open.
     Close(Fd),
-    /// Closes this and all above.
+    /// Closes this one and all above.
     CloseFrom(Fd),
 }
 
-/// Whether the child gets only what was named, or also what the parent leaves open on purpose.
+/// Whether the child gets only the named descriptors, or also those that the parent leaves open on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Others {
     Close,
     Inherit,
 }
 
-/// Whether the source of the target at `place` (of all targets, sorted) sits where the plan would
-/// overwrite it, and so must be moved before. `targets` includes those that are to be closed.
+/// Whether the plan would overwrite the source of the target at `place`, so that it must be moved first. `place`
+/// counts all targets, sorted; `targets` includes those that are closed.
 pub(super) fn must_move(
     others: Others,
     targets: &[Fd],
@@ -59,8 +59,8 @@ pub(super) fn may_live_at(others: Others, targets: &[Fd], count: usize, number: 
     }
 }
 
-/// The steps for `wanted` (target and source, sorted by target, sources moved as [`must_move`] told).
-/// `closed` matters only where the others are inherited.
+/// The steps for `wanted`: target and source, sorted by target, sources moved as [`must_move`] says. `closed` matters
+/// only if other descriptors are inherited.
 pub(super) fn actions(others: Others, wanted: &[(Fd, Fd)], closed: &[Fd]) -> Vec<Action> {
     debug_assert!(wanted.windows(2).all(|pair| pair[0].0 < pair[1].0), "sorted, and each target once");
     let mut actions = Vec::with_capacity(3 * wanted.len() + 1);

@@ -1,12 +1,14 @@
-//! Which process the children belong to, and what a forked copy of it may still do: nothing that they feel.
+//! Which process the children belong to, and what a forked copy of it may still do: nothing that affects the
+//! children.
 //!
 //! Refuses to know how a child is started or waited for.
 //!
-//! fork(2) copies the memory of the host, and not its threads. In the copy nobody watches pipes, exits and timers
-//! any more, so that a call there would wait for ever, its timeout included. And what the copy has of the reactor
-//! is no copy: the kernel's list of what is watched is shared, and taking a pipe off it in the copy takes it off in
-//! the host. So the first start remembers the process, and in any other one each start is refused, no signal is
-//! sent, no pipe is moved, and what is watched is left as it is.
+//! fork(2) copies the host's memory, but not its threads. In the copy no thread watches pipes, exits and timers, so a
+//! call there would wait for ever, its timeout included. And the copy shares the kernel's list of watched
+//! descriptors: if it takes a pipe off that list, the host loses it too.
+//!
+//! So the first start remembers the process. In any other process each start is refused, no signal is sent, no pipe
+//! is read or written, and the list stays unchanged.
 
 use std::io;
 use std::ops::Deref;
@@ -22,7 +24,7 @@ use crate::error::{Refusal, SpawnReason};
 /// The process that started the first child; 0 before.
 static HOST: AtomicU32 = AtomicU32::new(0);
 
-/// From now on the children are this process's. Refused in a copy of a process that has started one.
+/// From now on the children belong to this process. Refused in a copy of a process that has started one.
 pub(super) fn claim() -> Result<(), Refusal> {
     let own = process::id();
     match HOST.compare_exchange(0, own, Ordering::Relaxed, Ordering::Relaxed) {
@@ -43,11 +45,11 @@ pub(crate) fn is_copy() -> bool {
     host != 0 && host != process::id()
 }
 
-/// What the host takes down, and a copy of the host leaves as it is.
+/// A resource that the host releases, and a copy of the host leaves alone.
 #[derive(Debug)]
 pub(crate) struct Hosted<T: Leave>(Option<T>);
 
-/// How a copy parts with it.
+/// How a copy lets go of it.
 pub(crate) trait Leave {
     fn leave(self);
 }
@@ -59,7 +61,7 @@ impl<T: Leave> From<T> for Hosted<T> {
 }
 
 impl<T: Leave> Hosted<T> {
-    /// In the host: a copy may only leave it.
+    /// In the host; a copy must leave it alone.
     pub(crate) fn into_inner(mut self) -> T {
         self.0.take().expect("taken only once")
     }
@@ -88,8 +90,8 @@ impl<T: Leave> Drop for Hosted<T> {
 }
 
 impl Leave for Async<OwnedFd> {
-    /// Closes the copy's descriptor, so that the child sees its end of file when the host closes its own, and takes
-    /// nothing off the list.
+    /// Closes the copy's descriptor and takes nothing off the list. So the child sees its end of file when the host
+    /// closes its own.
     fn leave(self) {
         raw::close(self.as_raw_fd());
         std::mem::forget(self);

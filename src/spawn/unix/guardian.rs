@@ -1,19 +1,23 @@
-//! One guardian for the whole program: it kills the children that are to die with the parent, once the parent is gone.
+//! One guardian for the whole program. It kills the children that must die with the parent, once the parent is gone.
 //!
 //! Refuses to know how a child is started.
 //!
-//! The guardian is a shell that reads lines from a pipe. The parent has its only writing end, which no child inherits, so
-//! the end of file comes however the parent goes: by SIGKILL, by abort(3), by an execve(2) of its own. (prctl(2) with
-//! PR_SET_PDEATHSIG does not do: it watches the thread that made the child, reaches one process, and is Linux's.)
+//! The guardian is a shell that reads lines from a pipe. Only the parent has the writing end, and no child inherits
+//! it. So the guardian reads end of file after any end of the parent: SIGKILL, abort(3), or an execve(2) of its own.
+//! (prctl(2) with PR_SET_PDEATHSIG is not enough: it watches the thread that made the child, reaches one process, and
+//! exists on Linux only.)
 //!
 //! Rules:
-//! - The new process names itself to the guardian, before it becomes the program: the parent may be killed at any time.
-//! - No line is there for a number that may be another's by then. A number is taken back before the child is reaped, and
-//!   a process whose number here nobody knows, in a new namespace of processes, is not named. (If somebody has stopped the
-//!   guardian and the pipe is full, what is to be taken back waits until there is room; nobody else waits for that.)
-//! - The guardian has a session of its own, is an orphan and so no child of ours (a host may wait for all of its
-//!   children), unless orphans come to us, and has none of our descriptors but the pipe.
-//! - If somebody kills it, the next start of such a child starts another one, which is told of all that still run.
+//! - The new process names itself to the guardian before it becomes the program, because the parent may be killed at
+//!   any time.
+//! - A line never names a number that may belong to another process. A number is taken back before the child is
+//!   reaped. A process in a new pid namespace, whose number here is unknown, is not named. (If somebody has stopped
+//!   the guardian and the pipe is full, taking back waits until there is room; nothing else waits for that.)
+//! - The guardian has a session of its own, and no descriptor of this program except the pipe. It is an orphan, so it
+//!   is no child of this program, and a host may wait for all of its children. The exception is a program that
+//!   orphans become children of.
+//! - If somebody kills the guardian, the next start of such a child starts another one and names all running ones to
+//!   it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString, c_int};
@@ -37,9 +41,10 @@ use super::forked::is_copy;
 use super::raw::write_quietly;
 use crate::error::{Refusal, SpawnReason};
 
-/// What the guardian runs: a background list, so that the shell that was started can go. No line of it needs a process of
-/// its own, since there may be none to be had when it matters; and none takes longer the more children there are, so it
-/// has a variable for each. Of a group the leader is killed by its own number as well: it may have left the group.
+/// The guardian's script: a background list, so that the starting shell can exit. No line of it needs a new process,
+/// because there may be none when it matters. No line takes longer if there are more children, so the script has a
+/// variable for each. It also kills the leader of a group by its own number, because the leader may have left the
+/// group.
 const SCRIPT: &str = r#"
 trap "" HUP INT QUIT TERM PIPE TSTP TTIN TTOU USR1 USR2
 {
@@ -66,10 +71,10 @@ trap "" HUP INT QUIT TERM PIPE TSTP TTIN TTOU USR1 USR2
 } <&3 3<&- &
 "#;
 
-/// How long it may take to start.
+/// How long the start may take.
 const START: Duration = Duration::from_secs(10);
 
-/// When to try again what had no room in the pipe, which holds some thousand lines.
+/// When to retry a line that had no room in the pipe. The pipe holds some thousand lines.
 const AGAIN: Duration = Duration::from_millis(20);
 
 static STATE: Mutex<State> = Mutex::new(State {
@@ -82,16 +87,16 @@ static STATE: Mutex<State> = Mutex::new(State {
 
 struct State {
     pipe: Option<Arc<OwnedFd>>,
-    /// The ids up to the last one that nobody has. They are used again, so that they stay as few as the children.
+    /// The unused ids up to the highest used one. They are used again, so there are no more ids than children.
     free: BTreeSet<u32>,
     last: u32,
-    /// What is named to the guardian: the process, or the group if it is negative.
+    /// The name for the guardian: the process, or the group if it is negative.
     guarded: BTreeMap<u32, c_int>,
-    /// Ids that are to be taken back, for which there is no room in the pipe: the guardian is stopped.
+    /// Ids to take back, for which the pipe has no room: the guardian is stopped.
     unsent: VecDeque<u32>,
 }
 
-/// Of a child that is about to be started.
+/// For a child that is about to start.
 #[derive(Debug)]
 pub(in crate::spawn) struct Registration {
     id: u32,
@@ -100,11 +105,11 @@ pub(in crate::spawn) struct Registration {
     confirmed: bool,
 }
 
-/// The guardian knows the child for as long as this lives. Not zero, so that who has none needs no more room.
+/// The guardian knows the child while this lives. It is not zero, so `None` needs no more room.
 #[derive(Debug)]
 pub(in crate::spawn) struct Guarded(NonZeroU32);
 
-/// Has a guardian, and an entry for one more child. The child names itself with the line.
+/// Makes sure of a guardian, and makes an entry for one more child. The child names itself with the line.
 pub(in crate::spawn) fn register(group: bool, start: StartAnother) -> Result<Registration, Refusal> {
     let mut state = lock();
     let pipe = state.pipe.clone().filter(|pipe| has_reader(pipe));
@@ -134,13 +139,13 @@ impl Registration {
         format!("{what} {} {:DIGITS$}\n", self.id, "").into_bytes()
     }
 
-    /// The child runs. To be called while it is not reaped.
+    /// The child runs. Call this before it is reaped.
     pub(in crate::spawn) fn confirm(mut self, pid: c_int) -> Option<Guarded> {
         self.confirmed = true;
         let mut state = lock();
         let number = if self.group { -pid } else { pid };
         state.guarded.insert(self.id, number);
-        // Another guardian has been started in between, and was not told.
+        // Another guardian was started meanwhile, and does not know the child.
         if state.pipe.as_ref().is_some_and(|pipe| !Arc::ptr_eq(pipe, &self.pipe)) {
             state.write(&line(self.id, number));
         }
@@ -148,13 +153,13 @@ impl Registration {
         NonZeroU32::new(self.id).map(Guarded)
     }
 
-    /// The child does not run. To be called before it is reaped. It may be tried again.
+    /// The child does not run. Call this before it is reaped. The start may be tried again.
     pub(in crate::spawn) fn cancel(&self) {
         lock().write(&no_more(self.id));
     }
 }
 
-/// Nothing is started with it any more.
+/// No further start uses it.
 impl Drop for Registration {
     fn drop(&mut self) {
         if !self.confirmed && !is_copy() {
@@ -163,10 +168,10 @@ impl Drop for Registration {
     }
 }
 
-/// How long a number may be.
+/// The most digits of a number.
 pub(in crate::spawn) const DIGITS: usize = 10;
 
-/// The number that has this id is not to be killed any more.
+/// Takes back the number with this id: it must not be killed any more.
 fn take_back(id: u32) {
     let mut state = lock();
     state.guarded.remove(&id);
@@ -188,10 +193,10 @@ fn line(id: u32, number: c_int) -> String {
     format!("{what} {id} {}\n", number.unsigned_abs())
 }
 
-/// Before the child is reaped.
+/// Call this before the child is reaped.
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // They are not a copy's.
+        // A forked copy has no children.
         if !is_copy() {
             take_back(self.0.get());
         }
@@ -203,7 +208,7 @@ fn lock() -> MutexGuard<'static, State> {
 }
 
 impl State {
-    /// Starts a guardian, and waits until it says that it is there.
+    /// Starts a guardian, and waits until it reports that it is ready.
     fn start(&mut self, start: StartAnother) -> Result<Arc<OwnedFd>, Refusal> {
         let failed = |error: io::Error| {
             let text = format!("the guardian that is to kill it does not start: {error}");
@@ -211,7 +216,7 @@ impl State {
         };
         let os = |errno: Errno| Refusal::os(errno.into());
         let (reads, writes) = pipe()?;
-        // A host that has closed its standard descriptors may still write to them, and what it writes is no line.
+        // A host that has closed its standard descriptors may still write to them, and such text is no line.
         let writes = fcntl_dupfd_cloexec(&writes, 3).map_err(os)?;
         fcntl_setfl(&writes, OFlags::NONBLOCK).map_err(os)?;
         let attributes = Attributes { new_session: true, ..Attributes::default() };
@@ -232,7 +237,7 @@ impl State {
             new_group: false,
             die_with_parent: false,
         };
-        // It leaves the guardian behind, and ends.
+        // The shell leaves the guardian behind, and ends.
         let said = start(&launch)?.pipes.pop().map(|(_, said)| said);
         let said = said.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
         wait(&said, PollFlags::IN, START).map_err(|errno| failed(errno.into()))?;
@@ -241,7 +246,7 @@ impl State {
         drop(reads);
         let writes = Arc::new(writes);
         self.pipe = Some(writes.clone());
-        // It knows of nobody.
+        // The new guardian knows no child.
         self.free.extend(self.unsent.drain(..));
         for (id, number) in &self.guarded {
             self.write(&line(*id, *number));
@@ -249,19 +254,19 @@ impl State {
         Ok(writes)
     }
 
-    /// Takes back what is to be taken back, as far as there is room.
+    /// Takes back the waiting ids, while there is room.
     fn flush(&mut self) {
         while let Some(id) = self.unsent.front() {
             if !self.write(&no_more(*id)) {
                 return;
             }
-            // Not before: whoever has the id next is named in a line behind this one.
+            // Not earlier: the line that gives the id to another child comes after this one.
             self.free.extend(self.unsent.pop_front());
         }
     }
 
-    /// A line, at once: nobody waits here for a guardian that does not read. `false` if there is no room for it. If the
-    /// guardian is gone, there is nobody to tell; the next one is told of all.
+    /// Writes a line without waiting, because a guardian may not read. Returns `false` if there is no room. If the
+    /// guardian is gone, the line is dropped; the next guardian gets all names.
     fn write(&self, line: &str) -> bool {
         let Some(pipe) = &self.pipe else { return true };
         loop {
@@ -273,7 +278,7 @@ impl State {
     }
 }
 
-/// By the reactor's thread: there may be room by now.
+/// Called by the reactor's thread: there may be room now.
 struct Again;
 
 impl Wake for Again {
@@ -288,7 +293,7 @@ impl Wake for Again {
     }
 }
 
-/// Whether somebody reads the pipe.
+/// Whether a process reads the pipe.
 fn has_reader(pipe: &OwnedFd) -> bool {
     let mut asked = [PollFd::new(pipe, PollFlags::OUT)];
     const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -316,7 +321,7 @@ mod tests {
 
     use super::SCRIPT;
 
-    /// What the guardian is told, in its own shell: whom it kills at the end.
+    /// Gives the guardian lines in its own shell, and checks whom it kills at the end.
     #[test]
     fn it_kills_those_that_are_left() {
         let sleep = || -> Child {
@@ -324,7 +329,7 @@ mod tests {
             command.arg("1000").process_group(0).spawn().expect("starts")
         };
         let mut children: Vec<Child> = (0..6).map(|_| sleep()).collect();
-        // As it is started, but on descriptor 0: std gives no other.
+        // As this module starts it, but on descriptor 0, because std gives no other.
         let script = SCRIPT.replace("<&3 3<&- &", "").replace("exec >&2", "");
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -334,7 +339,7 @@ mod tests {
             let what = if id % 2 == 0 { 'g' } else { 'p' };
             writeln!(told, "{what} {id} {:10}", child.id()).expect("it reads");
         }
-        // In the middle, the first and the last; one that is not there, and one whose id was used before.
+        // The middle, the first and the last one; one that does not exist, and one whose id was used before.
         write!(told, "p 11 {}\n- 3\n- 1\n- 6\n- 7\n- 2\ng 2 {:10}\n", i32::MAX, children[1].id())
             .expect("it reads");
         drop(told);

@@ -1,4 +1,4 @@
-//! What all of Unix shares, and the engine that works on all of it: see [`portable`].
+//! The parts that all of Unix shares, and the engine that works everywhere on it: see [`portable`].
 //!
 //! Refuses to know other engines: `linux` stands on this folder, and not the other way round.
 
@@ -43,7 +43,7 @@ pub(super) use setup::{Failure, Setup, keeps_its_groups, nice_value};
 /// The parent's end of a pipe: non-blocking, close-on-exec.
 pub(crate) type Pipe = OpenFile;
 
-/// A child of this folder. In a box: it is large.
+/// A child of this folder; in a box, because it is large.
 #[cfg(not(target_os = "linux"))]
 pub(super) type Process = Box<Portable>;
 
@@ -55,7 +55,7 @@ pub(super) fn spawn(launch: &Launch<'_>, start: StartAnother) -> Result<(Process
     Ok((Box::new(spawn_portable(prepared)?), ours))
 }
 
-/// A pipe from one child to another, reading end first; both ends are ours and no child inherits them.
+/// A pipe from one child to another, reading end first. Both ends are this program's, and no child inherits them.
 pub(crate) fn pipe_between() -> Result<(OpenFile, OpenFile), Refusal> {
     descriptors::pipe()
 }

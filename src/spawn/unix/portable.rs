@@ -1,11 +1,11 @@
-//! The portable engine: async-process starts, waits and reaps; a `pre_exec` closure ([`after_fork`](super::after_fork)) does what std and
-//! async-process cannot say: the descriptors, the order of directory and identity, the signals.
+//! The portable engine. async-process starts, waits and reaps. A `pre_exec` closure
+//! ([`after_fork`](super::after_fork)) does what std and async-process cannot: the descriptors, the order of
+//! directory and identity, the signals.
 //!
-//! The closure executes the program itself and never returns. std keeps a descriptor of its own in the
-//! new process, to report a failed exec through; whatever number that has, our plan may overwrite it,
-//! and std then takes a missing program for a start. So failures are reported through a pipe of ours,
-//! which is part of the plan, and std's is left to be closed. The report also tells the pid, so that a
-//! child is known even where async-process fails after it was made.
+//! The closure executes the program itself and never returns. In the new process std keeps a descriptor of its own to
+//! report a failed exec. The plan may overwrite it, and then std takes a missing program for a start. So failures are
+//! reported through a pipe of this crate, which is part of the plan. The report also has the pid, so the child is
+//! known even if async-process fails after making it.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
@@ -46,39 +46,42 @@ use crate::signal::Signal;
 /// A child of this engine.
 pub(in crate::spawn) struct Portable {
     pid: u32,
-    /// Emptied when the status was taken. async-process reaps a live child only when it is asked for the status.
+    /// `None` after the status was taken. async-process reaps a running child only if it is asked for the status.
     running: Option<Hosted<Running>>,
-    /// Readable once the child has exited, where the system has such a thing. Asking async-process would reap it.
+    /// Readable once the child has exited, if the system has such a descriptor. Asking async-process would reap the
+    /// child.
     #[cfg(target_os = "linux")]
     pidfd: Option<Hosted<Async<OwnedFd>>>,
     /// It leads a process group.
     group: bool,
-    /// It is to die with the parent.
+    /// It must die with the parent.
     guarded: Option<Guarded>,
-    /// An exit that was found while looking for it.
+    /// An exit that a look has found.
     taken: Option<Exit>,
 }
 
 struct Running {
     status: Pin<Box<dyn Future<Output = io::Result<ExitStatus>> + Send>>,
-    /// Dropped after `status`; then async-process reaps it in the background.
+    /// Dropped after `status`; then async-process reaps the child in the background.
     _child: async_process::Child,
-    /// What `status` wakes, once it was asked: one and the same for life, since async-io wakes the waker that it replaces.
+    /// The waker of `status`, once it was asked. It is the same for life, because async-io wakes a waker that it
+    /// replaces.
     wakes: Option<Waker>,
-    /// `status` has told something else than the exit, and tells nothing any more.
+    /// `status` has returned something other than the exit, and returns nothing more.
     misled: bool,
-    /// When to ask for the exit ourselves.
+    /// When this code asks for the exit itself.
     again: Option<Timer>,
 }
 
 impl Leave for Running {
     fn leave(self) {
-        // Its drop would have async-process wait for the child, and take what it watches off the reactor's list.
+        // Dropping it would make async-process wait for the child, and take the descriptor off the reactor's list.
         std::mem::forget(self);
     }
 }
 
-/// How often to ask for an exit where it is told by SIGCHLD: the host may ignore that from now on, or handle it alone.
+/// How often to ask for an exit that SIGCHLD reports: the host may ignore that signal from now on, or handle it
+/// alone.
 const SLOWLY: Duration = Duration::from_millis(500);
 
 /// Whether async-process waits for SIGCHLD, and not through a pidfd.
@@ -100,40 +103,41 @@ impl fmt::Debug for Portable {
 }
 
 impl SystemProcess for Portable {
-    /// `None` once it was reaped, or if a stranger has reaped it before it could be watched.
+    /// `None` once it was reaped, or if a stranger reaped it before it could be watched.
     fn pid(&self) -> Option<u32> {
         self.running.as_ref().map(|_| self.pid)
     }
 
-    /// Has the waker woken when the child has exited, where that can be had without reaping it.
+    /// Wakes the waker when the child has exited, if that is possible without reaping it.
     #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "there asking reaps it"))]
     fn watch(&mut self, waker: &Waker) {
         #[cfg(target_os = "linux")]
         if let Some(pid) = Pid::from_raw(self.pid as _) {
-            // Without one the exit is seen by whoever polls.
+            // Without one, the next poll sees the exit.
             let pidfd =
                 pidfd_open(pid, PidfdFlags::NONBLOCK).ok().and_then(|fd| Async::new_nonblocking(fd).ok());
             if pidfd.as_ref().is_some_and(|fd| fd.poll_readable(&mut Context::from_waker(waker)).is_ready()) {
-                // It has exited by now, and nobody would wake.
+                // It has exited already, and no event would wake the waker.
                 later::wake(waker.clone());
             }
             self.pidfd = pidfd.map(Hosted::from);
         }
     }
 
-    /// Ready once the child has exited. Asking for the status would reap it, so that is done only if it was done before.
+    /// Ready once the child has exited. Asking for the status would reap it, so this asks only if that was done
+    /// before.
     fn poll_seen(&mut self, waker: &Waker) -> Poll<()> {
         let Some(child) = &self.running else { return Poll::Ready(()) };
         let exited = has_exited(self.pid);
         if exited == Err(Errno::CHILD) {
-            // A stranger has reaped it, and its number may be another's.
+            // A stranger has reaped it, and its number may belong to another process.
             self.guarded = None;
         }
         if exited != Ok(false) {
             return Poll::Ready(());
         }
         if child.wakes.is_some() {
-            // It has not exited, so this only has it wake again. If it has just now, the exit waits to be taken.
+            // It has not exited, so this only renews the waker. If it exits just now, the exit waits to be taken.
             if let Poll::Ready(exit) = self.poll_exit(waker) {
                 self.taken = Some(exit);
                 return Poll::Ready(());
@@ -148,25 +152,25 @@ impl SystemProcess for Portable {
             return Poll::Ready(exit);
         }
         if self.guarded.is_some() && has_exited(self.pid) != Ok(false) {
-            // Before it is reaped.
+            // Taken back before it is reaped.
             self.guarded = None;
         }
         let Some(child) = &mut self.running else { return Poll::Ready(Exit::Lost) };
-        // async-process may wake under a lock that asking takes as well.
+        // async-process may wake under a lock that asking takes too.
         let wakes = child.wakes.get_or_insert_with(|| later::deferred(waker.clone())).clone();
         let cx = &mut Context::from_waker(&wakes);
         let mut told = match child.misled {
             false => child.status.as_mut().poll(cx).map_ok(Some),
             true => Poll::Pending,
         };
-        // It has exited, whatever async-process and the clock say.
+        // It has exited, even if async-process and the clock do not know.
         if told.is_pending() && has_exited(self.pid) == Ok(true) {
             told = Poll::Ready(ask(self.pid));
         }
         let exit = loop {
             match told {
-                // waitpid(2) tells of the stops of a process that we trace, whatever it was asked for; std
-                // takes one for the exit, and never asks again.
+                // If this process traces the child, waitpid(2) also reports its stops, even unasked. std takes one
+                // for the exit, and never asks again.
                 Poll::Ready(Ok(Some(status))) if status.stopped_signal().is_some() => {
                     child.misled = true;
                     child.again = Some(Timer::after(AGAIN));
@@ -175,7 +179,7 @@ impl SystemProcess for Portable {
                 Poll::Ready(Ok(None)) => {
                     child.again = Some(Timer::after(if child.misled { AGAIN } else { SLOWLY }));
                 }
-                // ECHILD: somebody else reaped it.
+                // ECHILD: a stranger has reaped it.
                 Poll::Ready(Err(_)) => break Exit::Lost,
                 Poll::Pending => {}
             }
@@ -190,7 +194,7 @@ impl SystemProcess for Portable {
         Poll::Ready(exit)
     }
 
-    /// Sends a signal to the child, or to all of its group; `false` if nobody is there any more.
+    /// Sends a signal to the child, or to its whole group; `false` if no process is left.
     fn signal(&mut self, signal: Signal) -> io::Result<bool> {
         if self.running.is_none() {
             return if self.has_members() {
@@ -199,7 +203,7 @@ impl SystemProcess for Portable {
                 Ok(false)
             };
         }
-        // If a stranger has reaped the child, the number may be another's.
+        // If a stranger has reaped the child, the number may belong to another process.
         if has_exited(self.pid) == Err(Errno::CHILD) {
             return Ok(false);
         }
@@ -207,17 +211,17 @@ impl SystemProcess for Portable {
             return Ok(true);
         }
         if self.group {
-            // Nobody there, if it has left its group; it is not to get away with it.
+            // The group is empty because the child has left it; the child gets the signal too.
             let _: io::Result<bool> = send_to_group(self.pid as _, signal.as_raw());
         }
-        // The pid is the child's, since we have not reaped it; `false` if a stranger has.
+        // The pid is the child's, because it is not reaped; `false` if a stranger has reaped it.
         send(self.pid as _, signal.as_raw())
     }
 
-    /// Whether anybody is left in the group.
+    /// Whether a process is left in the group.
     ///
-    /// async-process reaps at once, and then the number of the group may become another's, though not while the group
-    /// has members. A new group of that number would have its leader.
+    /// async-process reaps at once, and then the group's number may be given away, but not while the group has
+    /// members. A new group of that number would have its leader.
     fn has_members(&mut self) -> bool {
         let is_empty = || matches!(send_to_group(self.pid as _, 0), Ok(false));
         let number_is_used = || !matches!(send(self.pid as _, 0), Ok(false));
@@ -230,11 +234,11 @@ fn has_exited(pid: u32) -> Result<bool, Errno> {
     let sees = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let pid = Pid::from_raw(pid as _).ok_or(Errno::CHILD)?;
     let seen = match waitid(WaitId::Pid(pid), sees) {
-        // A sandbox that lets nobody ask: then async-process tells.
+        // A sandbox forbids to ask; then async-process reports it.
         Err(errno) if errno != Errno::CHILD => return Ok(false),
         seen => seen?,
     };
-    // waitid(2) tells of the stops of a process that we trace, whatever it was asked for.
+    // If this process traces the child, waitid(2) also reports its stops, even unasked.
     Ok(seen.is_some_and(|status| status.exited() || status.killed() || status.dumped()))
 }
 
@@ -246,7 +250,7 @@ fn ask(pid: u32) -> io::Result<Option<ExitStatus>> {
 }
 
 impl Portable {
-    /// Started, but a stranger has reaped it before it could be watched.
+    /// It was started, but a stranger reaped it before it could be watched.
     fn lost(pid: u32) -> Self {
         Portable {
             pid,
@@ -286,10 +290,10 @@ pub(in crate::spawn) fn spawn(prepared: Prepared<'_>) -> Result<Portable, Refusa
     // allocates nor locks.
     unsafe { command.pre_exec(move || in_child.run()) };
     let mut command = async_process::Command::from(command);
-    // This conversion forgets what was set before it.
+    // This conversion forgets earlier settings.
     command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
     let spawned = command.spawn();
-    // The report ends when nobody holds its other end: we let go here, the child when it executes.
+    // The report ends when its writing end is closed everywhere: here now, in the child when it executes.
     drop(descriptors);
     let mut told = Vec::new();
     let read = File::from(report).read_to_end(&mut told);
@@ -308,7 +312,7 @@ pub(in crate::spawn) fn spawn(prepared: Prepared<'_>) -> Result<Portable, Refusa
     match (spawned, word(0)) {
         (Ok(mut child), _) => match (failure(), read) {
             (Some(failure), _) => {
-                // It has said its last word, and is on its way out.
+                // The child has reported, and is about to exit.
                 wait_for_exit(child.id());
                 cancel();
                 let _: io::Result<Option<ExitStatus>> = child.try_status();
@@ -340,7 +344,7 @@ pub(in crate::spawn) fn spawn(prepared: Prepared<'_>) -> Result<Portable, Refusa
             }
         },
         // The child was made, but async-process could not watch it and has forgotten it.
-        // 0 is a number that nobody here knows.
+        // 0 means that the number here is unknown.
         (Err(error), Some(pid)) if pid > 0 => {
             cancel();
             let lost = Pid::from_raw(pid).is_some_and(abandon);
@@ -354,22 +358,22 @@ pub(in crate::spawn) fn spawn(prepared: Prepared<'_>) -> Result<Portable, Refusa
     }
 }
 
-/// Waits until it can be reaped, or was.
+/// Waits until the child can be reaped, or was.
 fn wait_for_exit(pid: u32) {
     let Some(pid) = Pid::from_raw(pid as _) else { return };
     let sees = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     while waitid(WaitId::Pid(pid), sees).err() == Some(Errno::INTR) {}
 }
 
-/// Starts the thread in which async-process waits for children. It would start it by itself, but only when a child
-/// is there, and panics where it cannot.
+/// Starts the thread in which async-process waits for children. It would start the thread itself, but only after the
+/// first child, and it panics if it cannot.
 fn drive() -> Result<(), Refusal> {
     static STARTED: Mutex<bool> = Mutex::new(false);
     let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
     if *started {
         return Ok(());
     }
-    // What it needs: two descriptors, or four, where it waits for SIGCHLD. It panics without.
+    // It needs two descriptors, or four if it waits for SIGCHLD, and panics without them.
     let spare = pipe()?;
     if waits_for_sigchld() {
         drop(pipe()?);
@@ -377,7 +381,7 @@ fn drive() -> Result<(), Refusal> {
     drop(spare);
     refuse_panics(|| {
         let mut driver = Box::pin(async_process::driver());
-        // With the first poll it counts as driven, so that no second thread is started.
+        // After the first poll it counts as driven, so no second thread starts.
         let _: Poll<()> = driver.as_mut().poll(&mut Context::from_waker(Waker::noop())).map(|_| ());
         thread::Builder::new().name("async-process".into()).spawn(|| async_io::block_on(driver))
     })?;

@@ -1,4 +1,4 @@
-//! What has to be there before a child is, and what helps where its start goes wrong.
+//! The preparation of a start, and the help if it goes wrong.
 //!
 //! Refuses to know how it is started.
 
@@ -19,14 +19,14 @@ use super::forked;
 use super::guardian::{self, Registration};
 use crate::error::Refusal;
 
-/// All that has to be there before a child is.
+/// Everything that must be ready before the child exists.
 #[derive(Debug)]
 pub(in crate::spawn) struct Prepared<'a> {
     pub(in crate::spawn) exec: ExecArguments,
     pub(in crate::spawn) descriptors: Descriptors,
     pub(in crate::spawn) attributes: &'a Attributes,
     pub(in crate::spawn) new_group: bool,
-    /// With the guardian, if the child is to die with the parent.
+    /// With the guardian's entry, if the child must die with the parent.
     pub(in crate::spawn) registration: Option<Registration>,
 }
 
@@ -45,17 +45,17 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// How often to ask for the exit of a child that is traced, where nothing else tells of it.
+/// How often to ask for the exit of a traced child, if nothing else reports it.
 pub(in crate::spawn) const AGAIN: Duration = Duration::from_millis(10);
 
-/// Starts async-io's reactor while there is no child yet. It would start by itself, but panics where it lacks a
-/// descriptor or a thread, and then never starts again.
+/// Starts async-io's reactor before the first child. It would start itself, but panics if it lacks a descriptor or a
+/// thread, and then never starts again.
 fn start_reactor() -> Result<(), Refusal> {
     static STARTED: OnceLock<()> = OnceLock::new();
     if STARTED.get().is_some() {
         return Ok(());
     }
-    // What it needs: an epoll, an eventfd and a timerfd, or a kqueue; and one to try it with.
+    // It needs an epoll, an eventfd and a timerfd, or a kqueue; and one descriptor to try it with.
     let (tried, rest) = (pipe()?, pipe()?);
     drop(rest);
     refuse_panics(|| Async::new_nonblocking(tried.0).map(drop))?;
@@ -63,21 +63,23 @@ fn start_reactor() -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Does what panics where there is no thread to be had, and tells so on stderr.
+/// Runs code that panics if there is no thread, and turns the panic into an error. The panic's message goes to
+/// stderr.
 pub(in crate::spawn) fn refuse_panics<T>(
     start: impl FnOnce() -> io::Result<T> + UnwindSafe,
 ) -> Result<T, Refusal> {
     catch_unwind(start).unwrap_or_else(|_| Err(Errno::AGAIN.into())).map_err(Refusal::os)
 }
 
-/// A program that was just written is "busy" (ETXTBSY) while a fork in another thread still holds the
-/// descriptor that it was written through. That lasts until that fork's exec, much less than a millisecond, so it is
-/// tried again for a while.
+/// A program that was just written is "busy" (ETXTBSY) while a fork in another thread still holds the descriptor that
+/// wrote it. That ends with that fork's exec, much less than a millisecond later, so the start is tried again for a
+/// while.
 ///
-/// Nobody sleeps: this is an executor's thread, and what it may be held for is some starts' time. Measured on two
-/// cores under a load of 27, with four threads that each write a program and run it, 1200 in all: without another try
-/// 5 were busy, with tries for a millisecond or more none on the native engine, and up to 6 on the portable one. Such
-/// a one, as a file that is being written for longer, is told with a reason of its own.
+/// It does not sleep, because this is an executor's thread. It holds the thread no longer than a few starts do.
+///
+/// Measured on two cores under a load of 27: four threads each write a program and run it, 1,200 in all. Without a
+/// second try 5 were busy. With tries for a millisecond or more it was none on the native engine, and up to 6 on the
+/// portable one. Those have a reason of their own, and so has a file that is written for longer.
 pub(in crate::spawn) fn retry_busy<T>(mut attempt: impl FnMut() -> Result<T, c_int>) -> Result<T, c_int> {
     let mut first = None;
     loop {
@@ -91,12 +93,12 @@ pub(in crate::spawn) fn retry_busy<T>(mut attempt: impl FnMut() -> Result<T, c_i
 /// How long a busy program is tried.
 const BUSY: Duration = Duration::from_millis(2);
 
-/// Kills and reaps a child that cannot be watched; whether somebody else had reaped it before.
+/// Kills and reaps a child that cannot be watched. Returns whether a stranger had reaped it before.
 pub(in crate::spawn) fn abandon(pid: Pid) -> bool {
-    // The number is the child's own still: nobody but us reaps it (or else it is gone, and killing a
-    // number that was given away within these microseconds is what every pid-based library risks).
+    // The number still belongs to the child, because only this code reaps it. (If a stranger has, this may hit
+    // another process of that number within microseconds, as every library that uses pids may.)
     if kill_process(pid, Signal::KILL) == Err(Errno::PERM) {
-        // It has become another user, and may live for a year: nobody is to wait here for that.
+        // The child has become another user, and may run for a year, so this must not wait for it.
         return false;
     }
     loop {

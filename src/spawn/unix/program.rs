@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use super::diagnosis::{diagnose, seen_from};
 use crate::error::{Refusal, SpawnReason};
 
-/// Where to look when neither the command nor the parent has a `PATH`, as execvp(3) does.
+/// The folders if neither the command nor the parent has a `PATH`, as in execvp(3).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-/// The files to try, in order. A program with a slash is taken as it is; a relative path counts from
-/// the child's working directory, which is entered before the program is looked up, as in std.
+/// The files to try, in order. A program with a slash is a path. A relative path starts at the child's working
+/// directory, because the child enters that first, as in std.
 ///
-/// Only files that look executable are listed, so that a long `PATH` costs a few `stat`s and not a
-/// failed start for each folder.
+/// Only files that look executable are listed. So a long `PATH` costs a few `stat`s, and not a failed start for each
+/// folder.
 pub(super) fn candidates(
     program: &OsStr,
     path: Option<&OsStr>,

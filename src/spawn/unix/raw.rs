@@ -12,16 +12,16 @@ use rustix::io::Errno;
 /// A number of the caller's choice, to ask about it or to copy it.
 pub(super) fn borrow(number: RawFd) -> BorrowedFd<'static> {
     assert!(number >= 0, "negative numbers are refused before");
-    // SAFETY: -1 is excluded. The number need not be open: it is only given to `fcntl`, which then says
+    // SAFETY: -1 is excluded. The number need not be open: it only goes to `fcntl`, which then returns
     // EBADF; and the callers hold what they name for as long as the borrow is used.
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 
-/// `writev(2)` that never raises SIGPIPE, whatever the host made of that signal.
+/// `writev(2)` that never raises SIGPIPE, also if the host does not ignore that signal.
 ///
-/// Rust programs ignore SIGPIPE, and then this is a plain call; a host in another language may have
-/// left it deadly. Then it is blocked in this thread for the call, and taken off the pending signals
-/// where the call raised it (a SIGPIPE is sent to the writing thread).
+/// Rust programs ignore SIGPIPE, and then this is a plain call. A host in another language may have left it deadly.
+/// Then this blocks it in this thread during the call. If the call raised it, this takes it off the pending signals;
+/// a SIGPIPE goes to the writing thread.
 pub(crate) fn write_quietly(fd: BorrowedFd<'_>, buffers: &[IoSlice<'_>]) -> Result<usize, Errno> {
     if !sigpipe_is_deadly() {
         return rustix::io::writev(fd, buffers);
@@ -45,8 +45,8 @@ fn sigpipe_is_deadly() -> bool {
     asked == 0 && action.sa_sigaction == libc::SIG_DFL
 }
 
-/// Blocks SIGPIPE in this thread: the set of SIGPIPE alone, and the mask from before. `None` where it
-/// was blocked and pending already, and is the host's affair.
+/// Blocks SIGPIPE in this thread. Returns the set of SIGPIPE alone, and the mask from before. `None` if it was
+/// blocked and pending already: that concerns the host only.
 fn block_sigpipe() -> Option<(libc::sigset_t, libc::sigset_t)> {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: `sigemptyset` initialises the set that it is given.
@@ -60,7 +60,7 @@ fn block_sigpipe() -> Option<(libc::sigset_t, libc::sigset_t)> {
     let blocked = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, &mut before) };
     // SAFETY: the system filled `before` in.
     let was_blocked = unsafe { libc::sigismember(&before, libc::SIGPIPE) } == 1;
-    // One that waits already is the host's.
+    // A pending one belongs to the host.
     let is_hosts = was_blocked && is_pending(&set);
     (blocked == 0 && !is_hosts).then_some((set, before))
 }
@@ -74,7 +74,7 @@ fn take_pending(only_pipe: &libc::sigset_t) {
     }
 }
 
-/// Whether a SIGPIPE waits until it is not blocked any more.
+/// Whether a blocked SIGPIPE is pending.
 fn is_pending(only_pipe: &libc::sigset_t) -> bool {
     let mut pending = *only_pipe;
     // SAFETY: `pending` is a valid set for the system to fill in.
@@ -83,32 +83,32 @@ fn is_pending(only_pipe: &libc::sigset_t) -> bool {
     unsafe { libc::sigismember(&pending, libc::SIGPIPE) == 1 }
 }
 
-/// The soft limit of open files, as far as there is one and a sandbox lets us ask.
+/// The soft limit of open files, if there is one and a sandbox permits to ask.
 pub(super) fn most_open_files() -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: room for the answer.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
-    // Not of one type in every libc.
+    // Its type differs between C libraries.
     #[allow(clippy::unnecessary_cast)]
     (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur as u64)
 }
 
-/// kill(2) of one process; `false` where there is none. Signal 0 only asks.
+/// kill(2) of one process; `false` if it does not exist. Signal 0 only asks.
 pub(in crate::spawn) fn send(pid: libc::pid_t, signal: c_int) -> io::Result<bool> {
     // SAFETY: no memory is involved.
     was_sent(unsafe { libc::kill(pid, signal) }.into())
 }
 
-/// kill(2) of a whole process group; `false` where it is empty.
+/// kill(2) of a whole process group; `false` if it is empty.
 pub(in crate::spawn) fn send_to_group(leader: libc::pid_t, signal: c_int) -> io::Result<bool> {
     match send(-leader, signal) {
-        // What macOS says of a group in which all are dead; whether it is that, the leader tells.
+        // macOS returns this for a group of dead processes; the leader's state decides whether it is one.
         Err(error) if cfg!(target_vendor = "apple") && error.raw_os_error() == Some(libc::EPERM) => Ok(false),
         sent => sent,
     }
 }
 
-/// What a call that sends a signal has returned: `false` where there is nobody to send it to.
+/// The result of a call that sends a signal: `false` if no process was there.
 pub(in crate::spawn) fn was_sent(returned: c_long) -> io::Result<bool> {
     if returned == 0 {
         return Ok(true);
@@ -119,7 +119,7 @@ pub(in crate::spawn) fn was_sent(returned: c_long) -> io::Result<bool> {
     }
 }
 
-/// Closes a descriptor whose owner is forgotten right after.
+/// Closes a descriptor whose owner is forgotten right afterwards.
 pub(super) fn close(fd: RawFd) {
     // SAFETY: the caller owns the number, and does not use it again.
     unsafe { libc::close(fd) };

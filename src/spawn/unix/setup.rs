@@ -1,8 +1,11 @@
-//! What a new process does about itself before it becomes the program, and what it means if a step of that fails.
+//! The steps of a new process before it becomes the program, and the meaning of a failed one.
 //!
-//! Refuses to know who takes the steps: a script, or a closure after a fork. Both take them in the order of [`Setup`]:
-//! the guardian is told while its pipe is still open, and of a group that is there; the limits come after the descriptors, which they could forbid; what needs the parent's rights comes before they are
-//! given up; the user comes last of the identity.
+//! Refuses to know who takes the steps: a script, or a closure after a fork. Both take them in the order of
+//! [`Setup`]:
+//! - The guardian gets its line while its pipe is still open, and after the group exists.
+//! - The limits come after the descriptors, which they could forbid.
+//! - Everything that needs the parent's rights comes before they are dropped.
+//! - Of the identity, the user comes last.
 
 use std::ffi::c_int;
 use std::io;
@@ -20,21 +23,21 @@ use crate::limit::Resource;
 pub(in crate::spawn) enum Setup {
     Session,
     Group,
-    /// The guardian is told.
+    /// The guardian gets the child's number.
     Guardian,
     Descriptors,
     Terminal,
     WorkingDirectory,
     Umask,
     Nice,
-    /// With the place of the limit.
+    /// With the limit's place.
     Limit,
     Groups,
     Gid,
     Uid,
     NoNewPrivileges,
     Signals,
-    /// With the place of the candidate.
+    /// With the candidate's place.
     Execute,
 }
 
@@ -47,12 +50,12 @@ pub(in crate::spawn) struct Failure {
 }
 
 impl Failure {
-    /// What it means.
+    /// The error that it means.
     pub(in crate::spawn) fn explain(self, exec: &ExecArguments, attributes: &Attributes) -> Refusal {
         let Failure { step, place, errno } = self;
         let error = io::Error::from_raw_os_error(errno);
         let (reason, what) = match step {
-            // execve(2) looks at the number of the new user's processes.
+            // execve(2) checks how many processes the new user has.
             Setup::Execute if errno == libc::EAGAIN => {
                 let what = "its user has more processes than the limit allows (RLIMIT_NPROC)";
                 return Refusal::spawn(SpawnReason::OutOfProcesses, what, error);
@@ -85,8 +88,8 @@ impl Failure {
     }
 }
 
-/// Whether user and group are the parent's already, for good: such a child may keep the parent's groups where the
-/// system does not let them be dropped.
+/// Whether user and group are the parent's already, for good. Such a child may keep the parent's groups if the system
+/// does not permit to drop them.
 pub(in crate::spawn) fn keeps_its_groups(attributes: &Attributes) -> bool {
     let (real, effective) = (getuid().as_raw(), geteuid().as_raw());
     let (real_group, effective_group) = (getgid().as_raw(), getegid().as_raw());
@@ -94,7 +97,7 @@ pub(in crate::spawn) fn keeps_its_groups(attributes: &Attributes) -> bool {
         && attributes.gid.is_none_or(|gid| (gid, gid) == (real_group, effective_group))
 }
 
-/// The child's nice value: as nice(2), which adds to the parent's and stays within what there is.
+/// The child's nice value: as nice(2), which adds to the parent's and stays within the range.
 pub(in crate::spawn) fn nice_value(more: i32) -> c_int {
     let own = getpriority_process(None).unwrap_or(0);
     own.saturating_add(more).clamp(-20, 19)

@@ -1,10 +1,10 @@
-//! A job object and a group of console processes, which together are what Windows has in place of a process group: the
-//! one can be ended, the other can be asked.
+//! A job object and a group of console processes. Together they replace a process group on Windows: a job can be
+//! ended, a group can be asked.
 //!
-//! Refuses to know when a job is to end, and what its processes do.
+//! Refuses to know when a job must end, and what its processes do.
 //!
-//! Rule: a process is in its job before it runs its first instruction. It is started suspended, put into the
-//! job, and then let run; so nothing that it ever starts is outside.
+//! Rule: a process is in its job before its first instruction. It is started suspended, put into the job, and then
+//! resumed, so everything that it starts is in the job too.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -24,7 +24,7 @@ use windows_sys::Win32::System::JobObjects::{
 use windows_sys::Win32::System::Threading::{OpenThread, ResumeThread, THREAD_SUSPEND_RESUME};
 use windows_sys::core::BOOL;
 
-/// A job of its own. Closing it ends nobody.
+/// A job of its own. Closing it ends no process.
 #[derive(Debug)]
 pub(super) struct Job(OwnedHandle);
 
@@ -39,7 +39,7 @@ impl Job {
         Ok(Job(unsafe { OwnedHandle::from_raw_handle(job) }))
     }
 
-    /// Takes in a process that was started suspended, and lets it run.
+    /// Puts a process that was started suspended into the job, and resumes it.
     pub(super) fn take_in(&self, child: &Child) -> io::Result<()> {
         // SAFETY: both handles are open.
         if unsafe { AssignProcessToJobObject(self.0.as_raw_handle(), child.as_raw_handle()) } == 0 {
@@ -48,7 +48,7 @@ impl Job {
         resume(child)
     }
 
-    /// Ends every process of the job with exit code 1; `false` where there is none.
+    /// Ends every process of the job with exit code 1; `false` if there is none.
     pub(super) fn end(&self) -> io::Result<bool> {
         if self.is_empty()? {
             return Ok(false);
@@ -74,14 +74,14 @@ impl Job {
     }
 }
 
-/// Sends Ctrl-Break to the group of console processes that was named after this one when it was started.
+/// Sends Ctrl-Break to the group of console processes that has this process's number.
 ///
-/// It reaches those of them that have the console of this program. The system refuses it if this program has none, and if
-/// nobody of the group has it: a program with windows, one with a console of its own, and one that has not run an
-/// instruction yet.
+/// It reaches the processes that share this program's console. The system refuses it if this program has no console,
+/// or if no process of the group shares it. A program with windows does not, nor does one with a console of its own,
+/// nor one that has not run an instruction yet.
 ///
-/// The caller has a handle of the process, exited or not. Else its number may be another's by now, and the system takes
-/// a number that names no group for everybody at the console.
+/// The caller holds a handle of the process, even if that has exited. Otherwise the number may belong to another
+/// process. The system takes a number that names no group for all processes at the console.
 pub(super) fn ask(group: u32) -> io::Result<()> {
     // SAFETY: takes no pointer.
     match unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, group) } {
@@ -90,11 +90,11 @@ pub(super) fn ask(group: u32) -> io::Result<()> {
     }
 }
 
-/// Lets a process run that was started suspended.
+/// Resumes a process that was started suspended.
 ///
-/// std keeps the handle of its first thread to itself (`main_thread_handle` is unstable), so the system is asked
-/// for the threads of the process. It has that one, and perhaps some that a debugger or a virus scanner has put
-/// in, which lose nothing.
+/// std does not show the handle of its first thread (`main_thread_handle` is unstable), so the system lists the
+/// threads of the process. It has that one, and perhaps some that a debugger or a virus scanner has added; resuming
+/// those does no harm.
 fn resume(child: &Child) -> io::Result<()> {
     // SAFETY: takes no pointer. It lists the threads of all processes, whatever number is given.
     let list = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) };

@@ -1,17 +1,18 @@
-//! The engine on Windows: std finds the program, quotes its arguments and starts it; async-io waits, in the
-//! way that async-process has it wait there. Descriptors are 0, 1 and 2.
+//! The engine on Windows. std finds the program, quotes its arguments and starts it; async-io waits as async-process
+//! makes it wait there. Descriptors are 0, 1 and 2.
 //!
-//! Refuses to know how a pipe is read without waiting: see the transport.
+//! Refuses to know how to read a pipe without waiting: see the transport.
 //!
-//! async-process itself is not used: where it cannot watch what it has just started (the system has no memory
-//! left to wait for one more process), it forgets the handle, and the child runs on.
+//! It does not use async-process itself. If that cannot watch a child that it has started (the system has no memory
+//! for one more wait), it forgets the handle, and the child keeps running.
 //!
-//! What differs from Unix:
-//! - A program without a path is looked for in the child's `PATH` if the command sets one, then where Windows looks
-//!   first (this program's folder, the system's folders), then in the parent's `PATH`, as std does.
+//! Differences from Unix:
+//! - A program without a path is searched as in std. First comes the child's `PATH` if the command sets one, then this
+//!   program's folder, the system's folders, and the parent's `PATH`.
 //! - A child also inherits every handle that another part of the parent has marked inheritable.
 //! - There is no zombie: a process is gone when its last handle is closed.
-//! - There are no signals: a group at our console can be asked by Ctrl-Break, and anybody can be ended.
+//! - There are no signals. A group at this program's console can be asked by Ctrl-Break, and any process can be
+//!   ended.
 
 mod job;
 pub(super) mod pipe;
@@ -52,18 +53,18 @@ const NULL_DEVICE: &str = "NUL";
 /// A child of this engine.
 pub(super) struct Process {
     pid: u32,
-    /// Emptied when the status was taken, which closes the process's handles. Until then a handle keeps the process
-    /// from being mistaken for another.
+    /// `None` after the status was taken, which closes the process's handles. Until then a handle keeps the number
+    /// from being given to another process.
     running: Option<Running>,
-    /// The child and what it has started, if that was asked for.
+    /// The child and its descendants, if it has a group.
     group: Option<Group>,
 }
 
 struct Group {
     job: Job,
-    /// The child's, which keeps its number, and with it the group's name, from being given to another.
+    /// A handle of the child. It keeps the child's number, and so the group's name, from being given away.
     _leader: OwnedHandle,
-    /// The child has a console of its own, where nobody of ours is heard.
+    /// The child has a console of its own, which Ctrl-Break from here does not reach.
     out_of_earshot: bool,
 }
 
@@ -101,8 +102,8 @@ impl SystemProcess for Process {
     }
 
     /// Asks the group by Ctrl-Break, unless the signal is SIGKILL. If there is no group, or it cannot be asked, the
-    /// child, or its whole job, is ended with exit code 1. `false` if the child was reaped already, and nobody is left in
-    /// the job.
+    /// child or its whole job is ended with exit code 1. `false` if the child was reaped already, and the job is
+    /// empty.
     fn signal(&mut self, signal: Signal) -> io::Result<bool> {
         if ![Signal::INT, Signal::TERM, Signal::KILL].contains(&signal) {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -115,13 +116,13 @@ impl SystemProcess for Process {
     }
 
     fn has_members(&mut self) -> bool {
-        // If that cannot be told, nobody is waited for.
+        // If the system does not say, nothing waits for the job.
         self.group.as_ref().is_some_and(|group| matches!(group.job.is_empty(), Ok(false)))
     }
 }
 
 impl Group {
-    /// `false` if nobody is there any more.
+    /// `false` if no process is left.
     fn signal(&self, leader: u32, signal: Signal) -> io::Result<bool> {
         if self.job.is_empty()? {
             return Ok(false);
@@ -147,7 +148,7 @@ impl Process {
     }
 }
 
-/// Nobody can be a forked copy there.
+/// There are no forked copies on Windows.
 pub(crate) const fn is_copy() -> bool {
     false
 }
@@ -165,7 +166,7 @@ pub(super) fn spawn(launch: &Launch<'_>, _: StartAnother) -> Result<(Process, Pa
         Ok(started) => return Ok(started),
         Err(refusal) => refusal,
     };
-    // What std finds is found as std finds it; `npm`, which is a batch file, it does not find.
+    // std searches first. It does not find `npm`, which is a batch file.
     if let Reason::Spawn(SpawnReason::ProgramNotFound, _) = refusal.reason {
         if let Some(found) = program::with_extension(&program, launch) {
             return start(launch, &found);
@@ -185,8 +186,8 @@ fn start(launch: &Launch<'_>, program: &Path) -> Result<(Process, ParentEnds), R
             false => command.arg(arg),
         };
     }
-    // std gets the changes alone. If it got all as set, the parent's `PATH` would count as the child's own and be
-    // searched before the system's folders: whoever can write to a folder of it could plant a `hostname.exe`.
+    // std gets only the changes. If it got all variables as set, it would search the parent's `PATH` before the
+    // system's folders. Then anybody who can write to a folder of `PATH` could plant a `hostname.exe`.
     if launch.env_clear {
         command.env_clear();
     }
@@ -213,7 +214,7 @@ fn start(launch: &Launch<'_>, program: &Path) -> Result<(Process, ParentEnds), R
     let (exited, group) = match watched {
         Ok(watched) => watched,
         Err(error) => {
-            // We started it, so this is permitted.
+            // This program started it, so this is permitted.
             let _: io::Result<()> = child.kill();
             return Err(os(error));
         }
@@ -227,7 +228,7 @@ fn watch(child: &Child) -> io::Result<Waitable<OwnedHandle>> {
     Waitable::new(child.as_handle().try_clone_to_owned()?)
 }
 
-/// Windows ends every text at a NUL; std refuses it too, but cannot say where it is.
+/// Windows ends every text at a NUL. std refuses it too, but does not say which text has it.
 fn refuse_nul(launch: &Launch<'_>) -> Result<(), Refusal> {
     let refuse = |text: &OsStr, what: &dyn Fn() -> String| {
         if !text.as_encoded_bytes().contains(&0) {
@@ -240,7 +241,7 @@ fn refuse_nul(launch: &Launch<'_>) -> Result<(), Refusal> {
         refuse(arg, &|| format!("argument {place}"))?;
     }
     for text in launch.env.iter().flat_map(|(name, value)| [Some(*name), *value]).flatten() {
-        // The value may be a secret; the name tells enough.
+        // The value may be a secret; the name is enough.
         refuse(text, &|| "an environment variable".into())?;
     }
     refuse(launch.cwd.map_or(OsStr::new(""), Path::as_os_str), &|| "the working directory".into())
@@ -298,7 +299,7 @@ impl ChildDescriptors {
         Ok(descriptors)
     }
 
-    /// One more handle to what descriptor `n` is to be the same as, through any chain.
+    /// One more handle to the file of the descriptor that `n` is the same as, through any chain.
     fn shared(&self, ends: &[End<'_>; 3], n: i32) -> Result<OwnedHandle, Refusal> {
         let mut named = n;
         // A chain that is longer than this is a circle.
@@ -349,13 +350,13 @@ fn os(error: io::Error) -> Refusal {
     Refusal::spawn(reason, what, error)
 }
 
-/// It is not the program that is missing or closed to us.
+/// Not the kind of the program: the program is not missing, and access to it is not denied.
 fn no_null_device(error: io::Error) -> Refusal {
     if code(&error) == ERROR_TOO_MANY_OPEN_FILES {
         return os(error);
     }
     let text = format!("cannot open the null device {NULL_DEVICE}: {error}");
-    // A kind such as NotFound would be taken for the program's.
+    // A kind such as NotFound would be mistaken for the program's.
     Refusal::spawn(SpawnReason::Other, text, io::Error::other(error))
 }
 
@@ -363,7 +364,7 @@ fn code(error: &io::Error) -> u32 {
     error.raw_os_error().unwrap_or(0) as u32
 }
 
-/// Tells apart what the system folds into one number, and puts into words what std does not.
+/// Distinguishes faults for which the system has one number, and names those that std does not.
 fn explain(error: io::Error, program: &Path, launch: &Launch<'_>) -> Refusal {
     let missing = error.kind() == io::ErrorKind::NotFound;
     let about_paths = matches!(
@@ -379,7 +380,7 @@ fn explain(error: io::Error, program: &Path, launch: &Launch<'_>) -> Refusal {
             return refusal;
         }
     }
-    // That is std's own; the system has a number for each of its errors.
+    // std's own error; the system has a number for each of its errors.
     if error.kind() == io::ErrorKind::InvalidInput && error.raw_os_error().is_none() {
         if let Some(refusal) = program::unquotable(launch) {
             return refusal;
@@ -400,7 +401,7 @@ fn explain(error: io::Error, program: &Path, launch: &Launch<'_>) -> Refusal {
     Refusal::spawn(reason, what, error)
 }
 
-/// What is wrong with the working directory, if anything is.
+/// The fault of the working directory, if it has one.
 fn working_directory(error: &io::Error, cwd: &Path) -> Option<Refusal> {
     let what = match fs::metadata(cwd) {
         Ok(metadata) if !metadata.is_dir() => "is not a directory",
@@ -425,7 +426,7 @@ mod tests {
     use super::*;
     use crate::error::Error;
 
-    /// A `NUL` that cannot be opened (a sandbox, a filter driver) is not taken for a missing program.
+    /// A `NUL` that cannot be opened (a sandbox, a filter driver) is not reported as a missing program.
     #[test]
     fn a_null_device_that_cannot_be_opened_is_named() {
         for number in [ERROR_FILE_NOT_FOUND, ERROR_ACCESS_DENIED, ERROR_PATH_NOT_FOUND] {

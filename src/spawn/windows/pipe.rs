@@ -1,5 +1,5 @@
-//! The few lines that the Windows engine needs and that no safe wrapper has: pipes, and questions to
-//! them that do not wait.
+//! The few lines that the Windows engine needs and that no safe wrapper has: pipes, and questions to them that do not
+//! wait.
 //!
 //! Refuses to know what flows through a pipe, and who waits for it.
 #![allow(unsafe_code)]
@@ -23,8 +23,8 @@ const CAPACITY: u32 = 64 * 1024;
 
 /// The parent's end of an anonymous pipe. The child does not inherit it.
 ///
-/// Its operations wait, and Windows lets only one of them happen at a time: each waits for the one
-/// before, even a question that could be answered at once.
+/// Its operations wait, and Windows allows only one at a time. Each waits for the one before, even a question that
+/// has an answer at once.
 #[derive(Debug)]
 pub(crate) struct Pipe(File);
 
@@ -42,7 +42,7 @@ pub(super) fn pipe() -> io::Result<(OwnedHandle, OwnedHandle)> {
     Ok((reader, writer))
 }
 
-/// What a process has in place of a standard handle that it was started without.
+/// The value of a standard handle that a process was started without.
 pub(super) fn nothing() -> OwnedHandle {
     // SAFETY: null names no object. An owned handle may hold it, since standard handles may be null;
     // std duplicates it into a null handle of the child.
@@ -54,19 +54,17 @@ impl Pipe {
         Pipe(File::from(end))
     }
 
-    /// Waits until there is something, and reads that. 0 is the end of file, but also what a write of
-    /// no bytes at all gives: ask `available` which.
+    /// Waits for bytes, and reads them. 0 is the end of file, or a write of no bytes; `available` says which.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         (&self.0).read(buffer)
     }
 
-    /// Appends so many bytes, which are known to be available, so that this does not wait. May come
-    /// back with less.
+    /// Appends so many bytes. They are known to be available, so this does not wait. It may return fewer.
     pub(crate) fn read_available(&self, count: usize, buffer: &mut Vec<u8>) -> io::Result<usize> {
         (&self.0).take(count as u64).read_to_end(buffer)
     }
 
-    /// Waits until all is written. `BrokenPipe` where nobody can read it any more.
+    /// Waits until all is written. `BrokenPipe` if no process can read it any more.
     pub(crate) fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
         (&self.0).write_all(bytes).map_err(|error| if is_broken(&error) { broken() } else { error })
     }
@@ -100,7 +98,7 @@ impl Pipe {
 
     /// Ends the operation that another thread waits in, if there is one.
     pub(crate) fn cancel(&self) {
-        // It fails where there is none.
+        // It fails if there is none.
         // SAFETY: null means every operation on the handle. Each ends in order, with an error.
         unsafe { CancelIoEx(self.raw(), ptr::null()) };
     }

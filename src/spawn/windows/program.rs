@@ -1,10 +1,10 @@
-//! Which file a program's name means, where std does not tell.
+//! The file that a program's name means, if std does not find one.
 //!
 //! Refuses to know how it is started.
 //!
-//! Rule: std looks first. It takes a name for that of an `.exe`, as the system does. What is found here is what a person
-//! at the prompt would have started by the same name: by an extension that `PATHEXT` names, a batch file above all.
-//! std runs a batch file by the system's own `cmd`, with each argument quoted as `cmd` reads it.
+//! Rule: std searches first, and takes a name for an `.exe`, as the system does. This module finds what the same name
+//! starts at the prompt: a file with an extension of `PATHEXT`, mostly a batch file. std runs a batch file by the
+//! system's own `cmd`, with each argument quoted for `cmd`.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -13,11 +13,12 @@ use std::path::{self, Path, PathBuf};
 use super::super::launch::Launch;
 use crate::error::{InvalidReason, Refusal};
 
-/// What a process can be started from. `PATHEXT` also names what only a shell can open, such as `.VBS`.
+/// The extensions that a process can start from. `PATHEXT` also names some that only a shell can open, such as
+/// `.VBS`.
 const STARTABLE: [&str; 4] = [".COM", ".EXE", ".BAT", ".CMD"];
 
-/// A relative path counts from the child's working directory, as on Unix; Windows would take the
-/// parent's. A mere name is searched for.
+/// A relative path starts at the child's working directory, as on Unix; Windows would take the parent's. A bare name
+/// is searched.
 pub(super) fn counted_from(program: &OsStr, cwd: Option<&Path>) -> PathBuf {
     match cwd {
         Some(cwd) if !is_name(program) => cwd.join(program),
@@ -25,8 +26,8 @@ pub(super) fn counted_from(program: &OsStr, cwd: Option<&Path>) -> PathBuf {
     }
 }
 
-/// The file whose name is the program's and an extension of `PATHEXT`, if there is one: of a path beside what it names, of
-/// a mere name in the folders that std looks through, and in std's order.
+/// The file with the program's name and an extension of `PATHEXT`, if there is one. For a path it is in that folder.
+/// For a bare name the folders of std are searched, in std's order.
 pub(super) fn with_extension(program: &Path, launch: &Launch<'_>) -> Option<PathBuf> {
     let folders = if is_name(program.as_os_str()) { folders(launch) } else { vec![PathBuf::new()] };
     let set = setting(launch, "PATHEXT").or_else(|| env::var_os("PATHEXT"));
@@ -52,8 +53,8 @@ fn is_name(program: &OsStr) -> bool {
     Path::new(program).file_name() == Some(program)
 }
 
-/// Where std looks: in the child's `PATH` if the command sets one, in this program's folder, in the system's, and in the
-/// parent's `PATH`. The working directory is none of them.
+/// The folders of std: the child's `PATH` if the command sets one, this program's folder, the system's, and the
+/// parent's `PATH`. The working directory is not among them.
 fn folders(launch: &Launch<'_>) -> Vec<PathBuf> {
     let split = |list: Option<OsString>| -> Vec<PathBuf> {
         let list = list.unwrap_or_default();
@@ -68,13 +69,13 @@ fn folders(launch: &Launch<'_>) -> Vec<PathBuf> {
     folders
 }
 
-/// What the command sets of the child's environment.
+/// A variable of the child's environment that the command sets.
 fn setting(launch: &Launch<'_>, name: &str) -> Option<OsString> {
     let (_, value) = launch.env.iter().find(|(set, _)| set.eq_ignore_ascii_case(name))?;
     value.map(OsStr::to_owned)
 }
 
-/// std has refused the arguments of a batch file: it cannot quote a line end, at which `cmd` stops reading.
+/// std refused the arguments of a batch file: it cannot quote a line end, because `cmd` stops reading there.
 pub(super) fn unquotable(launch: &Launch<'_>) -> Option<Refusal> {
     let has_line_end = |arg: &OsString| arg.as_encoded_bytes().iter().any(|byte| b"\r\n".contains(byte));
     let mut args = launch.args.iter().enumerate();
