@@ -166,6 +166,31 @@ fn who_is_not_to_die_lives() {
     }
 }
 
+/// Without a handler a signal ends the parent alone, as `exit` does: nothing is dropped.
+#[test]
+fn without_a_handler_children_keep_running() {
+    const TEST: &str = "without_a_handler_children_keep_running";
+    if let Ok(ending) = std::env::var(ENDING) {
+        let child = Command::new("sleep").arg("1000").terminate_on_drop(true).spawn().expect("starts");
+        println!("\n{MARK}{}", child.pid().expect("runs"));
+        match ending.parse() {
+            Ok(signal) => unsafe { libc::kill(libc::getpid(), signal) },
+            Err(_) => process::exit(0),
+        };
+        loop {
+            std::thread::park();
+        }
+    }
+    for ending in [&libc::SIGTERM.to_string(), &libc::SIGINT.to_string(), "exit"] {
+        let mut parent = parent(TEST, ending);
+        let child = pids(&mut parent)[0];
+        parent.wait().expect("ours");
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!is_gone(child), "{ending}");
+        unsafe { libc::kill(child, libc::SIGKILL) };
+    }
+}
+
 /// The guardian's number: whoever runs its script, and reads a pipe of ours.
 #[cfg(target_os = "linux")]
 fn guardians(parent: i32) -> Vec<i32> {

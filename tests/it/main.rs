@@ -14,6 +14,7 @@ mod calls;
 mod harness;
 mod helper;
 mod house;
+mod promised;
 mod support;
 
 #[cfg(target_os = "linux")]
