@@ -1,4 +1,4 @@
-//! Talks with the calculator `bc`, each question made from the answer before: `cargo run --example bc_session`.
+//! Asks the calculator `bc` one question after another, each made from the answer before: `cargo run --example bc_session`.
 
 use std::io;
 
@@ -20,13 +20,13 @@ fn main() -> io::Result<()> {
         let root = ask(&mut writer, &mut lines, &format!("scale = 3; sqrt({year})")).await?;
         ask(&mut writer, &mut lines, &format!("{root} > 5000")).await?;
 
-        drop(writer); // the end of file, and so the end of `bc`
+        drop(writer); // end of file: `bc` ends
         println!("bc is done: {}", bc.status().await?);
         Ok(())
     })
 }
 
-/// Asks for one expression; whatever line comes next is the answer, also where `bc` complains.
+/// Asks for one expression. The next line is the answer, also if `bc` complains.
 async fn ask(writer: &mut Writer, lines: &mut Lines<'_>, expression: &str) -> io::Result<String> {
     writer.write_all(format!("{expression}\n").as_bytes()).await?;
     let line = lines.next().await.ok_or(io::ErrorKind::UnexpectedEof)?;

@@ -1,4 +1,4 @@
-//! Writes ten verses to `wc -l` and prints every event of its life, as Twisted's example of a
+//! Writes ten verses to `wc -l` and prints every event, as Twisted's example of a
 //! `ProcessProtocol` does: `cargo run --example bottles`.
 
 use std::io;
@@ -19,7 +19,7 @@ fn main() -> io::Result<()> {
         for bottles in (90..100).rev() {
             writer.write_all(verse(bottles).as_bytes()).await?;
         }
-        drop(writer); // the end of file, for which `wc` waits
+        drop(writer); // `wc` waits for this end of file
 
         let mut count = String::new();
         while let Some(event) = process.next().await {

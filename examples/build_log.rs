@@ -1,9 +1,9 @@
-//! Shows the lines of a long-running command as they come, each with its stream, and then the verdict:
-//! `cargo run --example build_log`, or with a command of yours, `cargo run --example build_log -- make all`.
+//! Shows the lines of a long-running command as they come, each with its stream, and then how it ended:
+//! `cargo run --example build_log`, or with your own command, `cargo run --example build_log -- make all`.
 
 use reaped::{Command, Error, Stdio};
 
-/// What runs where no command is given.
+/// The command if none is given.
 const BUILD: &str = "
     echo 'compiling one.c'; sleep 0.2
     echo 'compiling two.c'; sleep 0.2

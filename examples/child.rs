@@ -6,7 +6,7 @@ use std::process::{ExitStatus, Output};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use reaped::{Command, Error, Process, Reader, Writer};
 
-/// What is not here is not in std's either: dropping it leaves the child running. Unlike std's it is no zombie then.
+/// As with std's, dropping it leaves the child running. Unlike std's, the child is reaped when it ends.
 struct Child {
     stdin: Option<Writer>,
     stdout: Option<Reader>,
@@ -16,7 +16,7 @@ struct Child {
 }
 
 impl Child {
-    /// Of the three, those are `None` that the command connects elsewhere.
+    /// Each of the three is `None` if the command connects it elsewhere.
     fn spawn(command: &mut Command) -> io::Result<Self> {
         let mut process = command.kill_on_drop(false).spawn()?;
         let id = process.pid().expect("not reaped yet");
@@ -28,7 +28,7 @@ impl Child {
         self.id
     }
 
-    /// As std's, it is no error if the child has ended.
+    /// As in std, it is no error if the child has ended.
     fn kill(&mut self) -> io::Result<()> {
         match self.process.control().kill() {
             Err(error) if !matches!(error, Error::AlreadyEnded(_)) => Err(error.into()),
@@ -76,7 +76,7 @@ fn main() -> io::Result<()> {
         let mut sleep = Child::spawn(Command::new("sleep").arg("1000"))?;
         sleep.kill()?;
         println!("killed: {}", sleep.wait().await?);
-        sleep.kill()?; // it is gone, and that is no error
+        sleep.kill()?; // it has ended, and that is no error
 
         let mut sh = Child::spawn(Command::new("sh").args(["-c", "exit 3"]))?;
         println!("asked three times: {}, {}, {:?}", sh.wait().await?, sh.wait().await?, sh.try_wait()?);

@@ -1,4 +1,4 @@
-//! Makes a key in a folder of its own, encrypts a message to it, and decrypts that in one line.
+//! Makes a key in a folder of its own, encrypts a message to it, and decrypts the message in one line.
 //!
 //! `cargo run --example decrypt`, or with a message: `cargo run --example decrypt -- "some words"`
 
@@ -41,11 +41,11 @@ mod demo {
             }
             Err(error) => return Err(error.into()),
         }
-        // A short path: the agent's socket lies in it. The folder goes when the function ends.
+        // A short path, because the agent's socket is in it. The folder is removed when the function ends.
         let mut home = tempfile::Builder::new();
         let home = home.prefix("gpg").permissions(PermissionsExt::from_mode(0o700)).tempdir_in("/tmp")?;
         let result = encrypt_and_decrypt(home.path(), message).await;
-        // gpg has left an agent running that serves this folder.
+        // gpg has left an agent running for this folder.
         reaped::output(
             "gpgconf",
             ["--homedir".as_ref(), home.path(), "--kill".as_ref(), "gpg-agent".as_ref()],
@@ -72,7 +72,7 @@ mod demo {
         Ok(())
     }
 
-    /// For what this crate has no call of its own.
+    /// Runs gpg for tasks that this crate has no call for.
     fn gpg(home: &Path, input: &str) -> Command {
         let mut command = Command::new("gpg");
         command.args([
@@ -85,7 +85,7 @@ mod demo {
             "3",
         ]);
         command.arg("--homedir").arg(home).fd(3, Stdio::secret(PASSPHRASE)).stdin(Stdio::bytes(input));
-        // It tells of each file that it makes.
+        // It prints each file that it makes.
         command.stderr(Stdio::output());
         command
     }

@@ -1,5 +1,5 @@
-//! A TCP server that answers each client with what a program prints, and serves others while a slow program
-//! runs; two clients in the same program prove it: `cargo run --example fortune_server`.
+//! A TCP server that answers each client with the output of a program, and serves others while a slow one runs.
+//! Two clients in the same program show it: `cargo run --example fortune_server`.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -50,7 +50,7 @@ async fn answer(mut stream: TcpStream, seconds: &str, fortune: &str) -> io::Resu
     stream.write_all(&teller.read_bytes().await?).await
 }
 
-/// Reads the answer, and gives the time that it took.
+/// Reads the answer, and returns the time that it took.
 async fn client(name: &str, mut stream: TcpStream) -> io::Result<Duration> {
     let (start, mut fortune) = (Instant::now(), String::new());
     stream.read_to_string(&mut fortune).await?;

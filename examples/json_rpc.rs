@@ -1,6 +1,6 @@
-//! Asks a server over its stdin and stdout, one message of JSON a line, as tools and language servers are asked:
-//! `cargo run --example json_rpc`, or with a server of your own, which is sent one request, `cargo run --example json_rpc
-//! -- PROGRAM [ARG...]`. Needs Unix.
+//! Asks a server over its stdin and stdout, one JSON message a line, as tools and language servers do:
+//! `cargo run --example json_rpc`. `cargo run --example json_rpc -- PROGRAM [ARG...]` sends one request to your own
+//! server. Needs Unix.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -65,9 +65,9 @@ async fn demonstrate() -> io::Result<()> {
 struct Server {
     process: Process,
     writer: Writer,
-    /// Of the last request.
+    /// The id of the last request.
     id: u64,
-    /// Answers that came before anybody asked for them.
+    /// Answers that came before they were awaited.
     early: HashMap<u64, String>,
     /// The last lines on stderr.
     complaints: VecDeque<String>,
@@ -85,15 +85,15 @@ impl Server {
         self.answer(id, PATIENCE).await
     }
 
-    /// Sends a request, and does not wait for the answer. A message longer than a pipe holds is to be written while
-    /// lines are read, or both sides wait.
+    /// Sends a request, and does not wait for the answer. If a message is longer than the pipe, read lines while you
+    /// write it, or both sides wait.
     async fn send(&mut self, method: &str, params: &str) -> io::Result<u64> {
         self.id += 1;
         let id = self.id;
         let message =
             format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"{method}\",\"params\":{params}}}\n");
         match self.writer.write_all(message.as_bytes()).await {
-            // It has ended: whoever awaits the answer is told how.
+            // It has ended, and the caller gets the reason.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(id),
             sent => sent.map(|()| id),
         }
@@ -105,7 +105,7 @@ impl Server {
             if let Some(answer) = self.early.remove(&id) {
                 return Ok(answer);
             }
-            // A line that is not awaited to its end is not lost.
+            // Dropping this future loses no line.
             let line = match select(pin!(self.process.next_line()), &mut timer).await {
                 Either::Left((line, _)) => Some(line),
                 Either::Right(_) => None,
@@ -132,7 +132,7 @@ impl Server {
         }
     }
 
-    /// With what the server said on stderr.
+    /// With the server's stderr.
     fn failure(&self, what: &str) -> io::Error {
         let said: Vec<_> = self.complaints.iter().map(|line| line.escape_debug().to_string()).collect();
         io::Error::other(if said.is_empty() {
@@ -143,7 +143,7 @@ impl Server {
     }
 }
 
-/// The one thing that has to be understood of an answer here; a real client has a parser.
+/// The only part of an answer that matters here; a real client has a parser.
 fn id_of(answer: &str) -> Option<u64> {
     let (_, id) = answer.split_once("\"id\":")?;
     id.trim_start().split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()

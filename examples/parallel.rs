@@ -1,6 +1,6 @@
 //! Runs a line of shell for each argument, several at a time, with the results in the order of the arguments, as GNU's
-//! `parallel --keep-order`: `cargo run --example parallel -- NUMBER SCRIPT ARG...`, where the script's `$1` is the
-//! argument. Ctrl-C lets nothing start any more, and asks what runs to end; if it comes again, all is killed. Without
+//! `parallel --keep-order`: `cargo run --example parallel -- NUMBER SCRIPT ARG...`. In the script `$1` is the argument.
+//! After Ctrl-C nothing more starts, and the running scripts are asked to end; a second Ctrl-C kills them. Without
 //! arguments it shows both. Needs Unix.
 
 #[cfg(not(unix))]
@@ -37,7 +37,7 @@ mod unix {
     use indicatif::{ProgressBar, ProgressStyle};
     use reaped::{Error, Output, Promise, Stdio, sh};
 
-    /// What became of an argument; `None` if it was not begun.
+    /// The result of an argument; `None` if its script did not start.
     type Outcome = Option<Result<Output, Error>>;
 
     /// Whether all of them succeeded.
@@ -56,8 +56,8 @@ mod unix {
         let start = |(index, argument): (usize, &String)| {
             let promise = (!stopping.get()).then(|| {
                 let mut command = sh(script);
-                // In a group of its own it does not get Ctrl-C: we do, and say what is to happen. If this program is
-                // killed outright, the group is, too.
+                // In a group of its own it does not get Ctrl-C, so this program decides. If this program is killed, the
+                // group is killed too.
                 command.arg(argument).stdin(Stdio::null()).new_group().die_with_parent(true);
                 let promise = command.grace(Duration::from_secs(5)).output();
                 controls.borrow_mut().push(promise.control());
@@ -68,7 +68,7 @@ mod unix {
                 (index, Some(promise.await))
             }
         };
-        // As each one ends, the next begins; `buffered` would wait for the slowest. So they are put in order here.
+        // When one ends, the next begins; `buffered` would wait for the slowest. So they are sorted here.
         let mut outcomes = stream::iter(arguments.iter().enumerate()).map(start).buffer_unordered(most);
         let (mut early, mut next): (BTreeMap<usize, Outcome>, _) = (BTreeMap::new(), 0);
         let mut counts = [0; 3];
@@ -82,7 +82,7 @@ mod unix {
                 Either::Right(_) if stopping.replace(true) => break, // dropping them kills them
                 Either::Right(_) => {
                     bar.set_message("asked to end");
-                    // Who has ended already needs no asking, and there is nothing else to be done about an error.
+                    // An error means that it has ended already, and nothing more can be done.
                     let asked =
                         controls.borrow().iter().filter(|control| control.terminate().is_ok()).count();
                     bar.suspend(|| println!("^C: {asked} are asked to end"));

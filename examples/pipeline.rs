@@ -1,5 +1,5 @@
-//! The words that a text has most often, counted by a pipeline of five programs: `cargo run --example pipeline`, or
-//! of a file of yours, `cargo run --example pipeline -- FILE`. Needs Unix.
+//! The most frequent words of a text, counted by a pipeline of five programs: `cargo run --example pipeline`, or
+//! for your own file, `cargo run --example pipeline -- FILE`. Needs Unix.
 
 #[cfg(not(unix))]
 fn main() {

@@ -32,7 +32,7 @@ async fn run(most: usize) {
     let (start, failed) = (Instant::now(), Cell::new(0));
     let (running, peak) = (Cell::new(0), Cell::new(0));
 
-    // A promise starts its program at once. The stream makes one only when there is room for it.
+    // A promise starts its program at once. The stream makes it only when it is its turn.
     let mut results = stream::iter(1..=JOBS)
         .map(|job| {
             running.set(running.get() + 1);
@@ -49,7 +49,7 @@ async fn run(most: usize) {
     while let Some((job, result)) = results.next().await {
         if let Err(error) = result {
             failed.set(failed.get() + 1);
-            // Above the bar, and also where there is none since nobody looks on.
+            // Above the bar, and also without one, if stderr is no terminal.
             bar.suspend(|| println!("job {job}: {}", told(&error)));
         }
         bar.inc(1);
@@ -60,7 +60,7 @@ async fn run(most: usize) {
     println!("took {:.1} s", start.elapsed().as_secs_f32());
 }
 
-/// What the program said itself, else the whole error.
+/// The program's own message, or else the whole error.
 fn told(error: &Error) -> String {
     match error.output() {
         Some(output) if !output.stderr.is_empty() => output.stderr.trim_ascii().escape_ascii().to_string(),

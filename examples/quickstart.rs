@@ -1,4 +1,4 @@
-//! The calls at a glance, on programs that every Unix has: `cargo run --example quickstart`.
+//! The calls at a glance, with programs that every Unix has: `cargo run --example quickstart`.
 
 use reaped::{Command, Error, Stdio};
 

@@ -1,5 +1,5 @@
-//! Reads what a worker, which is this program again, writes to descriptor 3, in pieces of at most 32 bytes,
-//! and says when each came: `cargo run --example spam_pipe`. Needs Unix.
+//! Reads descriptor 3 of a worker, in pieces of at most 32 bytes, and prints when each came. The worker is this
+//! program again: `cargo run --example spam_pipe`. Needs Unix.
 
 #[cfg(not(unix))]
 fn main() {
@@ -46,7 +46,7 @@ mod unix {
         Ok(())
     }
 
-    /// The child: ten messages, each longer than what the parent reads at once.
+    /// The child: ten messages, each longer than one read of the parent.
     pub(super) fn worker() -> io::Result<()> {
         let mut pipe = std::fs::File::options().write(true).open("/dev/fd/3")?;
         for number in 1..=10 {

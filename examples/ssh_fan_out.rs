@@ -1,6 +1,6 @@
-//! Runs the same command on many hosts, a few at a time, each with its own time, and makes a table of it:
-//! `cargo run --example ssh_fan_out -- NUMBER SECONDS COMMAND HOST...`. Without arguments a script takes the place of
-//! `ssh`. Needs Unix.
+//! Runs the same command on many hosts, a few at a time, each with its own timeout, and prints a table:
+//! `cargo run --example ssh_fan_out -- NUMBER SECONDS COMMAND HOST...`. Without arguments a script replaces `ssh`. Needs
+//! Unix.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures::stream::{self, StreamExt};
 use reaped::{Command, Error, Stdio};
 
-/// In place of `ssh HOST COMMAND`: eight hosts, of which some are not well.
+/// Replaces `ssh HOST COMMAND`: eight hosts, some of which fail.
 const STAND_IN: &str = r#"
 case $1 in
   db1) exec sleep 100 ;;
@@ -35,13 +35,13 @@ fn main() -> ExitCode {
     let (Some(most), Some(patience), [_, _, command, hosts @ ..]) = (most, patience, &words[..]) else {
         return usage();
     };
-    // A host that looks like an option would be one.
+    // ssh would take a host that begins with `-` for an option.
     if hosts.iter().any(|host| host.starts_with('-')) {
         return usage();
     }
     let all_well = futures::executor::block_on(fan_out(most, patience, hosts, |host| {
         let mut ssh = Command::new("ssh");
-        // It asks for no password, which nobody would see.
+        // It must not ask for a password, because nobody would see that.
         ssh.args(["-o", "BatchMode=yes", "-T", host, command]);
         ssh
     }));
@@ -53,13 +53,13 @@ fn usage() -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Whether all hosts are well.
+/// Whether all hosts succeeded.
 async fn fan_out(most: usize, patience: Duration, hosts: &[String], on: impl Fn(&str) -> Command) -> bool {
     let (start, width) = (Instant::now(), hosts.iter().map(String::len).max().unwrap_or_default());
     let results = stream::iter(hosts.iter().enumerate())
         .map(|(place, host)| {
             let begun = Instant::now();
-            // Without a stdin of its own, ssh reads ours. A host that talks without an end is stopped, too.
+            // Without a stdin of its own, ssh reads the parent's. A host that never stops talking is stopped too.
             let promise = on(host).stdin(Stdio::null()).timeout(patience).limit(1 << 20).read();
             async move { (place, host, promise.await, begun.elapsed()) }
         })
@@ -89,7 +89,7 @@ enum Kind {
     Unreachable,
 }
 
-/// What became of a host, with the last line of what it said.
+/// The result of a host, with the last line of its output.
 fn judged(result: &Result<String, Error>) -> (Kind, String) {
     let error = match result {
         Ok(said) => return (Kind::Well, last_line(said)),
@@ -97,7 +97,7 @@ fn judged(result: &Result<String, Error>) -> (Kind, String) {
     };
     let kind = match error {
         Error::TimedOut(_) => Kind::Late,
-        // ssh's own failures; the command's codes are handed on.
+        // ssh's own failures; other codes are the command's.
         _ if error.code() == Some(255) => Kind::Unreachable,
         _ => Kind::Failed,
     };

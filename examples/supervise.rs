@@ -1,6 +1,6 @@
-//! Keeps a program running: starts it again when it has ended, each time after a longer pause, until Ctrl-C:
+//! Keeps a program running until Ctrl-C: it starts the program again when it has ended, each time after a longer pause.
 //! `cargo run --example supervise -- PROGRAM [ARG...]`. Without arguments it supervises a script that crashes twice,
-//! and presses Ctrl-C itself. Needs Unix.
+//! and sends Ctrl-C itself. Needs Unix.
 
 #[cfg(not(unix))]
 fn main() {
@@ -35,7 +35,7 @@ mod unix {
 
     pub(super) async fn supervise(command: &mut Command, demo: bool) -> io::Result<()> {
         let mut signals = Signals::new([Signal::Int])?;
-        // In a group of its own it does not get Ctrl-C: we do, and end the whole group.
+        // In a group of its own it does not get Ctrl-C. This program does, and ends the whole group.
         command.new_group().stdin(Stdio::null());
         let mut pause = Duration::from_millis(100);
         for start in 1.. {

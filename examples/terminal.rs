@@ -46,7 +46,7 @@ mod unix {
                 writer.write_all(b"go\n").await?;
             }
             if line.text == "asleep" {
-                // Ctrl-C: a terminal makes SIGINT of it, to a pipe it is a byte like any other.
+                // Ctrl-C: a terminal turns it into SIGINT; in a pipe it is an ordinary byte.
                 writer.write_all(b"\x03").await?;
             }
         }

@@ -1,5 +1,5 @@
 //! Runs a program for a limited time, like timeout(1): `cargo run --example timeout -- SECONDS PROGRAM [ARG...]`.
-//! Without arguments it shows what becomes of a script with children of its own. Needs Unix.
+//! Without arguments it shows what happens to a script with children of its own. Needs Unix.
 
 #[cfg(not(unix))]
 fn main() {
@@ -31,8 +31,8 @@ mod unix {
     use futures::AsyncReadExt;
     use reaped::{Command, Error, SpawnReason, Stdio};
 
-    /// In our own process group, so that Ctrl-C reaches the program too: this is `timeout --foreground`, which
-    /// leaves the program's children alone. The codes are those of timeout(1).
+    /// In this program's process group, so Ctrl-C reaches the program too. This is `timeout --foreground`, which leaves
+    /// the program's children alone. The exit codes are the same as in timeout(1).
     pub(super) async fn bounded(most: Duration, program: &OsStr, args: &[OsString]) -> u8 {
         let error = match Command::new(program).args(args).timeout(most).status().await {
             Ok(status) => {
@@ -54,7 +54,7 @@ mod unix {
         let mut script = Command::new("sh");
         script.args(["-c", "echo half; sleep 100 & sleep 100"]).stdin(Stdio::null());
         script.new_group().timeout(Duration::from_millis(300));
-        // A pipe that the shell and both sleeps inherit, and nobody writes to: it ends with the last of them.
+        // A pipe that the shell and both sleeps inherit, and that nobody writes. It ends with the last of them.
         let mut process = script.fd(3, Stdio::output()).spawn()?;
         let mut witness = process.reader(3).expect("a pipe, not taken yet");
 

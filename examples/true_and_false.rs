@@ -1,4 +1,4 @@
-//! Tells a program that succeeds from one that fails, by exit code: `cargo run --example true_and_false`.
+//! Distinguishes a program that succeeds from one that fails, by exit code: `cargo run --example true_and_false`.
 
 use reaped::Error;
 
@@ -8,7 +8,7 @@ fn main() -> Result<(), Error> {
         std::process::exit(2);
     }
     futures::executor::block_on(async {
-        // Both start here, at the call, and run side by side; each promise is awaited later.
+        // Both start here, at the call, and run side by side.
         let promises = ["true", "false"].map(|program| (program, reaped::exit_code(program, [""; 0])));
         for (program, promise) in promises {
             match promise.await? {

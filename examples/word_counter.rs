@@ -1,5 +1,5 @@
-//! Sends lines to a worker, which is this program again, and reads its answers at the same time, so that
-//! neither waits for the other with a full pipe: `cargo run --example word_counter`.
+//! Sends lines to a worker and reads its answers at the same time, so that neither blocks on a full pipe. The worker is
+//! this program again: `cargo run --example word_counter`.
 
 use std::io::{self, BufRead};
 
@@ -12,7 +12,7 @@ const POEM: [&str; 4] = [
     "and everywhere that Mary went",
     "the lamb was sure to go.",
 ];
-/// Enough that no pipe holds all lines, nor all answers.
+/// So many that no pipe holds all lines, or all answers.
 const TIMES: usize = 25_000;
 
 fn main() -> io::Result<()> {
@@ -34,7 +34,7 @@ async fn parent() -> io::Result<()> {
         for line in POEM.iter().cycle().take(TIMES * POEM.len()) {
             writer.write_all(format!("{line}\n").as_bytes()).await?;
         }
-        Ok(()) // the writer goes here, which is the worker's end of file
+        Ok(()) // the writer is dropped here: the worker's end of file
     };
     let receive = async {
         let (mut answers, mut words) = (0, 0);
@@ -54,7 +54,7 @@ async fn parent() -> io::Result<()> {
     Ok(())
 }
 
-/// The child: for each line the number of its words. It needs nothing of this crate.
+/// The child prints the number of words of each line. It uses nothing of this crate.
 fn worker() -> io::Result<()> {
     for line in io::stdin().lock().lines() {
         println!("{}", line?.split_whitespace().count());

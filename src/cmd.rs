@@ -288,7 +288,7 @@ mod tests {
             "echo 'two\nlines'",
         ] {
             let ours = words(line, vec![]).unwrap_or_else(|why| panic!("{line}: {why}"));
-            // What a shell makes of it.
+            // The words that a shell finds.
             #[cfg(all(unix, not(miri)))]
             {
                 let script = format!("printf '%s\\0' {line}");

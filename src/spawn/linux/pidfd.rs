@@ -250,7 +250,7 @@ const PROCESS_GROUP: libc::c_uint = 1 << 2;
 
 fn pidfd_send_signal(pidfd: &OwnedFd, signal: c_int, flags: libc::c_uint) -> c_long {
     let info = ptr::null::<libc::siginfo_t>();
-    // SAFETY: a live descriptor; without siginfo the kernel makes up that of kill(2).
+    // SAFETY: a live descriptor; without siginfo the kernel fills in the one of kill(2).
     unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, flags) }
 }
 
@@ -355,7 +355,7 @@ fn wait(child: By<'_>, options: c_int) -> Result<Option<(ExitStatus, Option<Usag
     let info = unsafe { info.assume_init() };
     // SAFETY: likewise.
     let usage = unsafe { usage.assume_init() };
-    // SAFETY: waitid fills in the fields of SIGCHLD, and leaves the zero where no child has exited.
+    // SAFETY: waitid fills in the fields of SIGCHLD, and leaves the zero if no child has exited.
     if unsafe { info.si_pid() } == 0 {
         return Ok(None);
     }

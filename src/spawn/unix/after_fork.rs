@@ -176,7 +176,7 @@ impl NewProcess {
         // SAFETY: no memory is involved.
         let effective = unsafe { libc::geteuid() };
         if let Some(groups) = groups {
-            // SAFETY: a pointer to as many groups as are told. Which integer counts them differs.
+            // SAFETY: a pointer to as many groups as the count says. The type of the count differs.
             check(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) })
                 .map_err(|errno| (Setup::Groups, errno))?;
         }
@@ -184,7 +184,7 @@ impl NewProcess {
         // tried.
         let mut kept = None;
         if groups.is_none() && (uid.is_some() || gid.is_some()) {
-            // SAFETY: none are told, so none are read.
+            // SAFETY: the count is zero, so nothing is read.
             kept = check(unsafe { libc::setgroups(0, ptr::null()) }).err();
         }
         if let Some(gid) = *gid {
@@ -210,7 +210,7 @@ impl NewProcess {
             Some(libc::EPERM) if self.keeps_its_groups => Ok(()),
             // Any other must not get the parent's groups. This comes last: if the ids are not permitted either, that
             // is the better error.
-            // SAFETY: none are to be told, so no memory is involved.
+            // SAFETY: it asks for the number only, so no memory is involved.
             Some(_) if unsafe { libc::getgroups(0, ptr::null_mut()) } == 0 => Ok(()),
             Some(errno) => Err((Setup::Groups, errno)),
         }
@@ -294,7 +294,7 @@ fn name_to_guardian(pipe: RawFd, line: &[u8]) -> Result<(), c_int> {
         return Err(libc::ESRCH);
     }
     // std has reset SIGPIPE, so it would kill this process. It is reset again later.
-    // SAFETY: runs no code of ours.
+    // SAFETY: runs no code of this program.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     // SAFETY: no memory is involved.
     let mut number = unsafe { libc::getpid() };
@@ -326,7 +326,7 @@ fn set_close_on_exec(fd: RawFd, on: bool) -> Result<(), c_int> {
 fn reset_signals() {
     // No system has numbers above these; the gaps, SIGKILL and SIGSTOP are refused, which is fine.
     for signal in 1..=128 {
-        // SAFETY: the default action runs no code of ours.
+        // SAFETY: the default action runs no code of this program.
         let before = unsafe { libc::signal(signal, libc::SIG_DFL) };
         if before == libc::SIG_ERR {
             reset_internal_signal(signal);
@@ -348,7 +348,7 @@ fn reset_internal_signal(signal: c_int) {
     // MIPS has twice as many signals as others.
     let size_of_set = if cfg!(any(target_arch = "mips", target_arch = "mips64")) { 16_usize } else { 8 };
     let before = ptr::null_mut::<u64>();
-    // SAFETY: the kernel reads no more than that, and the default action runs no code of ours.
+    // SAFETY: the kernel reads no more than that, and the default action runs no code of this program.
     unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), before, size_of_set) };
 }
 

@@ -66,7 +66,7 @@ impl Job {
         let length = size_of_val(&answer) as u32;
         let place = (&raw mut answer).cast();
         let (job, none) = (self.0.as_raw_handle(), ptr::null_mut());
-        // SAFETY: room for an answer of the length that is told; how much was written is not asked for.
+        // SAFETY: room for an answer of the given length; the written length is not asked for.
         let asked = unsafe {
             QueryInformationJobObject(job, JobObjectBasicAccountingInformation, place, length, none)
         };
@@ -96,7 +96,7 @@ pub(super) fn ask(group: u32) -> io::Result<()> {
 /// threads of the process. It has that one, and perhaps some that a debugger or a virus scanner has added; resuming
 /// those does no harm.
 fn resume(child: &Child) -> io::Result<()> {
-    // SAFETY: takes no pointer. It lists the threads of all processes, whatever number is given.
+    // SAFETY: takes no pointer. It lists the threads of all processes, for any number.
     let list = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) };
     if list == INVALID_HANDLE_VALUE {
         return Err(io::Error::last_os_error());

@@ -73,7 +73,7 @@ impl Pipe {
     pub(crate) fn available(&self) -> io::Result<Option<usize>> {
         let mut count = 0;
         let none = ptr::null_mut();
-        // SAFETY: room for the count; null where nothing is asked for.
+        // SAFETY: room for the count; null for values that are not asked for.
         let asked =
             unsafe { PeekNamedPipe(self.raw(), none, 0, ptr::null_mut(), &mut count, ptr::null_mut()) };
         if asked != 0 {
@@ -89,7 +89,7 @@ impl Pipe {
         let mut answer = FILE_PIPE_LOCAL_INFORMATION::default();
         let length = size_of_val(&answer) as u32;
         let place = (&raw mut answer).cast();
-        // SAFETY: room for the status, and for an answer of the length that is told.
+        // SAFETY: room for the status, and for an answer of the given length.
         let asked = unsafe {
             NtQueryInformationFile(self.raw(), &mut status, place, length, FilePipeLocalInformation)
         };
