@@ -274,7 +274,7 @@
 //! # When not to use this
 //!
 //! - Nothing in your program is async or runs side by side. [`std::process`] is enough, and duct adds pipelines.
-//! - Your program lives on tokio, starts very many short children with 0, 1 and 2 only, and every microsecond counts.
+//! - Your program runs on tokio, starts very many short children with 0, 1 and 2 only, and every microsecond counts.
 //!   `tokio::process` waits in the reactor that runs already.
 //! - The child must do something before the program runs that has no setting here, such as namespaces or seccomp.
 //!   There is no `pre_exec`. Let a program do it (`setpriv`, `unshare`), or use [`std::process::Command`].

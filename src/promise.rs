@@ -245,7 +245,7 @@ pub(crate) struct Call {
     pub(crate) command: Box<str>,
     pub(crate) bounds: Arc<Bounds>,
     pub(crate) fail_on_stderr: bool,
-    /// What is written to stderr goes to stdout.
+    /// stderr is connected to stdout.
     pub(crate) merged: bool,
     pub(crate) is_shell: bool,
     pub(crate) ok_codes: Option<Arc<Vec<i32>>>,

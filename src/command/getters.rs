@@ -1,4 +1,4 @@
-//! The part of the builder that shows what was set.
+//! The part of the builder that returns the settings.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;

@@ -165,7 +165,7 @@ impl Command {
         Ok(())
     }
 
-    /// Whether 0, 1 and 2 are a terminal; if so, this decides who writes to it.
+    /// Whether 0, 1 and 2 are a terminal; if so, this sets what writes to it.
     #[cfg(unix)]
     fn set_terminal(&self, descriptors: &mut ChildDescriptors<'_>) -> Result<bool, Refusal> {
         if self.terminal.is_none() {

@@ -117,8 +117,8 @@ pub enum Error {
     /// In a forked copy of the program that started the child, every promise returns this.
     #[error("{0}")]
     StatusLost(Details),
-    /// The signal was not sent: the child was reaped before, never ran, or belongs to a program of which this is a
-    /// forked copy.
+    /// The signal was not sent: the child was reaped before, never ran, or belongs to another process, because
+    /// this one is a forked copy.
     #[error("{0}")]
     AlreadyEnded(Details),
 }

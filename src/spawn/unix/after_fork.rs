@@ -1,6 +1,6 @@
 //! The code of a forked process before it becomes the program: the closure of the portable engine.
 //!
-//! Refuses to know who forks, and who reads the report.
+//! Refuses to know how the fork happens, and what becomes of the report.
 //!
 //! Rule: only calls that signal-safety(7) lists, on memory that was prepared before the fork. Nothing allocates,
 //! locks or drops, because another thread of the parent may have held any lock during the fork.

@@ -92,7 +92,7 @@ struct State {
     last: u32,
     /// The name for the guardian: the process, or the group if it is negative.
     guarded: BTreeMap<u32, c_int>,
-    /// Ids to take back, for which the pipe has no room: the guardian is stopped.
+    /// Ids to take back later: the pipe has no room, because the guardian is stopped.
     unsent: VecDeque<u32>,
 }
 

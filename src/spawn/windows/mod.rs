@@ -364,7 +364,7 @@ fn code(error: &io::Error) -> u32 {
     error.raw_os_error().unwrap_or(0) as u32
 }
 
-/// Distinguishes faults for which the system has one number, and names those that std does not.
+/// Distinguishes faults that share one system error number, and names those that std does not.
 fn explain(error: io::Error, program: &Path, launch: &Launch<'_>) -> Refusal {
     let missing = error.kind() == io::ErrorKind::NotFound;
     let about_paths = matches!(

@@ -1,7 +1,7 @@
 //! The few lines that the Windows engine needs and that no safe wrapper has: pipes, and questions to them that do not
 //! wait.
 //!
-//! Refuses to know what flows through a pipe, and who waits for it.
+//! Refuses to know what flows through a pipe, and which task waits for it.
 #![allow(unsafe_code)]
 
 use std::fs::File;
