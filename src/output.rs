@@ -280,7 +280,7 @@ impl Output {
     }
 
     /// The end of stderr, also if it went to stdout: whole lines, if there are any.
-    pub(crate) fn complaints(&self) -> &[u8] {
+    pub(crate) fn stderr_or_merged(&self) -> &[u8] {
         if self.merged { self.end_of(1, &self.stdout) } else { self.end_of(2, &self.stderr) }
     }
 

@@ -266,10 +266,10 @@ impl Call {
     /// Collects only what an error shows: bounded descriptors, and the end of stderr.
     pub(crate) fn collect_little(&self) {
         self.collect();
-        let complaints = if self.merged { 1 } else { 2 };
+        let stderr_or_merged = if self.merged { 1 } else { 2 };
         self.transport.keep(|fd| match fd {
             _ if self.bounds.ends.is_some() || self.bounds.limit(fd).is_some() => Keep::All,
-            _ if fd == complaints => Keep::Ends(0, TAIL),
+            _ if fd == stderr_or_merged => Keep::Ends(0, TAIL),
             _ => Keep::Nothing,
         });
     }
@@ -282,16 +282,16 @@ impl Call {
 
     /// The part that all verbs share; the child has ended.
     fn conclude(self) -> Result<Output, Error> {
-        let complained = self.transport.spoke(2);
+        let wrote_to_stderr = self.transport.spoke(2);
         let (ending, elapsed) = self.transport.into_ending();
         let Ending { exit, fault, collected, gaps, still_open } = ending;
         let mut output = collect(exit, collected, elapsed, self.command.into());
         (output.still_open, output.gaps) = (still_open, gaps);
         (output.merged, output.is_shell, output.ok_codes) = (self.merged, self.is_shell, self.ok_codes);
         let output = judge(&self.bounds, exit, fault, output)?;
-        if self.fail_on_stderr && complained {
+        if self.fail_on_stderr && wrote_to_stderr {
             let mut text = format!("wrote to stderr and {}", explain(&output));
-            push_tail(&mut text, output.complaints());
+            push_tail(&mut text, output.stderr_or_merged());
             return Err(Error::UnexpectedStderr(Details::of(output, text)));
         }
         Ok(output)

@@ -555,7 +555,7 @@ impl Details {
         let mut text = explain(decisive);
         // The last member's stdout is in the output of the whole.
         let end = match output.merged {
-            true => output.complaints(),
+            true => output.stderr_or_merged(),
             false => decisive.end_of(2, &decisive.stderr),
         };
         push_tail(&mut text, end);
@@ -568,7 +568,7 @@ impl Details {
     /// For a child that this crate ended: why, how it ended, then the end of its stderr.
     pub(crate) fn stopped(output: Output, why: String) -> Self {
         let mut text = format!("{why} and {}", describe(output.status));
-        push_tail(&mut text, output.complaints());
+        push_tail(&mut text, output.stderr_or_merged());
         Details::of(output, text)
     }
 
