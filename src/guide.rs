@@ -22,7 +22,7 @@ pub mod from_async_process {}
 #[doc = include_str!("../docs/from-tokio.md")]
 pub mod from_tokio {}
 
-/// From `duct`: expressions and ours.
+/// From `duct`: call by call.
 #[doc = include_str!("../docs/from-duct.md")]
 pub mod from_duct {}
 
