@@ -337,7 +337,8 @@ pub(crate) fn most_room(length: usize) -> usize {
 /// # futures::executor::block_on(async {
 /// let output = reaped::output("sort", ["--version"]).await?;
 /// if let Some(usage) = output.usage() {
-///     println!("{:?} of {:?}, {} KiB", usage.user + usage.system, output.elapsed(), usage.peak_memory / 1024);
+///     let time = usage.user + usage.system;
+///     println!("{time:?} of {:?}, {} KiB", output.elapsed(), usage.peak_memory / 1024);
 /// }
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```

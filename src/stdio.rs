@@ -298,7 +298,8 @@ impl Stdio {
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use reaped::{Command, Stdio};
     /// let mut command = Command::new("sh");
-    /// command.args(["-c", "read -r password <&3; echo ${#password}"]).fd(3, Stdio::secret(String::from("hunter2")));
+    /// command.args(["-c", "read -r password <&3; echo ${#password}"]);
+    /// command.fd(3, Stdio::secret(String::from("hunter2")));
     /// assert!(!format!("{command:?}").contains("hunter2"));
     /// assert_eq!(command.read().await?, "7");
     /// # Ok::<(), reaped::Error>(()) }).unwrap();

@@ -111,7 +111,8 @@ impl Command {
     /// use std::time::Duration;
     /// let mut deaf = reaped::Command::new("sh");
     /// deaf.args(["-c", "trap '' TERM; while :; do sleep 0.01; done"]);
-    /// let error = deaf.timeout(Duration::from_secs(1)).grace(Duration::from_millis(50)).run().await.unwrap_err();
+    /// deaf.timeout(Duration::from_secs(1)).grace(Duration::from_millis(50));
+    /// let error = deaf.run().await.unwrap_err();
     /// assert!(error.to_string().ends_with("was killed by SIGKILL (signal 9)"));
     /// # });
     /// ```
@@ -135,7 +136,8 @@ impl Command {
     /// use std::time::Duration;
     /// use reaped::{Command, Signal};
     /// let mut slow = Command::new("sleep");
-    /// let error = slow.arg("100").stop_signal(Signal::INT).timeout(Duration::from_millis(50)).run().await.unwrap_err();
+    /// slow.arg("100").stop_signal(Signal::INT).timeout(Duration::from_millis(50));
+    /// let error = slow.run().await.unwrap_err();
     /// assert!(error.to_string().ends_with("was killed by SIGINT (signal 2)"));
     /// # });
     /// ```

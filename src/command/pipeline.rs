@@ -28,8 +28,8 @@ use crate::transport::{Activity, Transport};
 /// ```
 /// # #[cfg(unix)] futures::executor::block_on(async {
 /// use reaped::Command;
-/// let mut most = Command::new("seq").arg("1000").pipe(Command::new("sort").arg("-r")).pipe(Command::new("head").arg("-1"));
-/// assert_eq!(most.read().await?, "999");
+/// let sorted = Command::new("seq").arg("1000").pipe(Command::new("sort").arg("-r"));
+/// assert_eq!(sorted.pipe(Command::new("head").arg("-1")).read().await?, "999");
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///
@@ -254,7 +254,8 @@ impl Pipeline {
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use std::time::Duration;
     /// use reaped::Command;
-    /// let mut deaf = Command::new("true").pipe(Command::new("sh").args(["-c", "trap '' TERM; while :; do sleep 0.01; done"]));
+    /// let script = "trap '' TERM; while :; do sleep 0.01; done";
+    /// let mut deaf = Command::new("true").pipe(Command::new("sh").args(["-c", script]));
     /// let error = deaf.timeout(Duration::from_secs(1)).grace(Duration::ZERO).run().await.unwrap_err();
     /// assert!(error.to_string().ends_with("was killed by SIGKILL (signal 9)"));
     /// # });
@@ -307,7 +308,8 @@ impl Pipeline {
     /// use std::time::Duration;
     /// use reaped::Command;
     /// let mut scripts = Command::new("sh").args(["-c", "sleep 100; true"]).pipe(Command::new("cat"));
-    /// assert!(scripts.new_group().timeout(Duration::from_millis(50)).run().await.is_err()); // and no `sleep` is left
+    /// scripts.new_group().timeout(Duration::from_millis(50));
+    /// assert!(scripts.run().await.is_err()); // and no `sleep` is left
     /// # });
     /// ```
     pub fn new_group(&mut self) -> &mut Self {
@@ -386,7 +388,8 @@ impl Pipeline {
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use reaped::{Command, Stdio};
-    /// let promise = Command::new("echo").pipe(Command::new("wc").stdout(Stdio::null())).kill_on_drop(false).run();
+    /// let mut count = Command::new("echo").pipe(Command::new("wc").stdout(Stdio::null()));
+    /// let promise = count.kill_on_drop(false).run();
     /// drop(promise); // both end by themselves
     /// # });
     /// ```
@@ -445,7 +448,8 @@ impl Pipeline {
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use reaped::Command;
-    /// assert_eq!(Command::new("echo").arg("hi").pipe(Command::new("tr").args(["a-z", "A-Z"])).read().await?, "HI");
+    /// let mut shout = Command::new("echo").arg("hi").pipe(Command::new("tr").args(["a-z", "A-Z"]));
+    /// assert_eq!(shout.read().await?, "HI");
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn read(&mut self) -> Promise<String> {
@@ -520,7 +524,8 @@ impl Pipeline {
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use reaped::Command;
-    /// let output = Command::new("sh").args(["-c", "echo out; exit 3"]).pipe(Command::new("cat")).output().await?;
+    /// let mut both = Command::new("sh").args(["-c", "echo out; exit 3"]).pipe(Command::new("cat"));
+    /// let output = both.output().await?;
     /// assert_eq!((output.status.code(), &output.stdout[..]), (Some(3), &b"out\n"[..]));
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```

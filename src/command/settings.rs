@@ -107,8 +107,8 @@ impl Command {
     ///
     /// ```
     /// # futures::executor::block_on(async {
-    /// let said = reaped::Command::new("sh").args(["-c", "echo $GREETING"]).env("GREETING", "hi").read().await?;
-    /// assert_eq!(said, "hi");
+    /// let mut sh = reaped::Command::new("sh");
+    /// assert_eq!(sh.args(["-c", "echo $GREETING"]).env("GREETING", "hi").read().await?, "hi");
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn env(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
@@ -119,8 +119,8 @@ impl Command {
     ///
     /// ```
     /// # futures::executor::block_on(async {
-    /// let said = reaped::Command::new("sh").args(["-c", "echo $A$B"]).envs([("A", "1"), ("B", "2")]).read().await?;
-    /// assert_eq!(said, "12");
+    /// let mut sh = reaped::Command::new("sh");
+    /// assert_eq!(sh.args(["-c", "echo $A$B"]).envs([("A", "1"), ("B", "2")]).read().await?, "12");
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn envs(
@@ -137,8 +137,8 @@ impl Command {
     ///
     /// ```
     /// # futures::executor::block_on(async {
-    /// let said = reaped::Command::new("sh").args(["-c", "echo ${HOME-unset}"]).env_remove("HOME").read().await?;
-    /// assert_eq!(said, "unset");
+    /// let mut sh = reaped::Command::new("sh");
+    /// assert_eq!(sh.args(["-c", "echo ${HOME-unset}"]).env_remove("HOME").read().await?, "unset");
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn env_remove(&mut self, name: impl AsRef<OsStr>) -> &mut Self {
@@ -215,8 +215,9 @@ impl Command {
     /// ```
     /// # futures::executor::block_on(async {
     /// use reaped::{Command, Stdio};
-    /// let both = Command::new("sh").args(["-c", "echo out; echo err >&2"]).stderr(Stdio::same_as(1)).read().await?;
-    /// assert_eq!(both, "out\nerr");
+    /// let mut sh = Command::new("sh");
+    /// sh.args(["-c", "echo out; echo err >&2"]).stderr(Stdio::same_as(1));
+    /// assert_eq!(sh.read().await?, "out\nerr");
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn stderr(&mut self, stdio: impl Into<Stdio>) -> &mut Self {

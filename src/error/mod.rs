@@ -26,8 +26,9 @@ pub(crate) use cause::explain;
 ///
 /// ```
 /// # futures::executor::block_on(async {
-/// let error = reaped::read("sh", ["-c", "echo no such branch >&2; exit 4"]).await.unwrap_err();
-/// assert_eq!(error.to_string(), "`sh -c 'echo no such branch >&2; exit 4'` exited with code 4: no such branch");
+/// let error = reaped::read("sh", ["-c", "echo no branch >&2; exit 4"]).await.unwrap_err();
+/// let message = "`sh -c 'echo no branch >&2; exit 4'` exited with code 4: no branch";
+/// assert_eq!(error.to_string(), message);
 /// assert_eq!(error.output().unwrap().status.code(), Some(4));
 /// # });
 /// ```
