@@ -2,15 +2,15 @@
 //!
 //! Refuses to know what the bytes are.
 //!
-//! Most of the time that it takes to collect many bytes goes into pages that are touched for the first time, 4 KiB after
-//! 4 KiB, and the longest poll into a buffer that doubles. Two habits make both shorter on Linux, and cost nothing elsewhere:
-//! - glibc grows a large buffer by mremap(2). From one multiple of a large page to another the kernel moves whole tables
-//!   of pages; otherwise it moves page by page: 1.3 ms for 256 MiB, 0.1 ms in tables. Linux 6.7 and later put what is as
-//!   long as a multiple of a large page at a multiple of it.
-//! - Pages are asked for in time, many in one call: madvise(2), MADV_POPULATE_WRITE, Linux 5.14.
+//! Large output takes most of its time to touch new pages, 4 KiB after 4 KiB. The longest poll is one in which the buffer
+//! doubles. Two habits make both shorter on Linux, and cost nothing elsewhere:
+//! - glibc grows a large buffer by mremap(2). If both places are at a multiple of a large page, the kernel moves whole
+//!   tables of pages: 0.1 ms for 256 MiB. If not, it moves page by page: 1.3 ms. Linux 6.7 and later choose such a
+//!   place for what is as long as a multiple of a large page.
+//! - The parent asks for many pages in one call, before it needs them: madvise(2), MADV_POPULATE_WRITE, Linux 5.14.
 //!
-//! Not large pages, MADV_HUGEPAGE: they take a third of the time again, but the one fault of such a page took up to 3 ms in
-//! a virtual machine, and so did the poll.
+//! Large pages (MADV_HUGEPAGE) would save a third of the time again. But one fault of such a page took up to 3 ms in a
+//! virtual machine, and so did the poll.
 #![cfg_attr(target_os = "linux", allow(unsafe_code))]
 
 /// What one table of pages maps on most processors.
