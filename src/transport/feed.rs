@@ -3,9 +3,10 @@
 //! Refuses to know when it is its turn.
 
 use std::io::{self, IoSlice};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 
+use super::lent::{Code, Lent, Place};
 use super::pipe::{Armed, WriteEnd};
 use super::waiting::Flag;
 use crate::stdio::{BoxReader, Feed, ReaderSlot};
@@ -32,13 +33,12 @@ pub(super) struct Feeder {
 enum From {
     /// What is left begins at the offset.
     Bytes(Feed, usize),
-    Reader(Box<Chunks>),
+    Reader(Place<Chunks>),
 }
 
 /// A reader, of which a chunk is held.
-struct Chunks {
-    /// Never locked: it makes what need not be `Sync` so.
-    reader: Mutex<BoxReader>,
+pub(super) struct Chunks {
+    reader: BoxReader,
     /// Set once the reader has more.
     flag: Arc<Flag>,
     /// What is left of the chunk is `chunk[start..end]`.
@@ -62,7 +62,7 @@ pub(super) enum Step {
     /// So many bytes went into the pipe.
     Wrote(usize),
     /// The reader is to be asked, which is code of the user's.
-    Ask,
+    Ask(Lent<Chunks>),
     /// All is fed, or nobody reads any more, which is no error.
     Done,
     /// The reader failed.
@@ -77,9 +77,8 @@ impl Feeder {
     }
 
     pub(super) fn of_reader(pipe: WriteEnd, reader: BoxReader, flag: Arc<Flag>) -> Self {
-        let (reader, chunk, state) = (Mutex::new(reader), Vec::new(), State::Gives);
-        let chunks = Chunks { reader, flag, chunk, start: 0, end: 0, state };
-        Feeder { pipe, source: From::Reader(Box::new(chunks)) }
+        let chunks = Chunks { reader, flag, chunk: Vec::new(), start: 0, end: 0, state: State::Gives };
+        Feeder { pipe, source: From::Reader(Place::new(chunks)) }
     }
 
     /// There is likely room in the pipe, or nobody who reads it.
@@ -94,53 +93,79 @@ impl Feeder {
 
     /// At most one write.
     pub(super) fn step(&mut self) -> Step {
-        let bytes = match &mut self.source {
-            // An owner might give less than it did before.
-            From::Bytes(feed, offset) => feed.as_slice().get(*offset..).unwrap_or_default(),
-            From::Reader(chunks) if chunks.start < chunks.end => &chunks.chunk[chunks.start..chunks.end],
-            From::Reader(chunks) => {
-                let waits = matches!(chunks.state, State::Waits) && !chunks.flag.take();
-                return match std::mem::replace(&mut chunks.state, State::Gives) {
-                    State::AtEnd => Step::Done,
-                    // What it has to say is no matter once nobody reads.
-                    State::Failed(_) if self.pipe.is_closed() => Step::Done,
-                    State::Failed(error) => Step::Failed(error),
-                    // A reader may have nothing for a year: do not wait for it longer than the child does.
-                    State::Waits if waits => {
-                        chunks.state = State::Waits;
-                        if self.pipe.is_closed() { Step::Done } else { Step::Nothing }
-                    }
-                    State::Waits | State::Gives => Step::Ask,
-                };
-            }
-        };
-        if bytes.is_empty() {
-            return Step::Done;
-        }
-        let count = match self.pipe.try_write(&[IoSlice::new(bytes)]) {
-            Poll::Pending => return Step::Nothing,
-            Poll::Ready(Ok(count)) => count,
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Step::Done,
-            Poll::Ready(Err(error)) => return Step::Failed(error),
-        };
+        let pipe = &mut self.pipe;
         match &mut self.source {
-            From::Bytes(_, offset) => *offset += count,
-            From::Reader(chunks) => chunks.start += count,
+            From::Bytes(feed, offset) => {
+                // An owner might give less than it did before.
+                let left = feed.as_slice().get(*offset..).unwrap_or_default();
+                if left.is_empty() { Step::Done } else { write(pipe, left, offset) }
+            }
+            From::Reader(place) => {
+                let step = place.with(|chunks| match chunks.start < chunks.end {
+                    true => Some(write(pipe, &chunks.chunk[chunks.start..chunks.end], &mut chunks.start)),
+                    false => chunks.next(pipe),
+                });
+                match step {
+                    Some(Some(step)) => step,
+                    Some(None) => place.lend().map_or(Step::Nothing, Step::Ask),
+                    None => Step::Nothing,
+                }
+            }
         }
-        Step::Wrote(count)
     }
 
+    /// Has a flag set once there is something to do.
+    pub(super) fn arm(&mut self) -> Armed {
+        let has_chunk = match &self.source {
+            From::Bytes(..) => true,
+            // The reader sets its own flag, and `step` has asked for the pipe's.
+            From::Reader(place) => place.with(|chunks| chunks.start < chunks.end).unwrap_or(false),
+        };
+        if has_chunk { self.pipe.arm() } else { Armed::Yes }
+    }
+}
+
+fn write(pipe: &mut WriteEnd, bytes: &[u8], written: &mut usize) -> Step {
+    match pipe.try_write(&[IoSlice::new(bytes)]) {
+        Poll::Pending => Step::Nothing,
+        Poll::Ready(Ok(count)) => {
+            *written += count;
+            Step::Wrote(count)
+        }
+        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Step::Done,
+        Poll::Ready(Err(error)) => Step::Failed(error),
+    }
+}
+
+impl Chunks {
+    /// What to do without a chunk; `None` is to ask the reader.
+    fn next(&mut self, pipe: &mut WriteEnd) -> Option<Step> {
+        let waits = matches!(self.state, State::Waits) && !self.flag.take();
+        match std::mem::replace(&mut self.state, State::Gives) {
+            State::AtEnd => Some(Step::Done),
+            // What it has to say is no matter once nobody reads.
+            State::Failed(_) if pipe.is_closed() => Some(Step::Done),
+            State::Failed(error) => Some(Step::Failed(error)),
+            // A reader may have nothing for a year: do not wait for it longer than the child does.
+            State::Waits if waits => {
+                self.state = State::Waits;
+                Some(if pipe.is_closed() { Step::Done } else { Step::Nothing })
+            }
+            State::Waits | State::Gives => None,
+        }
+    }
+}
+
+impl Code for Chunks {
     /// Asks the reader for a chunk.
-    pub(super) fn ask(&mut self) {
-        let From::Reader(chunks) = &mut self.source else { return };
-        let Chunks { reader, flag, chunk, .. } = &mut **chunks;
+    fn ask(&mut self) {
+        let Chunks { reader, flag, chunk, .. } = self;
         chunk.resize(CHUNK, 0);
-        let reader = reader.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut();
-        chunks.state = match flag.wait(|cx| reader.poll_read(cx, chunk)) {
+        self.state = match flag.wait(|cx| reader.as_mut().poll_read(cx, chunk)) {
             Poll::Pending => State::Waits,
             Poll::Ready(Ok(0)) => State::AtEnd,
             Poll::Ready(Ok(count)) => {
-                (chunks.start, chunks.end) = (0, count.min(CHUNK));
+                (self.start, self.end) = (0, count.min(CHUNK));
                 State::Gives
             }
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => State::Gives,
@@ -148,14 +173,8 @@ impl Feeder {
         };
     }
 
-    /// Has a flag set once there is something to do.
-    pub(super) fn arm(&mut self) -> Armed {
-        match &self.source {
-            From::Bytes(..) => self.pipe.arm(),
-            From::Reader(chunks) if chunks.start < chunks.end => self.pipe.arm(),
-            // The reader sets its own, and `step` has asked for the pipe's.
-            From::Reader(_) => Armed::Yes,
-        }
+    fn flag(&self) -> &Arc<Flag> {
+        &self.flag
     }
 }
 

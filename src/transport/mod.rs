@@ -12,7 +12,9 @@
 //! | `slice` | how long one handle may go on |
 //! | `reader`, `writer` | the handles that were taken out |
 //! | `pipe` | an end of a pipe: tried, then waited for |
-//! | `feed`, `tee` | sources and copies, some of them code of the user's |
+//! | `outlet` | a pipe out of the child, with its copy |
+//! | `feed`, `tee` | sources and copies |
+//! | `lent` | code of the user's, and its place |
 //! | `shown` | the parent's own stdout and stderr, to copy to |
 //! | `terminal`, `clock`, `trace` | what their names say |
 //!
@@ -22,6 +24,8 @@
 mod clock;
 mod connection;
 mod feed;
+mod lent;
+mod outlet;
 #[cfg(unix)]
 mod pipe;
 #[cfg(windows)]
@@ -295,35 +299,27 @@ impl Transport {
 
     /// The pipe out of the child, once, with what was read from it and not told. It may have ended since.
     pub(crate) fn reader(&self, fd: i32) -> Option<(Vec<u8>, TakenReader)> {
-        let (read, slot, output, activity, is_terminal, at_end) = self.with(|state| {
+        let (read, slot, output, activity, is_terminal) = self.with(|state| {
             let slot = state.protocol.slot(fd, Direction::Out)?;
             let output = match mem::replace(&mut state.pipes[slot], PipeState::Gone) {
                 PipeState::Output(output) => Some(output),
-                PipeState::Busy => {
-                    state.pipes[slot] = PipeState::Taken(None);
-                    None
-                }
-                PipeState::Gone if state.protocol.has_untold_end(slot) => None,
-                other => {
-                    state.pipes[slot] = other;
-                    return None;
-                }
+                _ if state.protocol.has_untold_end(slot) => None,
+                _ => return None,
             };
-            let at_end = matches!(state.pipes[slot], PipeState::Gone) && output.is_none();
             let read = state.protocol.released(slot);
             state.note_end();
             let is_terminal = state.terminal.is_some() && fd <= 1;
-            Some((read, slot, output, state.activity.clone(), is_terminal, at_end))
+            Some((read, slot, output, state.activity.clone(), is_terminal))
         })?;
         let connection = self.connection.clone();
-        Some((read, TakenReader::new(connection, slot, output, activity, is_terminal, at_end)))
+        Some((read, TakenReader::new(connection, slot, output, activity, is_terminal)))
     }
 
     /// Closes our end; whether it was open.
     pub(crate) fn close(&self, fd: i32) -> bool {
         let closed = self.with(|state| {
             let slots = [Direction::In, Direction::Out].map(|way| state.protocol.slot(fd, way));
-            let is_open = |slot: &Slot| !matches!(state.pipes[*slot], PipeState::Gone | PipeState::Taken(_));
+            let is_open = |slot: &Slot| !matches!(state.pipes[*slot], PipeState::Gone);
             let open: Vec<Slot> = slots.into_iter().flatten().filter(is_open).collect();
             for slot in &open {
                 state.protocol.pause(*slot, false);

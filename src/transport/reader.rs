@@ -6,14 +6,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use super::clock::Activity;
 use super::connection::Connection;
+use super::outlet::{Gave, Output};
 use super::pipe::Armed;
 use super::slice::Slice;
-use super::state::Output;
-use super::tee;
 use super::waiting::Handle;
 use crate::protocol::Slot;
 #[cfg(unix)]
@@ -26,7 +25,7 @@ use crate::stdio::OpenFile;
 pub(crate) struct TakenReader {
     connection: Arc<Connection>,
     slot: Slot,
-    /// Empty while code of the user's still runs for it, that was called by another handle; and if it had ended before.
+    /// Empty if it had ended before.
     output: Option<Output>,
     activity: Option<Activity>,
     slice: Slice,
@@ -43,25 +42,12 @@ impl TakenReader {
         output: Option<Output>,
         activity: Option<Activity>,
         is_terminal: bool,
-        at_end: bool,
     ) -> Self {
-        let (slice, failed) = (Slice::default(), None);
+        let (slice, at_end, failed) = (Slice::default(), output.is_none(), None);
         let mut this = TakenReader { connection, slot, output, activity, slice, is_terminal, at_end, failed };
-        this.expect();
+        // Whatever the flag has told by now, it may tell it no more.
+        this.output.iter_mut().for_each(|output| output.end.expect());
         this
-    }
-
-    /// Whatever the flag has told by now, it may tell it no more.
-    fn expect(&mut self) {
-        self.output.iter_mut().for_each(|output| output.end.expect());
-    }
-
-    /// Takes the pipe over, if it was not there at first.
-    fn take_over(&mut self) {
-        if self.output.is_none() {
-            self.output = self.connection.taken(self.slot);
-            self.expect();
-        }
     }
 
     /// Appends what one read gives; 0 is end of file.
@@ -74,33 +60,25 @@ impl TakenReader {
             return Poll::Ready(Err(error));
         }
         let mut failed = None;
-        let read = self.poll(cx, |output, slice| match &mut output.tee {
-            None => output.end.try_read(buffer),
-            Some(tee) => loop {
-                match tee.next() {
-                    tee::Next::Read => match ready!(output.end.try_read(&mut tee.chunk)) {
-                        Ok(0) => tee.end(),
-                        Ok(_) => {}
-                        Err(error) => return Poll::Ready(Err(error)),
-                    },
-                    tee::Next::Ask if slice.is_over() => return Poll::Pending,
-                    tee::Next::Ask => tee.ask(),
-                    tee::Next::HandOn => {
-                        let count = tee.chunk.len();
-                        buffer.append(&mut tee.chunk);
-                        return Poll::Ready(Ok(count));
+        let read = self.poll(cx, |output, slice| {
+            loop {
+                return Poll::Ready(match output.step(buffer, true) {
+                    Gave::Nothing => return Poll::Pending,
+                    Gave::Ask(_) if slice.is_over() => return Poll::Pending,
+                    Gave::Ask(tee) => {
+                        tee.ask();
+                        continue;
                     }
-                    tee::Next::Close => return Poll::Ready(Ok(0)),
-                    tee::Next::Fail(error) => {
-                        // A copy that failed leaves what was read.
-                        let count = tee.chunk.len();
-                        buffer.append(&mut tee.chunk);
+                    Gave::Moved => continue,
+                    Gave::Bytes(count) => Ok(count),
+                    Gave::End => Ok(0),
+                    Gave::Failed(error) => Err(error),
+                    Gave::CopyFailed(count, error) => {
                         failed = Some(error);
-                        return Poll::Ready(Ok(count));
+                        Ok(count)
                     }
-                    tee::Next::Wait => return Poll::Pending,
-                }
-            },
+                });
+            }
         });
         let Some(error) = failed else { return read };
         // As where nobody has taken it: the child is killed, and the call fails.
@@ -116,17 +94,16 @@ impl TakenReader {
     /// The pipe itself, for another child; or why that cannot be.
     #[cfg(unix)]
     pub(crate) fn into_pipe(mut self) -> Result<io::Result<OpenFile>, &'static str> {
-        self.take_over();
         match self.output.take() {
             _ if is_copy() => Err("it belongs to the program that this one was forked from"),
             _ if self.is_terminal => Err("it is a terminal"),
-            Some(Output { end, tee: None, .. }) => Ok(end.into_pipe()),
-            None if self.at_end => Err("it has ended"),
-            _ => Err("what it gives is copied"),
+            Some(output) if !output.has_copy() => Ok(output.end.into_pipe()),
+            Some(_) => Err("what it gives is copied"),
+            None => Err("it has ended"),
         }
     }
 
-    /// `None` while code of the user's runs for it, in another thread.
+    /// `None` if it had ended before.
     #[cfg(unix)]
     pub(crate) fn pipe(&self) -> Option<&OpenFile> {
         self.output.as_ref().map(|output| output.end.pipe())
@@ -135,7 +112,7 @@ impl TakenReader {
     /// Whether `poll_read_into` can be used: nothing is to be copied.
     #[cfg(unix)]
     pub(crate) fn reads_directly(&self) -> bool {
-        self.output.as_ref().is_some_and(|output| output.tee.is_none())
+        self.output.as_ref().is_some_and(|output| !output.has_copy())
     }
 
     /// One read into the buffer; 0 is end of file.
@@ -156,9 +133,7 @@ impl TakenReader {
         cx: &Context<'_>,
         mut read: impl FnMut(&mut Output, &mut Slice) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if self.at_end && self.output.is_none() {
-            return Poll::Ready(Ok(0));
-        }
+        let Some(output) = &mut self.output else { return Poll::Ready(Ok(0)) };
         let me = Handle::Reader(self.slot);
         let mut drives = self.connection.waiting.take_news();
         self.slice.is_over();
@@ -170,9 +145,7 @@ impl TakenReader {
             if drives {
                 self.connection.drive(me, &mut self.slice, cx);
             }
-            self.take_over();
-            let read = self.output.as_mut().map(|output| read(output, &mut self.slice));
-            if let Some(Poll::Ready(read)) = read {
+            if let Poll::Ready(read) = read(output, &mut self.slice) {
                 if drives {
                     self.connection.waiting.forget(me);
                 }
@@ -187,11 +160,7 @@ impl TakenReader {
             if !std::mem::replace(&mut drives, true) || self.slice.is_spent() {
                 continue;
             }
-            let armed = self.output.as_mut().map(|output| match &output.tee {
-                Some(tee) if !tee.waits_for_pipe() => Armed::Yes,
-                _ => output.end.arm(),
-            });
-            if armed != Some(Armed::Ready) {
+            if output.arm() != Armed::Ready {
                 self.slice.waits();
                 return Poll::Pending;
             }
@@ -202,9 +171,6 @@ impl TakenReader {
 impl Drop for TakenReader {
     fn drop(&mut self) {
         self.connection.waiting.forget(Handle::Reader(self.slot));
-        if self.output.is_none() {
-            self.connection.leave(self.slot);
-        }
         if self.is_terminal && !self.at_end {
             self.connection.with(|state| state.hang_up());
             self.connection.waiting.wake_all_later();

@@ -8,9 +8,10 @@ use std::time::Instant;
 use super::clock::{Activity, Bounds, Clock};
 use super::connection::Connection;
 use super::feed::{Feeder, Source};
+use super::outlet::Output;
 use super::pipe::{ReadEnd, WriteEnd};
 use super::slice::Slice;
-use super::state::{Output, PipeState, State};
+use super::state::{PipeState, State};
 use super::tee::Tee;
 use super::terminal::Terminal;
 use super::trace::Trace;
@@ -135,13 +136,13 @@ impl Flows {
             }
             None => {
                 let tee = match take(&mut self.copies, fd) {
-                    Some(copy) => Some(Box::new(Tee::new(take_out(fd, &copy)?, all()))),
+                    Some(copy) => Some(Tee::new(take_out(fd, &copy)?, all())),
                     None => None,
                 };
                 // What has a copy is read by whoever is awaited.
                 let whom = tee.is_none().then_some(Handle::Reader(slot));
                 let end = ReadEnd::new(pipe, Flag::new(waiting, whom)).map_err(Refusal::os)?;
-                PipeState::Output(Output { end, tee, owed: None })
+                PipeState::Output(Output::new(end, tee))
             }
         })
     }

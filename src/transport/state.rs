@@ -9,13 +9,14 @@
 //!   by whoever steps.
 
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Instant;
 
 use super::clock::{Activity, Alarm, Clock};
-use super::feed::{self, Feeder};
-use super::pipe::{Armed, ReadEnd};
-use super::tee::{self, Tee};
+use super::feed::{self, Chunks, Feeder};
+use super::lent::Lent;
+use super::outlet::{Gave, Output};
+use super::pipe::Armed;
+use super::tee::Tee;
 use super::terminal::Terminal;
 use super::trace::Trace;
 use super::waiting::{Flag, Handle};
@@ -67,22 +68,8 @@ pub(super) enum PipeState {
         /// The user has it.
         taken: bool,
     },
-    /// Code of the user's runs for it just now.
-    Busy,
-    /// The user has taken it over while that was so, and gets it as soon as it is back.
-    Taken(Option<Output>),
     /// Closed, or taken over by the user.
     Gone,
-}
-
-/// A pipe out of the child.
-#[derive(Debug)]
-pub(super) struct Output {
-    pub(super) end: ReadEnd,
-    /// In a box, since few have one.
-    pub(super) tee: Option<Box<Tee>>,
-    /// So much is to be read before what comes next: what it held, and one look more.
-    pub(super) owed: Option<usize>,
 }
 
 /// What one step came to.
@@ -91,8 +78,10 @@ pub(super) enum Step {
     Moved,
     /// Something happened that others may wait for.
     Happened,
-    /// Code of the user's is to be called for this slot, with nothing held, and the pipe to be put back.
-    Call(Slot, PipeState),
+    /// A copy is to be asked, with nothing held.
+    Copy(Lent<Tee>),
+    /// A source is to be asked, with nothing held.
+    Source(Lent<Chunks>),
     /// Nothing can be done. All that anybody may attend to has its flag set once there is.
     Nothing,
 }
@@ -116,9 +105,7 @@ impl State {
                 self.protocol.killed();
                 return self.lost_if_refused(sent.is_err());
             }
-            Next::Drain(slot) if !matches!(self.pipes[slot], PipeState::Busy) => {
-                return self.drain(slot, child);
-            }
+            Next::Drain(slot) if !self.is_lent(slot) => return self.drain(slot, child),
             Next::Drain(_) | Next::Wait | Next::Ended => {}
         }
         // A round: each pipe has its turn, and then the clock. So a pipe that always has more to say keeps neither the exit
@@ -142,76 +129,39 @@ impl State {
     /// One read, write, or call for this pipe.
     fn step_pipe(&mut self, slot: Slot, me: Handle) -> Option<Step> {
         match &mut self.pipes[slot] {
-            PipeState::Gone | PipeState::Busy | PipeState::Taken(_) => None,
-            PipeState::Output(_) => self.step_output(slot, me),
+            PipeState::Gone => None,
+            PipeState::Output(output) => {
+                let is_main = me == Handle::Main;
+                let reads =
+                    self.protocol.wants(slot) && (is_main || output.has_copy() || output.owes().is_some());
+                match output.step(self.protocol.buffer(slot), reads) {
+                    Gave::Nothing => None,
+                    Gave::Moved => Some(Step::Moved),
+                    Gave::Bytes(count) => {
+                        self.received(slot, count);
+                        // The main handle tells of it.
+                        Some(if is_main { Step::Moved } else { Step::Happened })
+                    }
+                    Gave::Ask(tee) => Some(Step::Copy(tee)),
+                    Gave::End => Some(self.close(slot)),
+                    Gave::Failed(error) => Some(self.fail(slot, error)),
+                    Gave::CopyFailed(count, error) => {
+                        self.received(slot, count);
+                        Some(self.fail(slot, error))
+                    }
+                }
+            }
             PipeState::Feed(feeder) => match feeder.step() {
                 feed::Step::Wrote(count) => {
                     self.moved(count);
                     Some(Step::Moved)
                 }
-                feed::Step::Ask => Some(self.call(slot)),
+                feed::Step::Ask(source) => Some(Step::Source(source)),
                 feed::Step::Done => Some(self.close(slot)),
                 feed::Step::Failed(error) => Some(self.fail(slot, error)),
                 feed::Step::Nothing => None,
             },
             PipeState::Writer { pipe, .. } => pipe.is_closed().then(|| self.close(slot)),
-        }
-    }
-
-    fn step_output(&mut self, slot: Slot, me: Handle) -> Option<Step> {
-        let PipeState::Output(Output { end, tee, owed }) = &mut self.pipes[slot] else { return None };
-        let is_wanted = self.protocol.wants(slot) && (me == Handle::Main || tee.is_some() || owed.is_some());
-        let next = tee.as_mut().map(|tee| tee.next());
-        match (next, tee) {
-            (None, _) if !is_wanted => None,
-            (None, _) => {
-                let buffer = self.protocol.buffer(slot);
-                match end.try_read(buffer) {
-                    Poll::Pending => {
-                        *owed = None;
-                        None
-                    }
-                    Poll::Ready(Ok(0)) => Some(self.close(slot)),
-                    Poll::Ready(Ok(count)) => {
-                        *owed = owed.and_then(|owed| owed.checked_sub(count));
-                        self.received(slot, count);
-                        // The main handle tells of it.
-                        Some(if me == Handle::Main { Step::Moved } else { Step::Happened })
-                    }
-                    Poll::Ready(Err(error)) => Some(self.fail(slot, error)),
-                }
-            }
-            (Some(tee::Next::Read), Some(tee)) if is_wanted => match end.try_read(&mut tee.chunk) {
-                Poll::Pending => {
-                    *owed = None;
-                    None
-                }
-                Poll::Ready(Ok(0)) => {
-                    tee.end();
-                    Some(Step::Moved)
-                }
-                Poll::Ready(Ok(count)) => {
-                    *owed = owed.and_then(|owed| owed.checked_sub(count));
-                    Some(Step::Moved)
-                }
-                Poll::Ready(Err(error)) => Some(self.fail(slot, error)),
-            },
-            (Some(tee::Next::Ask), _) => Some(self.call(slot)),
-            (Some(tee::Next::HandOn), Some(tee)) => {
-                let count = tee.chunk.len();
-                self.protocol.buffer(slot).append(&mut tee.chunk);
-                self.received(slot, count);
-                Some(if me == Handle::Main { Step::Moved } else { Step::Happened })
-            }
-            (Some(tee::Next::Close), _) => Some(self.close(slot)),
-            (Some(tee::Next::Fail(error)), Some(tee)) => {
-                // A copy that failed leaves what was read.
-                let count = tee.chunk.len();
-                self.protocol.buffer(slot).append(&mut tee.chunk);
-                self.received(slot, count);
-                Some(self.fail(slot, error))
-            }
-            _ => None,
         }
     }
 
@@ -224,13 +174,13 @@ impl State {
         self.activity.iter().for_each(|activity| activity.moved(count));
     }
 
-    fn call(&mut self, slot: Slot) -> Step {
-        Step::Call(slot, std::mem::replace(&mut self.pipes[slot], PipeState::Busy))
+    fn is_lent(&self, slot: Slot) -> bool {
+        matches!(&self.pipes[slot], PipeState::Output(output) if output.is_lent())
     }
 
     /// Closes our end of a pipe.
     pub(super) fn close(&mut self, slot: Slot) -> Step {
-        if let PipeState::Gone | PipeState::Taken(_) = self.pipes[slot] {
+        if let PipeState::Gone = self.pipes[slot] {
             return Step::Moved;
         }
         self.discard(slot);
@@ -341,25 +291,17 @@ impl State {
     /// What the pipes hold is to be read before anything else is told.
     fn owe_all(&mut self) {
         for pipe in &mut self.pipes {
-            match pipe {
-                PipeState::Output(output) => {
-                    output.owed = Some(output.end.holds());
-                    output.end.expect();
-                }
-                PipeState::Feed(feeder) => feeder.expect(),
-                PipeState::Writer { pipe, .. } => pipe.expect_hangup(),
-                PipeState::Busy | PipeState::Taken(_) | PipeState::Gone => {}
+            if let PipeState::Output(output) = pipe {
+                output.owe();
             }
         }
+        self.expect_all();
     }
 
     /// Whether something that was there is still to be read, of what is not held back.
     fn owes(&self) -> bool {
         self.pipes.iter().enumerate().any(|(slot, pipe)| match pipe {
-            PipeState::Output(Output { owed: Some(_), tee, .. }) => {
-                // A slow copy has its own time.
-                self.protocol.wants(slot) && tee.as_ref().is_none_or(|tee| tee.waits_for_pipe())
-            }
+            PipeState::Output(output) => self.protocol.wants(slot) && output.owes().is_some(),
             _ => false,
         })
     }
@@ -399,13 +341,8 @@ impl State {
         for slot in 0..self.pipes.len() {
             let is_wanted = self.protocol.wants(slot);
             let told = match &mut self.pipes[slot] {
-                PipeState::Output(Output { end, tee: None, .. }) if me == Handle::Main && is_wanted => {
-                    end.arm()
-                }
-                PipeState::Output(Output { end, tee: Some(tee), .. })
-                    if is_wanted && tee.waits_for_pipe() =>
-                {
-                    end.arm()
+                PipeState::Output(output) if is_wanted && (me == Handle::Main || output.has_copy()) => {
+                    output.arm()
                 }
                 PipeState::Feed(feeder) => feeder.arm(),
                 _ => Armed::Yes,
@@ -432,14 +369,7 @@ impl State {
         if self.protocol.next() == Next::Ended {
             return false;
         }
-        match self.step(super::ANYBODY, child) {
-            Step::Nothing => false,
-            Step::Moved | Step::Happened => true,
-            Step::Call(slot, pipe) => {
-                self.pipes[slot] = pipe;
-                true
-            }
-        }
+        !matches!(self.step(super::ANYBODY, child), Step::Nothing)
     }
 
     /// Whether all that is left is to take what the child has left, and that is little.
@@ -451,10 +381,10 @@ impl State {
         const OF_A_PIPE: usize = 4096;
         let mut left = 0;
         let plain = self.pipes.iter().enumerate().all(|(slot, pipe)| match pipe {
-            PipeState::Output(Output { tee: None, owed: Some(owed), .. }) => {
+            PipeState::Output(output) => output.owes().is_some_and(|owed| {
                 left += owed + OF_A_PIPE;
-                self.protocol.wants(slot)
-            }
+                self.protocol.wants(slot) && !output.has_copy()
+            }),
             PipeState::Writer { .. } | PipeState::Gone => true,
             _ => false,
         });
@@ -478,7 +408,7 @@ impl State {
                 PipeState::Output(output) => output.end.expect(),
                 PipeState::Feed(feeder) => feeder.expect(),
                 PipeState::Writer { pipe, .. } => pipe.expect_hangup(),
-                PipeState::Busy | PipeState::Taken(_) | PipeState::Gone => {}
+                PipeState::Gone => {}
             }
         }
     }
@@ -488,10 +418,8 @@ impl State {
         self.expect_all();
         self.child_flag.set();
         for slot in 0..self.pipes.len() {
-            if let Some(Step::Call(slot, pipe)) = self.step_pipe(slot, Handle::Main) {
-                // Not here: what it has to give is no sign of life of the child's.
-                self.pipes[slot] = pipe;
-            }
+            // A source is not asked here: what it has to give is no sign of life of the child's.
+            drop(self.step_pipe(slot, Handle::Main));
         }
     }
 
@@ -526,13 +454,10 @@ impl State {
             self.is_cut_off = true;
         }
         let mut is_open = false;
-        if let PipeState::Output(Output { end, tee, .. }) = &mut self.pipes[slot] {
+        if let PipeState::Output(output) = &mut self.pipes[slot] {
             let buffer = self.protocol.buffer(slot);
             let before = buffer.len();
-            if let Some(tee) = tee {
-                buffer.append(&mut tee.chunk);
-            }
-            is_open = !end.drain(buffer);
+            is_open = !output.drain(buffer);
             let count = buffer.len() - before;
             self.received(slot, count);
         }

@@ -5,15 +5,15 @@
 //! Rule: what was read is handed on only after the copy has taken it, so the child runs no faster than that.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 
+use super::lent::Code;
 use super::waiting::Flag;
 use crate::stdio::BoxWriter;
 
 pub(super) struct Tee {
-    /// Never locked: it makes what need not be `Sync` so.
-    copy: Mutex<BoxWriter>,
+    copy: BoxWriter,
     /// Set once the writer takes more.
     flag: Arc<Flag>,
     /// Read, and not yet handed on.
@@ -25,7 +25,6 @@ pub(super) struct Tee {
 }
 
 /// What the writer has said last.
-#[derive(Debug)]
 enum State {
     Takes,
     /// It sets the flag.
@@ -52,8 +51,7 @@ pub(super) enum Next {
 
 impl Tee {
     pub(super) fn new(copy: BoxWriter, flag: Arc<Flag>) -> Self {
-        let (copy, chunk, state) = (Mutex::new(copy), Vec::new(), State::Takes);
-        Tee { copy, flag, chunk, copied: 0, at_end: false, state }
+        Tee { copy, flag, chunk: Vec::new(), copied: 0, at_end: false, state: State::Takes }
     }
 
     /// The pipe is at its end.
@@ -74,7 +72,6 @@ impl Tee {
             };
         }
         if !self.chunk.is_empty() && self.copied == self.chunk.len() {
-            self.copied = 0;
             return Next::HandOn;
         }
         match self.state {
@@ -89,9 +86,19 @@ impl Tee {
         }
     }
 
+    /// Hands the chunk on; how much that is.
+    pub(super) fn hand_on(&mut self, buffer: &mut Vec<u8>) -> usize {
+        let count = self.chunk.len();
+        buffer.append(&mut self.chunk);
+        self.copied = 0;
+        count
+    }
+}
+
+impl Code for Tee {
     /// Gives the writer some of the chunk, or tells it of the end.
-    pub(super) fn ask(&mut self) {
-        let copy = self.copy.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut();
+    fn ask(&mut self) {
+        let copy = self.copy.as_mut();
         let rest = &self.chunk[self.copied..];
         let asked = self.flag.wait(|cx| match rest.is_empty() {
             true => copy.poll_close(cx).map_ok(|()| None),
@@ -109,11 +116,8 @@ impl Tee {
             Poll::Ready(Err(error)) => State::Failed(error),
         };
     }
-}
 
-impl std::fmt::Debug for Tee {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let waiting = self.chunk.len() - self.copied;
-        f.debug_struct("Tee").field("waiting", &waiting).field("state", &self.state).finish_non_exhaustive()
+    fn flag(&self) -> &Arc<Flag> {
+        &self.flag
     }
 }

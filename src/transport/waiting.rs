@@ -240,6 +240,11 @@ impl Flag {
         }
     }
 
+    /// Wakes all who wait, a moment later.
+    pub(super) fn wake_all_later(&self) {
+        self.waiting.wake_all_later();
+    }
+
     /// The waker that sets it. It is a clone of a clone, all of which have one table, so that it is known by
     /// `Waker::will_wake`.
     pub(super) fn waker(self: &Arc<Self>) -> Waker {
