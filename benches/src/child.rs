@@ -1,5 +1,5 @@
 //! What this program does when a family runs it as a child: `--child out …`, `lines …`,
-//! `contest …`, `waiting …`, `fairness …` and its children.
+//! `contest …`, `talkers …`, `waiting …`, `instructions …`, `fairness …` and their children.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -21,9 +21,12 @@ pub fn run(arguments: &[String]) -> ExitCode {
         "take" => take(),
         "hog" => hog(),
         "contest" => contest(&arguments[1..]),
-        "waiting" => crate::waiting::measure(&arguments[1], number(2)),
+        "talk" => crate::talkers::talk(),
+        "talkers" => crate::talkers::measure(&arguments[1], &arguments[2], number(3), number(4)),
+        "instructions" => crate::instructions::play(&arguments[1], &arguments[2], number(3)),
+        "waiting" => crate::waiting::measure(&arguments[1], &arguments[2], number(3)),
         "fairness" => {
-            let scale = Scale { smoke: arguments[4] == "smoke" };
+            let scale = Scale::new(arguments[4] == "smoke");
             crate::fairness::measure(&arguments[1], &arguments[2], &arguments[3], scale)
         }
         _ => return ExitCode::from(2),
@@ -37,20 +40,21 @@ fn contest(arguments: &[String]) -> io::Result<()> {
     let [family, executor, variant, scale, name] = arguments else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let contests: [(&'static str, Contestants); 6] = [
+    let contests: [(&'static str, Contestants); 7] = [
         ("fds", crate::fds::contestants),
         ("latency", crate::latency::contestants),
         ("bulk", crate::bulk::contestants),
         ("duplex", crate::duplex::contestants),
         ("lines", crate::lines::contestants),
         ("many", crate::many::contestants),
+        ("pipelines", crate::pipelines::contestants),
     ];
     let known = contests.into_iter().find(|(known, _)| known == family);
     let (family, contestants) = known.ok_or(io::ErrorKind::InvalidInput)?;
     let executor = Executor::ALL.into_iter().find(|known| known.name() == executor);
     let executor = executor.ok_or(io::ErrorKind::InvalidInput)?;
     let variant = variant.parse().map_err(io::Error::other)?;
-    let contest = Contest { family, executor, variant, scale: Scale { smoke: scale == "smoke" } };
+    let contest = Contest { family, executor, variant, scale: Scale::new(scale == "smoke") };
     compare::play(contest, name, contestants)
 }
 

@@ -14,6 +14,7 @@ use std::time::Instant;
 use futures::future::BoxFuture;
 
 use crate::Scale;
+use crate::python;
 
 /// What drives the futures.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,37 +129,50 @@ pub type Contestants = fn(Contest) -> Vec<Contestant>;
 
 /// Interleaves the contestants, each in a process of its own.
 pub fn compare(contest: Contest, rounds: usize, contestants: Contestants) -> Medians {
-    let contestants = contestants(contest);
-    let mut players: Vec<Player> = contestants.iter().map(|c| Player::start(contest, c.name)).collect();
+    let mut players: Vec<Player> = contestants(contest)
+        .iter()
+        .map(|c| Player::start(c.name, c.rounds, this_program(contest, c.name)))
+        .collect();
+    let scripts = python::scripts(contest).into_iter();
+    players.extend(scripts.map(|script| Player::start(script.name, script.rounds, script.command)));
     let mut samples = vec![Vec::new(); players.len()];
     for (round, index) in turns(rounds, players.len()) {
-        if round < contestants[index].rounds {
+        if round < players[index].rounds {
             samples[index].push(players[index].turn());
         }
     }
+    let names: Vec<&str> = players.iter().map(|player| player.name).collect();
     players.into_iter().for_each(Player::end);
-    contestants.iter().zip(samples).map(|(c, samples)| (c.name, median(samples))).collect()
+    names.into_iter().zip(samples).map(|(name, samples)| (name, median(samples))).collect()
+}
+
+/// This program, which plays the contestant of that name.
+fn this_program(contest: Contest, name: &str) -> Command {
+    let mut command = Command::new(crate::child::program());
+    command.args(["--child", "contest", contest.family, contest.executor.name()]).args([
+        contest.variant.to_string().as_str(),
+        contest.scale.pick("full", "smoke"),
+        name,
+    ]);
+    command
 }
 
 /// A contestant's process: an empty line asks for one turn, and seconds are the answer.
 struct Player {
+    name: &'static str,
+    rounds: usize,
     process: Child,
     ask: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
 impl Player {
-    fn start(contest: Contest, name: &str) -> Self {
-        let mut process = Command::new(crate::child::program())
-            .args(["--child", "contest", contest.family, contest.executor.name()])
-            .args([contest.variant.to_string().as_str(), contest.scale.pick("full", "smoke"), name])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("this program starts");
+    fn start(name: &'static str, rounds: usize, mut command: Command) -> Self {
+        let process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut process = process.expect("a contestant starts");
         let ask = process.stdin.take().expect("a pipe");
         let answers = BufReader::new(process.stdout.take().expect("a pipe"));
-        Player { process, ask, answers }
+        Player { name, rounds, process, ask, answers }
     }
 
     fn turn(&mut self) -> f64 {

@@ -19,7 +19,7 @@ pub fn run(scale: Scale) -> Vec<Figure> {
     let on = |executor: Executor| {
         let contest = Contest { family: "duplex", executor, variant: 0, scale };
         let medians = compare(contest, scale.pick(7, 1), contestants);
-        Figure::of(format!("duplex/{}", executor.name()), &medians, 1.0, "s").aim("std", 1.0)
+        Figure::of(format!("duplex/{}", executor.name()), &medians, 1.0, "s").aim("std", 0.95)
     };
     Executor::ALL.map(on).into()
 }

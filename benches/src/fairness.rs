@@ -66,22 +66,22 @@ pub fn run(scale: Scale) -> Vec<Figure> {
             let _hogs = Hogs::start(scale.pick(HOGS, 1));
             rounds(work, 3, scale)
         };
+        figures.push(no_worse(figure(name("/hogs-poll"), &loaded, |seat| seat.wall.most())).note(format!(
+            "99.9 %: {}; in processor time {}",
+            each(&loaded, |seat| seat.wall.at_999()),
+            each(&loaded, |seat| seat.cpu.top())
+        )));
         figures.push(
-            figure(name("/hogs-poll"), &loaded, |seat| seat.wall.most()).aim("async-process", 1.0).note(
-                format!(
-                    "99.9 %: {}; in processor time {}",
-                    each(&loaded, |seat| seat.wall.at_999()),
-                    each(&loaded, |seat| seat.cpu.top())
-                ),
-            ),
-        );
-        figures.push(
-            figure(name("/hogs-late"), &loaded, |seat| seat.late.most())
-                .aim("async-process", 1.0)
+            no_worse(figure(name("/hogs-late"), &loaded, |seat| seat.late.most()))
                 .note(format!("99.9 %: {}", each(&loaded, |seat| seat.late.at_999()))),
         );
     }
     figures
+}
+
+/// Than async-process, if it can do the work.
+fn no_worse(figure: Figure) -> Figure {
+    if figure.found("async-process").is_some() { figure.aim("async-process", 1.0) } else { figure }
 }
 
 /// Of every seat, in milliseconds; a dash for one that cannot do the work.

@@ -20,7 +20,8 @@ pub fn run(scale: Scale) -> Vec<Figure> {
 fn on(executor: Executor, scale: Scale) -> Figure {
     let contest = Contest { family: "latency", executor, variant: 0, scale };
     let medians = compare(contest, scale.pick(1000, 10), contestants);
-    let figure = Figure::of(format!("latency/{}", executor.name()), &medians, 1e6, "us").aim("std", 1.05);
+    let figure = Figure::of(format!("latency/{}", executor.name()), &medians, 1e6, "us");
+    let figure = figure.aim("std", 1.08).aim("async-process", 1.0);
     if executor.is_tokio() { figure.aim("tokio", 1.0) } else { figure }
 }
 
@@ -60,6 +61,13 @@ pub fn contestants(contest: Contest) -> Vec<Contestant> {
         contestants.push(Contestant::new("tokio", async || {
             let (seconds, output) = timed(|| tokio::process::Command::new(TRUE).output()).await;
             check(&output.expect("a child"));
+            seconds
+        }));
+        contestants.push(Contestant::new("processkit", async || {
+            let command = processkit::Command::new(TRUE);
+            let (seconds, output) = timed(|| command.output_bytes()).await;
+            let output = output.expect("a child");
+            assert!(output.is_success() && output.stdout().is_empty() && output.stderr().is_empty());
             seconds
         }));
     } else {

@@ -25,7 +25,13 @@ pub fn run(scale: Scale) -> Vec<Figure> {
             let figure = peers.iter().fold(Figure::new(name, seconds, "s"), |figure, (peer, value)| {
                 figure.beside(peer, seconds / value)
             });
-            figures.push(if executor.is_tokio() { figure.aim("tokio", 1.0) } else { figure });
+            let (peer, most) = match (kind, executor.is_tokio()) {
+                ("lines", true) => ("tokio", 0.8),
+                ("lines", false) => ("std", 0.65),
+                (_, true) => ("tokio", 1.0),
+                (_, false) => ("std", 1.0),
+            };
+            figures.push(figure.aim(peer, most));
         }
     }
     figures
@@ -65,9 +71,13 @@ fn arguments(total: usize) -> [String; 3] {
     ["--child".into(), "lines".into(), total.to_string()]
 }
 
+pub fn total(scale: Scale) -> usize {
+    scale.pick(5_000_000, 10_007)
+}
+
 /// Who takes part.
 pub fn contestants(contest: Contest) -> Vec<Contestant> {
-    let total = contest.scale.pick(5_000_000, 10_007);
+    let total = total(contest.scale);
     let mut contestants = vec![
         Contestant::new("lines", move || async move {
             let (seconds, sum) = timed(|| as_lines(total)).await;
@@ -91,6 +101,11 @@ pub fn contestants(contest: Contest) -> Vec<Contestant> {
             assert_eq!(sum, Sum::expected(total));
             seconds
         }));
+        contestants.push(Contestant::new("processkit", move || async move {
+            let (seconds, sum) = timed(|| with_processkit(total)).await;
+            assert_eq!(sum, Sum::expected(total));
+            seconds
+        }));
     } else {
         contestants.push(
             Contestant::new("async-process", move || async move {
@@ -100,8 +115,28 @@ pub fn contestants(contest: Contest) -> Vec<Contestant> {
             })
             .at_most(1),
         );
+        // They block, so one executor is as good as another.
+        let blocking: [(&'static str, Read); 2] = [("duct", with_duct), ("subprocess", with_subprocess)];
+        contestants.extend(blocking.map(|(name, read)| {
+            Contestant::blocking(name, move || {
+                let (seconds, sum) = timed_call(|| read(total));
+                assert_eq!(sum, Sum::expected(total));
+                seconds
+            })
+        }));
     }
     contestants
+}
+
+/// So many lines by the contestant of that name, under tokio.
+pub async fn read(name: &str, total: usize) -> std::io::Result<()> {
+    let sum = match name {
+        "reaped" => as_lines(total).await,
+        "std" => with_std(total),
+        "tokio" => with_tokio(total).await,
+        _ => with_async_process(total).await,
+    };
+    if sum == Sum::expected(total) { Ok(()) } else { Err(std::io::ErrorKind::InvalidData.into()) }
 }
 
 async fn as_lines(total: usize) -> Sum {
@@ -167,5 +202,39 @@ async fn with_async_process(total: usize) -> Sum {
         sum.line(&line.expect("a line"));
     }
     assert!(child.status().await.expect("a status").success());
+    sum
+}
+
+async fn with_processkit(total: usize) -> Sum {
+    let command = processkit::Command::new(program()).args(arguments(total));
+    let mut child = command.start().await.expect("a child");
+    let mut sum = Sum::default();
+    let mut lines = child.stdout_lines().expect("not taken yet");
+    while let Some(line) = lines.next().await {
+        sum.line(&line);
+    }
+    assert_eq!(child.finish().await.expect("a status").outcome, processkit::Outcome::Exited(0));
+    sum
+}
+
+/// Reads so many lines, and blocks meanwhile.
+type Read = fn(usize) -> Sum;
+
+fn with_duct(total: usize) -> Sum {
+    // A failure of the child is an error of the reader.
+    let reader = duct::cmd(program(), arguments(total)).stdin_null().reader().expect("a child");
+    sum_of(reader)
+}
+
+fn with_subprocess(total: usize) -> Sum {
+    let exec = subprocess::Exec::cmd(program()).args(arguments(total)).stdin(subprocess::Redirection::Null);
+    sum_of(exec.stream_stdout().expect("a child"))
+}
+
+fn sum_of(reader: impl std::io::Read) -> Sum {
+    let mut sum = Sum::default();
+    for line in std::io::BufReader::new(reader).lines() {
+        sum.line(&line.expect("a line"));
+    }
     sum
 }

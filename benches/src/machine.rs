@@ -1,8 +1,14 @@
 //! What is asked of the machine: its size, this process's memory, threads and processor time.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeMap;
 use std::fs;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::python;
 
 /// The system's allocator, with a count of the bytes that live; counts only once it was told to.
 pub struct Counting;
@@ -87,14 +93,69 @@ pub fn threads() -> usize {
     fs::read_dir("/proc/self/task").expect("proc is mounted").count()
 }
 
-/// Cores, memory and kernel.
-pub fn size() -> String {
-    let cores = std::thread::available_parallelism().map_or(0, |cores| cores.get());
-    let memory = kib_field("/proc/meminfo", "MemTotal:") as f64 / f64::from(1 << 30);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    // What follows the version names whoever built it.
-    let kernel = kernel.split(['-', '+', '\n']).next().unwrap_or_default();
-    format!("{cores} cores, {memory:.0} GiB of memory, Linux {kernel}")
+/// Where results were taken, and beside whom.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Facts {
+    pub processor: String,
+    pub cores: usize,
+    pub memory_gib: u64,
+    pub kernel: String,
+    /// The compiler.
+    pub rustc: String,
+    /// Of each peer.
+    pub versions: BTreeMap<String, String>,
+    /// What could not be measured, and why.
+    pub skipped: Vec<String>,
+}
+
+impl Facts {
+    /// Those of this machine.
+    pub fn look() -> Self {
+        let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let processor = processor.lines().find_map(|line| line.strip_prefix("model name"));
+        let processor = processor.and_then(|line| line.split_once(':')).map_or("", |(_, name)| name.trim());
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+        let mut versions = locked_versions();
+        versions.extend(python::versions());
+        Facts {
+            processor: if processor.is_empty() { std::env::consts::ARCH.into() } else { processor.into() },
+            cores: std::thread::available_parallelism().map_or(0, |cores| cores.get()),
+            memory_gib: (kib_field("/proc/meminfo", "MemTotal:") as f64 / f64::from(1 << 30)).round() as u64,
+            // What follows the version names whoever built it.
+            kernel: kernel.split(['-', '+', '\n']).next().unwrap_or_default().to_owned(),
+            rustc: said(rustc, &["--version"]).unwrap_or_else(|| "an unknown rustc".into()),
+            versions,
+            skipped: python::missing().into_iter().chain(crate::instructions::missing()).collect(),
+        }
+    }
+
+    /// Processor, cores, memory and kernel, in words.
+    pub fn place(&self) -> String {
+        let Facts { processor, cores, memory_gib, kernel, .. } = self;
+        format!("{cores} cores of {processor}, {memory_gib} GiB of memory, Linux {kernel}")
+    }
+}
+
+/// What a command says on its first line, if it succeeds.
+pub fn said(mut command: Command, arguments: &[&str]) -> Option<String> {
+    let output = command.args(arguments).stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.lines().next().unwrap_or_default().trim().to_owned())
+}
+
+/// The peers that this package depends on, as Cargo.lock has them.
+fn locked_versions() -> BTreeMap<String, String> {
+    const PEERS: [&str; 6] = ["async-process", "command-fds", "duct", "processkit", "subprocess", "tokio"];
+    let lock = fs::read_to_string(crate::results::home().join("../Cargo.lock")).unwrap_or_default();
+    let field = |package: &str, name: &str| {
+        let line = package.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "))?;
+        Some(line.trim_matches('"').to_owned())
+    };
+    let packages = lock
+        .split("[[package]]")
+        .filter_map(|package| Some((field(package, "name")?, field(package, "version")?)));
+    packages.filter(|(name, _)| PEERS.contains(&name.as_str())).collect()
 }
 
 /// Processor time that this process has used, in seconds.
@@ -116,11 +177,19 @@ pub fn thread_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// Allows as many open files as an ordinary user may have, and says how many.
+/// Allows as many open files as this user may have, and says how many.
 pub fn raise_open_files() -> u64 {
+    /// More than any family needs.
+    const ENOUGH: libc::rlim_t = 1 << 17;
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: room for the answer.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    let most = limit.rlim_max.max(ENOUGH);
+    let raised = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: reads what it is given. root may raise its own limit.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } == 0 {
+        return most;
+    }
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: reads what it is given.
     unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };

@@ -1,6 +1,9 @@
-//! Measures `reaped` against its peers: `cargo run --release -p reaped-bench -- [NAME] [--json] [--smoke]`.
+//! Measures `reaped` against its peers: `cargo run --release -p reaped-bench -- [NAME] [--json] [--smoke] [--count N]`.
 //!
-//! Each family is a file of its own. Without a name all of them run, three times, and `RESULTS.md` is written.
+//! Each family is a file of its own. Without a name all of them run, three times, `results.json` is written, and from it
+//! `RESULTS.md`, the pictures in `figures` and README's table; at the end it says which claim of README and which aim does not
+//! hold on this machine. `render` makes the pages anew and measures nothing; `check` fails if they are not what
+//! `results.json` gives.
 
 mod bare;
 mod build;
@@ -10,16 +13,25 @@ mod compare;
 mod duplex;
 mod fairness;
 mod fds;
+mod instructions;
 mod latency;
 mod lines;
 mod machine;
 mod many;
+mod page;
+mod picture;
+mod pipelines;
+mod python;
 mod report;
+mod results;
+mod talkers;
 mod waiting;
 
+use std::io;
 use std::process::ExitCode;
 
 use report::Figure;
+use results::Results;
 
 #[global_allocator]
 static HEAP: machine::Counting = machine::Counting;
@@ -28,11 +40,22 @@ static HEAP: machine::Counting = machine::Counting;
 #[derive(Clone, Copy)]
 struct Scale {
     smoke: bool,
+    /// How many children, in place of what the family itself takes.
+    count: Option<usize>,
 }
 
 impl Scale {
+    fn new(smoke: bool) -> Self {
+        Scale { smoke, count: None }
+    }
+
     fn pick<T>(self, full: T, smoke: T) -> T {
         if self.smoke { smoke } else { full }
+    }
+
+    /// As `pick`, if nobody said how many.
+    fn children(self, full: usize, smoke: usize) -> usize {
+        self.count.unwrap_or(self.pick(full, smoke))
     }
 }
 
@@ -41,59 +64,121 @@ const RUNS: usize = 3;
 
 type Family = fn(Scale) -> Vec<Figure>;
 
-const FAMILIES: [(&str, Family); 9] = [
+const FAMILIES: [(&str, Family); 12] = [
     ("latency", latency::run),
     ("bulk", bulk::run),
     ("duplex", duplex::run),
     ("lines", lines::run),
     ("fds", fds::run),
     ("many", many::run),
+    ("pipelines", pipelines::run),
+    ("talkers", talkers::run),
     ("waiting", waiting::run),
     ("fairness", fairness::run),
+    ("instructions", instructions::run),
     ("build", build::run),
 ];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(("--child", rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        return child::run(rest);
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["--child", ..] => return child::run(&arguments[1..]),
+        ["render"] => render(),
+        ["check"] => check(),
+        _ => match measure(&words) {
+            Some(done) => done,
+            None => return usage(),
+        },
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("reaped-bench: {error}");
+            ExitCode::FAILURE
+        }
     }
-    let (mut json, mut scale, mut name) = (false, Scale { smoke: false }, None);
-    for argument in &arguments {
-        match argument.as_str() {
+}
+
+fn render() -> io::Result<ExitCode> {
+    page::render(&Results::load()?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check() -> io::Result<ExitCode> {
+    let stale = page::stale(&Results::load()?)?;
+    for line in &stale {
+        eprintln!("{line}");
+    }
+    if stale.is_empty() {
+        println!("RESULTS.md and README's table are what results.json gives");
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("`cargo run --release -p reaped-bench -- render` makes them anew");
+    Ok(ExitCode::FAILURE)
+}
+
+/// Nothing for words that nobody knows.
+fn measure(words: &[&str]) -> Option<io::Result<ExitCode>> {
+    let (mut json, mut scale, mut name) = (false, Scale::new(false), None);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
             "--json" => json = true,
             "--smoke" => scale.smoke = true,
+            "--count" => scale.count = Some(words.next()?.parse().ok()?),
             known if name.is_none() && FAMILIES.iter().any(|(family, _)| *family == known) => {
                 name = Some(known);
             }
-            _ => return usage(),
+            _ => return None,
         }
     }
-    let runs = if name.is_none() && !scale.smoke { RUNS } else { 1 };
-    let mut all: Vec<(&str, Vec<Vec<Figure>>)> = Vec::new();
-    for _ in 0..runs {
+    let full = name.is_none() && !scale.smoke;
+    if scale.count.is_some() && !matches!(name, Some("talkers" | "waiting")) {
+        return None;
+    }
+    let mut results = Results::here();
+    for skipped in &results.machine.skipped {
+        eprintln!("not measured: {skipped}");
+    }
+    for _ in 0..if full { RUNS } else { 1 } {
         for (family, run) in FAMILIES {
             if name.is_none_or(|name| name == family) {
                 let figures = run(scale);
                 for figure in &figures {
                     println!("{}", if json { figure.json() } else { figure.line() });
                 }
-                match all.iter_mut().find(|(known, _)| *known == family) {
-                    Some((_, runs)) => runs.push(figures),
-                    None => all.push((family, vec![figures])),
-                }
+                results.add(family, figures);
             }
         }
     }
-    if runs == RUNS {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/RESULTS.md");
-        std::fs::write(path, report::page(&all)).expect("the suite's own folder can be written");
+    Some(if full { finish(&results) } else { Ok(ExitCode::SUCCESS) })
+}
+
+/// Stores a full run, and says what of README it does not bear out.
+fn finish(results: &Results) -> io::Result<ExitCode> {
+    let before = Results::load();
+    results.store()?;
+    page::render(results)?;
+    if let Err(error) = &before {
+        println!("README's table was not looked at: there are no results that it was made from ({error})");
     }
-    ExitCode::SUCCESS
+    let broken = page::broken(results, before.as_ref().ok());
+    if broken.is_empty() {
+        println!("every claim of README and every aim holds on this machine");
+    } else {
+        println!("{} claims and aims do not hold on this machine:", broken.len());
+    }
+    for line in broken {
+        println!("- {line}");
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn usage() -> ExitCode {
     let names: Vec<&str> = FAMILIES.iter().map(|(family, _)| *family).collect();
     eprintln!("usage: reaped-bench [{}] [--json] [--smoke]", names.join("|"));
+    eprintln!("       reaped-bench talkers|waiting [--count CHILDREN] [--json] [--smoke]");
+    eprintln!("       reaped-bench render | check");
     ExitCode::from(2)
 }

@@ -1,44 +1,51 @@
-//! Figures, and how they are shown: a line, JSON, or a row of the results' page.
+//! Figures, and how a single one is shown: a line, or JSON.
 
 use std::fmt::Write;
 
-use crate::compare::Medians;
-use crate::machine;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::compare::{Medians, median};
 
 /// One measured figure of reaped's, and what it is beside its peers.
+#[derive(Serialize, Deserialize)]
 pub struct Figure {
-    name: String,
-    /// The median of reaped's.
-    value: f64,
-    unit: &'static str,
+    pub name: String,
+    /// The median of reaped's; NaN if it measured nothing, which JSON knows as null.
+    #[serde(deserialize_with = "number")]
+    pub value: f64,
+    pub unit: String,
     /// reaped's value through the peer's.
-    ratios: Vec<(&'static str, f64)>,
+    pub ratios: Vec<(String, f64)>,
     /// What is to be reached: the most that a ratio to this peer, or with no peer the value, may be.
-    aims: Vec<(&'static str, f64)>,
-    note: String,
+    pub aims: Vec<(String, f64)>,
+    pub note: String,
 }
 
 impl Figure {
-    pub fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
-        Figure { name: name.into(), value, unit, ratios: Vec::new(), aims: Vec::new(), note: String::new() }
+    pub fn new(name: impl Into<String>, value: f64, unit: &str) -> Self {
+        let (name, unit) = (name.into(), unit.into());
+        Figure { name, value, unit, ratios: Vec::new(), aims: Vec::new(), note: String::new() }
     }
 
     /// The first is reaped, the others are its peers; `scale` makes the unit out of what was measured.
-    pub fn of(name: impl Into<String>, medians: &Medians, scale: f64, unit: &'static str) -> Self {
+    pub fn of(name: impl Into<String>, medians: &Medians, scale: f64, unit: &str) -> Self {
         let reaped = medians[0].1;
         medians[1..].iter().fold(Figure::new(name, reaped * scale, unit), |figure, (peer, value)| {
             figure.beside(peer, reaped / value)
         })
     }
 
-    pub fn beside(mut self, peer: &'static str, ratio: f64) -> Self {
-        self.ratios.push((peer, ratio));
+    /// A peer that measured nothing is left out.
+    pub fn beside(mut self, peer: &str, ratio: f64) -> Self {
+        if ratio.is_finite() {
+            self.ratios.push((peer.into(), ratio));
+        }
         self
     }
 
     /// The most that the ratio to this peer may be.
-    pub fn aim(mut self, peer: &'static str, most: f64) -> Self {
-        self.aims.push((peer, most));
+    pub fn aim(mut self, peer: &str, most: f64) -> Self {
+        self.aims.push((peer.into(), most));
         self
     }
 
@@ -65,95 +72,49 @@ impl Figure {
     }
 
     pub fn json(&self) -> String {
-        let map = |pairs: &[(&str, f64)]| {
-            let pairs: Vec<String> =
-                pairs.iter().map(|(name, value)| format!("{name:?}:{}", number(*value))).collect();
-            format!("{{{}}}", pairs.join(","))
-        };
-        format!(
-            r#"{{"name":{:?},"value":{},"unit":{:?},"ratios":{},"at_most":{},"note":{:?}}}"#,
-            self.name,
-            number(self.value),
-            self.unit,
-            map(&self.ratios),
-            map(&self.aims),
-            self.note
-        )
+        serde_json::to_string(self).expect("names are strings")
     }
 
-    /// A row of the page, of the same figure in each run.
-    fn row(runs: &[&Figure]) -> String {
-        let first = runs[0];
-        let each = |value: &dyn Fn(&Figure) -> Option<f64>| {
-            let values: Vec<String> = runs.iter().filter_map(|figure| value(figure)).map(short).collect();
-            values.join(" · ")
-        };
-        let ratios: Vec<String> = first
-            .ratios
-            .iter()
-            .map(|(peer, _)| format!("{peer} {}", each(&|figure| figure.found(peer))))
-            .collect();
-        let aims: Vec<String> = first
-            .aims
-            .iter()
-            .map(|(peer, most)| {
-                let reached = runs.iter().filter(|run| run.found(peer).is_some_and(|found| found <= *most));
-                let space = if peer.is_empty() { "" } else { " " };
-                let (reached, of) = (reached.count(), runs.len());
-                format!("{peer}{space}≤ {}: {reached} of {of}", short(*most))
-            })
-            .collect();
-        format!(
-            "| {} | {} {} | {} | {} | {} |",
-            first.name,
-            each(&|figure| Some(figure.value)),
-            first.unit,
-            ratios.join("<br>"),
-            aims.join("<br>"),
-            first.note
-        )
-    }
-
-    /// The ratio to a peer, or the value where there is none.
-    fn found(&self, peer: &str) -> Option<f64> {
+    /// The ratio to a peer, or the value if none is named.
+    pub fn found(&self, peer: &str) -> Option<f64> {
         if peer.is_empty() {
-            return Some(self.value);
+            return Some(self.value).filter(|value| !value.is_nan());
         }
-        self.ratios.iter().find(|(name, _)| *name == peer).map(|(_, ratio)| *ratio)
+        self.ratios.iter().find(|(name, _)| name == peer).map(|(_, ratio)| *ratio)
+    }
+}
+
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// The same figure in each run that has it.
+pub struct Same<'a>(pub Vec<&'a Figure>);
+
+impl Same<'_> {
+    /// The ratio to a peer, or the value if none is named, in each run that has it.
+    pub fn found(&self, peer: &str) -> Vec<f64> {
+        self.0.iter().filter_map(|figure| figure.found(peer)).collect()
+    }
+
+    /// The median over the runs.
+    pub fn median(&self, peer: &str) -> Option<f64> {
+        let found = self.found(peer);
+        if found.is_empty() { None } else { Some(median(found)) }
+    }
+
+    /// In how many runs it was at most this.
+    pub fn reached(&self, peer: &str, most: f64) -> usize {
+        self.found(peer).into_iter().filter(|found| *found <= most).count()
     }
 }
 
 /// Three digits that matter.
-fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     match value.abs() {
         large if large >= 100.0 => format!("{value:.0}"),
         middle if middle >= 10.0 => format!("{value:.1}"),
         small if small >= 0.1 || small == 0.0 => format!("{value:.2}"),
         _ => format!("{value:.4}"),
     }
-}
-
-/// JSON knows no NaN.
-fn number(value: f64) -> String {
-    if value.is_finite() { value.to_string() } else { "null".into() }
-}
-
-/// The results' page, of several runs of each family, and what is known about them.
-pub fn page(families: &[(&str, Vec<Vec<Figure>>)]) -> String {
-    let mut page = format!(
-        "# Results\n\nWritten by `cargo run --release -p reaped-bench` on {}.\nMedians of each run, one run after the \
-         other; a ratio is reaped's value through the peer's, so that less is better.\n",
-        machine::size()
-    );
-    for (family, runs) in families {
-        let _ = write!(
-            page,
-            "\n## {family}\n\n| figure | reaped | beside | aim, and in how many runs it was reached | note |\n| --- | --- | --- | --- | --- |\n"
-        );
-        for index in 0..runs[0].len() {
-            let figures: Vec<&Figure> = runs.iter().map(|figures| &figures[index]).collect();
-            let _ = writeln!(page, "{}", Figure::row(&figures));
-        }
-    }
-    page
 }

@@ -1,9 +1,12 @@
 //! 1000 children that sleep: heap per child, threads, and processor time of a second in which nothing
 //! happens.
 //!
+//! The heap once more with a timeout, with a reader that was taken and is awaited, and with a tee.
+//!
 //! Each contestant measures itself in a process of its own, with an allocator that counts. The heap is all
 //! that lives with the children beside what lived without them, the futures and the reactor included.
 
+use std::fmt::Write;
 use std::fs;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -12,74 +15,162 @@ use std::process::Command;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
+
 use crate::Scale;
 use crate::child::program;
 use crate::compare::Executor;
 use crate::machine;
 use crate::report::Figure;
 
+const PEERS: [&str; 2] = ["async-process", "tokio"];
+
+/// States in which a child is waited for, beside that of `output`.
+const STATES: [&str; 3] = ["timeout", "reader", "tee"];
+
 pub fn run(scale: Scale) -> Vec<Figure> {
-    let count = scale.pick(1000, 20);
-    let contestants = ["reaped", "async-process", "tokio"];
-    let found = contestants.map(|contestant| {
-        let output = Command::new(program())
-            .args(["--child", "waiting", contestant, &count.to_string()])
-            .stderr(std::process::Stdio::inherit())
-            .output()
-            .expect("a child");
-        assert!(output.status.success(), "{contestant} fails");
-        let text = String::from_utf8(output.stdout).expect("numbers");
-        let numbers: Vec<f64> = text.split_whitespace().map(|word| word.parse().expect("a number")).collect();
-        <[f64; 4]>::try_from(numbers).expect("four numbers")
-    });
+    let count = scale.children(1000, 20);
+    let plain = ["reaped", PEERS[0], PEERS[1]].map(|contestant| take_turn(contestant, "plain", count));
     let names = ["waiting/heap", "waiting/threads", "waiting/idle"];
     let units = ["bytes a child", "threads", "us of CPU in a second"];
     let aims = [2048.0, 2.0, 1000.0];
-    (0..3)
+    let mut figures: Vec<Figure> = (0..3)
         .map(|what| {
-            let mut figure = Figure::new(names[what], found[0][what], units[what]).aim_value(aims[what]);
-            let mut said = Vec::new();
-            for (contestant, numbers) in contestants.iter().zip(found).skip(1) {
-                said.push(format!("{contestant}: {:.0}", numbers[what]));
-                if numbers[what] > 0.0 {
-                    figure = figure.beside(contestant, found[0][what] / numbers[what]);
-                }
-            }
-            figure.note(format!("{:.0} children; {}", found[0][3], said.join(", ")))
+            let found = plain.map(|numbers| numbers[what]);
+            figure(names[what], found, units[what], plain[0][3]).aim_value(aims[what])
         })
-        .collect()
+        .collect();
+    for (index, state) in STATES.into_iter().enumerate() {
+        let name = format!("waiting/heap-{state}");
+        let ours = take_turn("reaped", state, count);
+        // Neither peer has a tee.
+        let peers =
+            PEERS.map(|peer| if state == "tee" { f64::NAN } else { take_turn(peer, state, count)[0] });
+        figures.insert(1 + index, figure(&name, [ours[0], peers[0], peers[1]], units[0], ours[3]));
+    }
+    figures
 }
 
+/// reaped's first, then the peers'.
+fn figure(name: &str, found: [f64; 3], unit: &str, count: f64) -> Figure {
+    let mut said = String::new();
+    let mut figure = Figure::new(name, found[0], unit);
+    for (peer, number) in PEERS.into_iter().zip(&found[1..]) {
+        // A time may be too short to be counted.
+        if *number > 0.0 {
+            figure = figure.beside(peer, found[0] / number);
+        }
+        if number.is_finite() {
+            let _ = write!(said, "{} {peer}: {number:.0}", if said.is_empty() { ";" } else { "," });
+        }
+    }
+    figure.note(format!("{count:.0} children{said}"))
+}
+
+/// Heap a child, threads, idle time, and how many children there were.
+fn take_turn(contestant: &str, state: &str, count: usize) -> [f64; 4] {
+    let output = Command::new(program())
+        .args(["--child", "waiting", contestant, state, &count.to_string()])
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .expect("a child");
+    assert!(output.status.success(), "{contestant} fails");
+    let text = String::from_utf8(output.stdout).expect("numbers");
+    let numbers: Vec<f64> = text.split_whitespace().map(|word| word.parse().expect("a number")).collect();
+    <[f64; 4]>::try_from(numbers).expect("four numbers")
+}
+
+/// Longer than anybody waits.
+const LONG: Duration = Duration::from_secs(1000);
+
 /// In the child: starts the sleepers, and prints heap per child, threads, idle time, and how many there are.
-pub fn measure(contestant: &str, count: usize) -> io::Result<()> {
+pub fn measure(contestant: &str, state: &str, count: usize) -> io::Result<()> {
     // At most four descriptors a child, and some to spare.
     let count = count.min((machine::raise_open_files() as usize).saturating_sub(64) / 4);
-    match contestant {
-        "reaped" => Executor::Futures
-            .block_on(report(contestant.into(), count, pause(), || reaped::output("/bin/sleep", ["1000"]))),
-        "async-process" => Executor::Futures.block_on(report(contestant.into(), count, pause(), || {
-            let mut command = async_process::Command::new("/bin/sleep");
-            Box::pin(command.arg("1000").kill_on_drop(true).output())
+    let plain = state == "plain";
+    let boxed = |start: fn() -> Started| Executor::Futures.block_on(report(true, count, pause(plain), start));
+    let smol = |start: fn() -> Started| Executor::Futures.block_on(report(false, count, pause(plain), start));
+    let tokio =
+        |start: fn() -> Started| Executor::TokioCt.block_on(report(false, count, tokio_pause(plain), start));
+    match (contestant, state) {
+        // Nothing but the promise, without a box.
+        ("reaped", "plain") => Executor::Futures
+            .block_on(report(true, count, pause(plain), || reaped::output("/bin/sleep", ["1000"]))),
+        ("reaped", "timeout") => Executor::Futures.block_on(report(true, count, pause(plain), || {
+            reaped::Command::new("/bin/sleep").arg("1000").timeout(LONG).output()
         })),
-        "tokio" => Executor::TokioCt.block_on(report(contestant.into(), count, tokio_pause(), || {
-            let mut command = tokio::process::Command::new("/bin/sleep");
-            command.arg("1000").kill_on_drop(true);
-            Box::pin(async move { command.output().await })
+        ("reaped", "tee") => Executor::Futures.block_on(report(true, count, pause(plain), || {
+            let sink = reaped::Stdio::tee(futures::io::sink());
+            reaped::Command::new("/bin/sleep").arg("1000").stdout(sink).output()
         })),
+        ("reaped", "reader") => boxed(|| {
+            Box::pin(async {
+                let mut process = reaped::Command::new("/bin/sleep").arg("1000").spawn().expect("a child");
+                let mut reader = process.reader(1).expect("a pipe");
+                let _: io::Result<usize> = futures::AsyncReadExt::read(&mut reader, &mut [0; 16]).await;
+            })
+        }),
+        ("async-process", "plain") => smol(|| Box::pin(async_sleeper().output().map(drop))),
+        ("async-process", "timeout") => smol(|| {
+            let timer = smol::Timer::after(LONG);
+            Box::pin(futures::future::select(async_sleeper().output().boxed(), timer).map(drop))
+        }),
+        ("async-process", "reader") => smol(|| {
+            Box::pin(async {
+                let mut command = async_sleeper();
+                command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+                let mut child = command.stdin(std::process::Stdio::null()).spawn().expect("a child");
+                let mut reader = child.stdout.take().expect("a pipe");
+                let _: io::Result<usize> = futures::AsyncReadExt::read(&mut reader, &mut [0; 16]).await;
+            })
+        }),
+        ("tokio", "plain") => tokio(|| Box::pin(async { drop(tokio_sleeper().output().await) })),
+        ("tokio", "timeout") => {
+            tokio(|| Box::pin(async { drop(tokio::time::timeout(LONG, tokio_sleeper().output()).await) }))
+        }
+        ("tokio", "reader") => tokio(|| {
+            Box::pin(async {
+                let mut command = tokio_sleeper();
+                command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+                let mut child = command.stdin(std::process::Stdio::null()).spawn().expect("a child");
+                let mut reader = child.stdout.take().expect("a pipe");
+                let _: io::Result<usize> = tokio::io::AsyncReadExt::read(&mut reader, &mut [0; 16]).await;
+            })
+        }),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 
-async fn pause() {
-    smol::Timer::after(Duration::from_secs(1)).await;
+/// A child that is waited for.
+type Started = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+fn async_sleeper() -> async_process::Command {
+    let mut command = async_process::Command::new("/bin/sleep");
+    command.arg("1000").kill_on_drop(true);
+    command
 }
 
-async fn tokio_pause() {
-    tokio::time::sleep(Duration::from_secs(1)).await;
+fn tokio_sleeper() -> tokio::process::Command {
+    let mut command = tokio::process::Command::new("/bin/sleep");
+    command.arg("1000").kill_on_drop(true);
+    command
+}
+
+/// The second in which nothing happens, which one state has.
+async fn pause(plain: bool) {
+    if plain {
+        smol::Timer::after(Duration::from_secs(1)).await;
+    }
+}
+
+async fn tokio_pause(plain: bool) {
+    if plain {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 async fn report<F: Future + Unpin>(
-    contestant: String,
+    are_reaped: bool,
     count: usize,
     pause: impl Future<Output = ()>,
     start: impl Fn() -> F,
@@ -106,7 +197,7 @@ async fn report<F: Future + Unpin>(
     let threads = machine::threads();
     println!("{heap:.0} {threads} {idle:.0} {count}");
     drop(children);
-    if contestant == "reaped" {
+    if are_reaped {
         // They are killed, and reaped soon.
         let start = Instant::now();
         while children_alive() > 0 {
