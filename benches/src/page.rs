@@ -13,15 +13,12 @@ const BEGIN: &str = "<!-- speed: written by reaped-bench -->";
 const END: &str = "<!-- end of speed -->";
 
 /// The rows of README's table: the task in words, and the figure that tells of it.
-const ROWS: [(&str, &str); 10] = [
+const ROWS: [(&str, &str); 7] = [
     ("`/bin/true` and back, tokio", "latency/tokio-ct"),
     ("512 MiB of output collected, smol", "bulk/smol"),
     ("256 MiB through `cat` and back, tokio", "duplex/tokio-ct"),
     ("5 million lines, tokio", "lines/lines-tokio-ct"),
-    ("the same as events, tokio", "lines/events-tokio-ct"),
     ("2000 children, 64 at a time, tokio", "many/tokio-ct"),
-    ("1000 pipelines of three, 64 at a time, tokio", "pipelines/64"),
-    ("processor time of a line of one of 1000 children, tokio", "talkers/tokio-ct"),
     ("the longest poll while 4 MiB of short lines come", "fairness/yes-lines/poll-most"),
     ("an extra descriptor from a parent of 4 GiB", "fds/4GiB"),
 ];
@@ -203,7 +200,8 @@ fn speed(results: &Results) -> String {
     let filled: Vec<usize> =
         (0..COLUMNS.len()).filter(|column| rows.iter().any(|(_, cells)| cells[*column].is_some())).collect();
     let mut text = format!(
-        "On {}, as reaped ÷ peer: below 1 is faster.\n\n![The table below as bars](benches/figures/overview.svg)\n\n| task |",
+        "Time as reaped ÷ peer, on {} ([all figures](benches/RESULTS.md), [notes](benches/NOTES.md)). \
+         Below 1 is faster.\n![The table below as bars](benches/figures/overview.svg)\n\n| task |",
         results.machine.place()
     );
     for column in &filled {
