@@ -43,7 +43,7 @@ pub(crate) use sys::{Pipe, pipe_between};
 #[cfg(target_os = "linux")]
 pub(crate) use unix::prepare;
 #[cfg(unix)]
-pub(crate) use unix::{Hosted, check_inherited, grow, resize, write_quietly};
+pub(crate) use unix::{Hosted, check_inherited, grow, raises_sigpipe, resize, write_quietly};
 
 /// A child that was just started.
 #[derive(Debug)]

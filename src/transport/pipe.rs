@@ -5,12 +5,15 @@
 //! Rule: an end is tried when its flag was set, or when it is told that it is likely to be ready. It is armed, so that
 //! the reactor sets the flag, only once it was found not to be ready.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
-use async_io::Async;
+use async_io::{Async, Timer};
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio, ioctl_fionread, read};
@@ -19,7 +22,7 @@ use zeroize::Zeroize;
 use super::waiting::Flag;
 #[cfg(target_os = "linux")]
 use crate::spawn::prepare;
-use crate::spawn::{Hosted, Pipe, grow, is_copy, write_quietly};
+use crate::spawn::{Hosted, Pipe, grow, is_copy, raises_sigpipe, write_quietly};
 
 /// From so many bytes on it is a stream.
 const STREAM: u32 = 128 * 1024;
@@ -42,6 +45,20 @@ const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// small (pipe-user-pages-soft, pipe(7)), so this is not the most that one may have.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const ROOM: usize = 256 * 1024;
+
+/// No event comes for a writing end that has room and lost its readers: `filt_pipenotsup` in FreeBSD's sys/kern/sys_pipe.c
+/// never fires. The filter of that name in xnu does fire, and so do the filters of NetBSD and OpenBSD. Nobody has read
+/// DragonFly's.
+const HANGS_UP_UNSEEN: bool = cfg!(any(target_os = "freebsd", target_os = "dragonfly", reaped_bsd));
+
+/// If a pipe has no readers any more, the system refuses to watch it for room: `pipe_kqfilter` in sys/kern/sys_pipe.c says
+/// EPIPE. The crate `polling` takes that for success, and no event comes. (NetBSD says EBADF, which is an error; xnu watches
+/// the pipe.)
+const REFUSES_UNSEEN: bool =
+    cfg!(any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd", reaped_bsd));
+
+/// How long to wait before a pipe is asked again whether it hung up, at first and at most.
+const LOOKS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 
 /// Whether the reactor will set the flag of an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,10 +202,7 @@ impl ReadEnd {
             }
         }
         // All was taken that was there at first, which may be all that there will be.
-        let mut asked = [PollFd::new(self.pipe.get_ref(), PollFlags::IN)];
-        poll(&mut asked, Some(&NOW)).is_ok()
-            && asked[0].revents().contains(PollFlags::HUP)
-            && !asked[0].revents().contains(PollFlags::IN)
+        is_at_end(look(self.pipe.get_ref()), self.holds())
     }
 
     /// What is there comes before the room for it: to grow is to copy all that was collected, and of two hundred pipes that
@@ -244,6 +258,41 @@ impl ReadEnd {
     }
 }
 
+/// What poll(2) says of an end at this moment.
+///
+/// It asks for input, of a writing end too: if no event is asked for, xnu watches nothing and never tells a hang-up
+/// (`poll_nocancel` in its bsd/kern/sys_generic.c). The other systems tell it unasked.
+fn look(pipe: &Pipe) -> PollFlags {
+    let mut asked = [PollFd::new(pipe, PollFlags::IN)];
+    let told = poll(&mut asked, Some(&NOW)).map_or(PollFlags::empty(), |_| asked[0].revents());
+    #[cfg(reaped_bsd)]
+    let told = as_on_bsd(PollFlags::IN, told);
+    told
+}
+
+/// What xnu (`poll_nocancel`, `poll_callback`) and FreeBSD (`pipe_poll` in sys/kern/sys_pipe.c) say of a pipe, by what Linux
+/// says: no POLLERR, and the end of a pipe counts as input.
+#[cfg(any(test, reaped_bsd))]
+fn as_on_bsd(asked: PollFlags, told: PollFlags) -> PollFlags {
+    match told.intersects(PollFlags::ERR | PollFlags::HUP) {
+        _ if !asked.contains(PollFlags::IN) => PollFlags::empty(),
+        true => PollFlags::HUP | PollFlags::IN,
+        false => told,
+    }
+}
+
+/// Whether nothing comes any more out of an end that holds so many bytes. The end of a pipe counts as input on the
+/// BSDs and macOS.
+fn is_at_end(told: PollFlags, holds: usize) -> bool {
+    told.contains(PollFlags::HUP) && (holds == 0 || !told.contains(PollFlags::IN))
+}
+
+/// poll(2): POLLERR is set for the writing end of a pipe when the reading end was closed. The BSDs and macOS say
+/// POLLHUP.
+fn is_hung_up(told: PollFlags) -> bool {
+    told.intersects(PollFlags::ERR | PollFlags::HUP)
+}
+
 /// Takes a pipe from the reactor, and makes it blocking again.
 fn blocking(pipe: Hosted<Async<Pipe>>) -> io::Result<Pipe> {
     let pipe = pipe.into_inner().into_inner()?;
@@ -279,6 +328,8 @@ pub(super) struct WriteEnd {
     ready: bool,
     armed: bool,
     hangup_armed: bool,
+    /// If the reactor tells no hang-up: when to ask next, and how long to wait after that.
+    looks: (Option<Timer>, Duration),
     /// The reactor is out of order: told by the next attempt.
     broken: Option<io::Error>,
     traffic: u32,
@@ -286,14 +337,18 @@ pub(super) struct WriteEnd {
 
 impl WriteEnd {
     pub(super) fn new(pipe: Pipe, room: Arc<Flag>, hangup: Arc<Flag>) -> io::Result<Self> {
+        raises_sigpipe(pipe.as_fd(), false);
         let pipe = Async::new_nonblocking(pipe)?.into();
         let (ready, armed, hangup_armed, broken) = (true, false, false, None);
-        Ok(WriteEnd { pipe, room, hangup, ready, armed, hangup_armed, broken, traffic: 0 })
+        let looks = (None, LOOKS[0]);
+        Ok(WriteEnd { pipe, room, hangup, ready, armed, hangup_armed, looks, broken, traffic: 0 })
     }
 
-    /// The pipe itself, blocking again as a program expects it.
+    /// The pipe itself, blocking again and with SIGPIPE, as a program expects it.
     pub(super) fn into_pipe(self) -> io::Result<Pipe> {
-        blocking(self.pipe)
+        let pipe = blocking(self.pipe)?;
+        raises_sigpipe(pipe.as_fd(), true);
+        Ok(pipe)
     }
 
     /// There is likely room.
@@ -345,15 +400,28 @@ impl WriteEnd {
     /// Has the flag set once there is room.
     pub(super) fn arm(&mut self) -> Armed {
         if !self.ready && !self.armed {
-            match self.room.wait(|cx| self.pipe.poll_writable(cx)) {
+            match self.poll_room() {
+                // It may have hung up before it was watched.
+                Poll::Pending if REFUSES_UNSEEN && self.has_hung_up() => self.ready = true,
                 Poll::Pending => {
                     self.armed = true;
                     return Armed::Anew;
                 }
-                Poll::Ready(told) => (self.ready, self.broken) = (true, told.err()),
+                // An error is what NetBSD says of a pipe that nobody reads. The next write has the better one.
+                Poll::Ready(told) => {
+                    (self.ready, self.broken) = (true, told.err().filter(|_| !self.has_hung_up()));
+                }
             }
         }
         if self.ready { Armed::Ready } else { Armed::Yes }
+    }
+
+    fn poll_room(&self) -> Poll<io::Result<()>> {
+        // As FreeBSD: it is not watched, and nothing says so.
+        if cfg!(reaped_bsd) && self.has_hung_up() {
+            return Poll::Pending;
+        }
+        self.room.wait(|cx| self.pipe.poll_writable(cx))
     }
 
     /// Likely nobody reads it any more.
@@ -373,8 +441,7 @@ impl WriteEnd {
             if self.has_hung_up() {
                 return true;
             }
-            // A writing end never becomes readable, but the error condition is always reported.
-            match self.hangup.wait(|cx| self.pipe.poll_readable(cx)) {
+            match self.poll_hangup() {
                 Poll::Pending => self.hangup_armed = true,
                 Poll::Ready(Ok(())) => {}
                 // The reactor is out of order.
@@ -384,11 +451,23 @@ impl WriteEnd {
         false
     }
 
+    /// Ready when it is likely to have hung up, or it is time to ask again.
+    fn poll_hangup(&mut self) -> Poll<io::Result<()>> {
+        if !HANGS_UP_UNSEEN {
+            // A writing end never becomes readable, but the error condition is always reported.
+            return self.hangup.wait(|cx| self.pipe.poll_readable(cx));
+        }
+        let (timer, pause) = &mut self.looks;
+        let next = timer.get_or_insert_with(|| Timer::after(*pause));
+        let told = self.hangup.wait(|cx| Pin::new(next).poll(cx));
+        if told.is_ready() {
+            (*timer, *pause) = (None, LOOKS[1].min(2 * *pause));
+        }
+        told.map(|_| Ok(()))
+    }
+
     fn has_hung_up(&self) -> bool {
-        let mut asked = [PollFd::new(self.pipe.get_ref(), PollFlags::empty())];
-        // poll(2): POLLERR is set for the writing end of a pipe when the reading end was closed.
-        // The BSDs and macOS say POLLHUP.
-        poll(&mut asked, Some(&NOW)).is_ok() && asked[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+        is_hung_up(look(self.pipe.get_ref()))
     }
 }
 
@@ -415,5 +494,64 @@ mod tests {
         end.expect();
         assert!(matches!(end.try_read(&mut buffer), Poll::Ready(Ok(4))));
         assert_eq!(buffer, b"word");
+    }
+
+    /// Of both ends, what Linux says and what the BSDs say of the same pipe.
+    #[test]
+    fn what_poll_says_elsewhere() {
+        let (input, hangup, error, none) =
+            (PollFlags::IN, PollFlags::HUP, PollFlags::ERR, PollFlags::empty());
+        assert!(
+            is_hung_up(error) && is_hung_up(as_on_bsd(input, error)) && !is_hung_up(as_on_bsd(input, none))
+        );
+        assert_eq!(as_on_bsd(none, error), none, "xnu watches nothing that was not asked for");
+
+        // At its end, with bytes before its end, and open.
+        assert!(is_at_end(hangup, 0) && is_at_end(as_on_bsd(input, hangup), 0));
+        assert!(!is_at_end(hangup | input, 1) && !is_at_end(as_on_bsd(input, hangup | input), 1));
+        assert!(!is_at_end(none, 0) && !is_at_end(input, 1));
+    }
+
+    fn full_pipe() -> (Pipe, WriteEnd) {
+        let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        rustix::io::ioctl_fionbio(&writer, true).expect("a pipe");
+        let waiting = Arc::<Waiting>::default();
+        let flag = || Flag::new(&waiting, Some(Handle::Main));
+        let mut end = WriteEnd::new(writer, flag(), flag()).expect("it can be waited for");
+        while end.try_write(&[IoSlice::new(&[0; PACKET])]).is_ready() {}
+        (reader, end)
+    }
+
+    /// Until the flag of the room is set, or the end is ready.
+    fn wait_for_room(end: &mut WriteEnd) {
+        let started = std::time::Instant::now();
+        while end.arm() != Armed::Ready && !end.room.take() {
+            assert!(started.elapsed() < Duration::from_secs(20), "nobody said so");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        end.expect();
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore)]
+    fn a_reader_that_closes_before_the_pipe_is_watched_is_seen() {
+        let (reader, mut end) = full_pipe();
+        drop(reader);
+        wait_for_room(&mut end);
+        let written = end.try_write(&[IoSlice::new(b"word")]);
+        assert!(matches!(written, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore)]
+    fn a_pipe_that_hangs_up_later_says_so() {
+        let (reader, mut end) = full_pipe();
+        assert!(!end.is_closed() && !end.is_closed());
+        drop(reader);
+        let started = std::time::Instant::now();
+        while !end.is_closed() {
+            assert!(started.elapsed() < Duration::from_secs(20), "nobody said so");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }

@@ -34,7 +34,7 @@ pub(super) use portable::{Portable, spawn as spawn_portable};
 pub(super) use prepare::Prepared;
 #[cfg(target_os = "linux")]
 pub(super) use prepare::{AGAIN, abandon, retry_busy};
-pub(crate) use raw::write_quietly;
+pub(crate) use raw::{raises_sigpipe, write_quietly};
 #[cfg(target_os = "linux")]
 pub(super) use raw::{send, send_to_group, was_sent};
 #[cfg(target_os = "linux")]
