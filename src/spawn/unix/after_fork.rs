@@ -16,12 +16,15 @@ use super::diagnosis::Tries;
 use super::exec_arguments::ExecArguments;
 use super::fds::Action;
 use super::prepare::retry_busy;
+use super::raw::most_open_files;
 use super::setup::{Failure, Setup};
 
 /// Everything that the forked process needs to become the program. Made before the fork; only read after it.
 pub(super) struct NewProcess {
     pub(super) exec: ExecArguments,
     pub(super) attributes: Attributes,
+    /// What setgroups(2) gets, if it is called.
+    pub(super) groups: Option<Vec<u32>>,
     pub(super) actions: Vec<Action>,
     /// The report's descriptor before the actions.
     pub(super) report: RawFd,
@@ -172,20 +175,18 @@ impl NewProcess {
     }
 
     fn give_up_privileges(&self) -> Result<(), (Setup, c_int)> {
-        let Attributes { uid, gid, groups, .. } = &self.attributes;
+        let Attributes { uid, gid, .. } = &self.attributes;
         // SAFETY: no memory is involved.
         let effective = unsafe { libc::geteuid() };
-        if let Some(groups) = groups {
-            // SAFETY: a pointer to as many groups as the count says. The type of the count differs.
-            check(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) })
-                .map_err(|errno| (Setup::Groups, errno))?;
-        }
         // A capability and the user namespace decide about setgroups(2), not the user's number. So it is always
         // tried.
         let mut kept = None;
-        if groups.is_none() && (uid.is_some() || gid.is_some()) {
-            // SAFETY: the count is zero, so nothing is read.
-            kept = check(unsafe { libc::setgroups(0, ptr::null()) }).err();
+        if let Some(groups) = &self.groups {
+            // SAFETY: a pointer to as many groups as the count says. The type of the count differs.
+            kept = check(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) }).err();
+        }
+        if let (Some(errno), true) = (kept, self.attributes.groups.is_some()) {
+            return Err((Setup::Groups, errno));
         }
         if let Some(gid) = *gid {
             set_gid(gid).map_err(|errno| (Setup::Gid, errno))?;
@@ -388,14 +389,34 @@ fn close_listed(least: RawFd) -> Result<(), c_int> {
     Ok(())
 }
 
-#[cfg(target_os = "freebsd")]
+/// closefrom(2). On NetBSD and OpenBSD it fails if nothing is open from there on, and on OpenBSD also after a signal.
+#[cfg(any(target_os = "freebsd", target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd"))]
 fn close_from(least: RawFd, _highest: RawFd) -> Result<(), c_int> {
-    // SAFETY: nothing in this process uses the numbers any more.
-    unsafe { libc::closefrom(least) };
-    Ok(())
+    loop {
+        // SAFETY: nothing in this process uses the numbers any more.
+        #[cfg(target_os = "freebsd")]
+        let done = {
+            unsafe { libc::closefrom(least) };
+            0
+        };
+        // SAFETY: as above.
+        #[cfg(not(target_os = "freebsd"))]
+        let done = unsafe { libc::closefrom(least) };
+        match check(done) {
+            Err(libc::EINTR) => {}
+            Err(libc::EBADF) => return Ok(()),
+            done => return done,
+        }
+    }
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd"
+)))]
 fn close_from(least: RawFd, highest: RawFd) -> Result<(), c_int> {
     for fd in least..=highest {
         // SAFETY: nothing in this process uses the number any more.
@@ -406,13 +427,54 @@ fn close_from(least: RawFd, highest: RawFd) -> Result<(), c_int> {
 
 /// The highest open descriptor, plus some for those that other threads open until the fork. It is for systems without
 /// a call that closes a range. There is never a loop over all possible numbers.
-pub(super) fn highest_open() -> RawFd {
-    if cfg!(any(target_os = "linux", target_os = "freebsd")) {
+///
+/// `known` is open.
+pub(super) fn highest_open(known: RawFd) -> RawFd {
+    if cfg!(any(
+        target_os = "linux",
+        target_os = "freebsd",
+        target_os = "dragonfly",
+        target_os = "netbsd",
+        target_os = "openbsd"
+    )) {
         return 0;
     }
     let listed = std::fs::read_dir("/dev/fd").into_iter().flatten().flatten();
-    let highest = listed.filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok()).max();
-    highest.unwrap_or(1024).saturating_add(64)
+    highest_of(listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()), known)
+}
+
+/// By a list of the open descriptors. Some systems list the same few whatever is open, as FreeBSD does without its
+/// fdescfs(5); such a list lacks `known`.
+fn highest_of(listed: impl Iterator<Item = RawFd>, known: RawFd) -> RawFd {
+    /// As many as a program may have open on most systems, and a loop over them takes milliseconds.
+    const MANY: RawFd = 65536;
+    match listed.max() {
+        Some(highest) if highest >= known => highest.saturating_add(64),
+        _ => {
+            most_open_files().and_then(|most| RawFd::try_from(most).ok()).map_or(MANY, |most| MANY.min(most))
+        }
+    }
+}
+
+/// What setgroups(2) gets, or `None` if it is not called. The child has the effective group until it gets its own.
+pub(super) fn group_list(attributes: &Attributes, effective: u32) -> Option<Vec<u32>> {
+    list_for(FIRST_IS_EFFECTIVE, attributes, effective)
+}
+
+/// The first entry becomes the effective group: `kern_setgroups` in the sys/kern/kern_prot.c of FreeBSD before 15, and
+/// `setgroups1` in xnu's bsd/kern/kern_prot.c. There an empty list makes it the group 0 on xnu, and changes nothing on
+/// FreeBSD. On FreeBSD 15 the entry is one more supplementary group, which the child has anyway.
+const FIRST_IS_EFFECTIVE: bool =
+    cfg!(any(target_vendor = "apple", target_os = "freebsd", target_os = "dragonfly"));
+
+fn list_for(first_is_effective: bool, attributes: &Attributes, effective: u32) -> Option<Vec<u32>> {
+    let Attributes { uid, gid, groups, .. } = attributes;
+    if groups.is_none() && uid.is_none() && gid.is_none() {
+        return None;
+    }
+    // If another user runs the child, it must not have the parent's groups.
+    let first = first_is_effective.then(|| gid.unwrap_or(effective));
+    Some(first.into_iter().chain(groups.iter().flatten().copied()).collect())
 }
 
 fn check(result: c_int) -> Result<(), c_int> {
@@ -421,4 +483,36 @@ fn check(result: c_int) -> Result<(), c_int> {
 
 fn errno() -> c_int {
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_group_is_the_effective_one_where_the_system_takes_it_so() {
+        let of = |first, uid, gid, groups: Option<&[u32]>| {
+            let attributes =
+                Attributes { uid, gid, groups: groups.map(<[u32]>::to_vec), ..Attributes::default() };
+            list_for(first, &attributes, 20)
+        };
+        for first in [false, true] {
+            assert_eq!(of(first, None, None, None), None);
+        }
+        let effective = |gid, groups| of(true, Some(501), gid, groups);
+        assert_eq!(effective(Some(7), Some(&[8, 9])), Some(vec![7, 8, 9]));
+        assert_eq!(effective(None, Some(&[8])), Some(vec![20, 8]));
+        assert_eq!((effective(None, None), effective(Some(7), None)), (Some(vec![20]), Some(vec![7])));
+
+        let plain = |gid, groups| of(false, Some(501), gid, groups);
+        assert_eq!((plain(Some(7), Some(&[8, 9])), plain(None, None)), (Some(vec![8, 9]), Some(vec![])));
+    }
+
+    #[test]
+    fn a_list_that_never_changes_is_not_believed() {
+        assert_eq!(highest_of([0, 1, 2, 17].into_iter(), 9), 17 + 64);
+        // As OpenBSD's: 0 to 63, and a descriptor above them is open.
+        assert!(highest_of(0..64, 200) > 200);
+        assert!(highest_of(std::iter::empty(), 9) > 64);
+    }
 }

@@ -30,9 +30,8 @@ pub(super) fn diagnose(error: io::Error, program: &Path, cwd: Option<&Path>) -> 
         Some(libc::ETXTBSY) => {
             return Refusal::spawn(SpawnReason::Busy, "its file is open for writing", error);
         }
-        Some(
-            libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::ELOOP | libc::ENAMETOOLONG | libc::ENOEXEC,
-        ) => {}
+        Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::ELOOP | libc::ENAMETOOLONG) => {}
+        errno if wrong_format(errno, APPLE).is_some() => {}
         _ => return Refusal::os(error),
     }
     if let Some(cwd) = cwd {
@@ -90,14 +89,14 @@ pub(super) fn diagnose(error: io::Error, program: &Path, cwd: Option<&Path>) -> 
         whose = format!("{whose} {kind} {name:?} is there, but its");
         file = path;
     }
+    if let Some(what) = wrong_format(error.raw_os_error(), APPLE) {
+        let text = match whose.as_str() {
+            "its" => what.to_owned(),
+            _ => format!("its interpreter {file:?} is {what}"),
+        };
+        return Refusal::spawn(SpawnReason::NotExecutable, text, error);
+    }
     match error.raw_os_error() {
-        Some(libc::ENOEXEC) => {
-            let text = match whose.as_str() {
-                "its" => "not in a format that this system runs".to_owned(),
-                _ => format!("its interpreter {file:?} is not in a format that this system runs"),
-            };
-            Refusal::spawn(SpawnReason::NotExecutable, text, error)
-        }
         Some(libc::EACCES) => {
             let text = "the system does not let it be executed";
             Refusal::spawn(SpawnReason::NotExecutable, text, error)
@@ -108,6 +107,22 @@ pub(super) fn diagnose(error: io::Error, program: &Path, cwd: Option<&Path>) -> 
             Refusal::spawn(SpawnReason::InterpreterMissing, text, error)
         }
         _ => Refusal::os(error),
+    }
+}
+
+const APPLE: bool = cfg!(target_vendor = "apple");
+
+/// What is wrong with a file that may be executed, if the error says so. xnu has three more numbers for that
+/// (bsd/sys/errno.h; `load_return_to_errno` in bsd/kern/kern_exec.c), which mean other things elsewhere.
+fn wrong_format(errno: Option<i32>, apple: bool) -> Option<&'static str> {
+    const EBADEXEC: i32 = 85;
+    const EBADARCH: i32 = 86;
+    const EBADMACHO: i32 = 88;
+    match errno? {
+        libc::ENOEXEC => Some("not in a format that this system runs"),
+        EBADARCH if apple => Some("built for another kind of processor"),
+        EBADEXEC | EBADMACHO if apple => Some("damaged, or not in a format that this system runs"),
+        _ => None,
     }
 }
 
@@ -275,6 +290,16 @@ mod tests {
         assert_eq!(of("/bin/sh\r\nx").as_deref(), Some("/bin/sh\r"));
         assert_eq!(of("/bin/sh\r -e\r\n").as_deref(), Some("/bin/sh\r"));
         assert_eq!((of(""), of(" \t\n/bin/sh")), (None, None));
+    }
+
+    #[test]
+    fn another_processor_is_a_wrong_format_on_macos() {
+        for errno in [85, 86, 88] {
+            assert!(wrong_format(Some(errno), true).is_some() && wrong_format(Some(errno), false).is_none());
+        }
+        let plain = "not in a format that this system runs";
+        assert!([true, false].iter().all(|apple| wrong_format(Some(libc::ENOEXEC), *apple) == Some(plain)));
+        assert_eq!((wrong_format(Some(libc::ENOENT), true), wrong_format(None, true)), (None, None));
     }
 
     #[test]

@@ -38,7 +38,7 @@ use super::super::later::wake_after;
 use super::super::launch::{Attributes, End, Launch, StartAnother};
 use super::descriptors::pipe;
 use super::forked::is_copy;
-use super::raw::write_quietly;
+use super::raw::{raises_sigpipe, write_quietly};
 use crate::error::{Refusal, SpawnReason};
 
 /// The guardian's script: a background list, so that the starting shell can exit. No line of it needs a new process,
@@ -219,6 +219,7 @@ impl State {
         // A host that has closed its standard descriptors may still write to them, and such text is no line.
         let writes = fcntl_dupfd_cloexec(&writes, 3).map_err(os)?;
         fcntl_setfl(&writes, OFlags::NONBLOCK).map_err(os)?;
+        raises_sigpipe(writes.as_fd(), false);
         let attributes = Attributes { new_session: true, ..Attributes::default() };
         let args = ["-c", SCRIPT, "guardian"].map(OsString::from);
         let ends = vec![(0, End::Null), (1, End::Output), (2, End::Null), (3, End::Open(&reads))];

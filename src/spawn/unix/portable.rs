@@ -12,6 +12,7 @@ use std::ffi::c_int;
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 #[cfg(target_os = "linux")]
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -26,13 +27,13 @@ use std::{fmt, thread};
 use async_io::Async;
 use async_io::Timer;
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, getegid, waitid, waitpid};
 #[cfg(target_os = "linux")]
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::super::later;
 use super::super::system::SystemProcess;
-use super::after_fork::{NewProcess, STEPS, highest_open};
+use super::after_fork::{NewProcess, STEPS, group_list, highest_open};
 use super::descriptors::pipe;
 use super::forked::{Hosted, Leave};
 use super::guardian::{Guarded, Registration};
@@ -276,7 +277,8 @@ pub(in crate::spawn) fn spawn(prepared: Prepared<'_>) -> Result<Portable, Refusa
         report: source,
         terminal: descriptors.terminal,
         new_group,
-        highest_open: highest_open(),
+        highest_open: highest_open(report.as_raw_fd()),
+        groups: group_list(attributes, getegid().as_raw()),
         nice: attributes.nice.map(nice_value),
         keeps_its_groups: keeps_its_groups(attributes),
         guardian: registration.as_ref().map(|registration| (registration.pipe(), registration.line())),

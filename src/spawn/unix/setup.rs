@@ -66,6 +66,10 @@ impl Failure {
                 return diagnosis::working_directory(error, &cwd);
             }
             Setup::Descriptors if matches!(errno, libc::EMFILE | libc::ENFILE) => return Refusal::os(error),
+            // setgroups(2) has one number for both.
+            Setup::Groups if errno == libc::EINVAL => {
+                (SpawnReason::User, "cannot set the supplementary groups, too many or not all valid")
+            }
             Setup::Groups => (SpawnReason::User, "cannot set the supplementary groups"),
             Setup::Gid => (SpawnReason::User, "cannot become the group"),
             Setup::Uid => (SpawnReason::User, "cannot become the user"),
