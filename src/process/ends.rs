@@ -51,8 +51,9 @@ impl Writer {
     /// ```
     ///
     /// # Platform
-    /// Unix. A terminal's writer (`Command::pty`) resolves once the process has seen the end of the terminal. On
-    /// Windows only this program's own closing is seen.
+    /// A terminal's writer (`Command::pty`) resolves once the process has seen the end of the terminal. FreeBSD and
+    /// Windows do not report that the child has closed the pipe. There the pipe is asked now and then, so it may take a
+    /// second.
     pub fn closed(&mut self) -> impl Future<Output = ()> + Send + '_ {
         poll_fn(|cx| self.pipe.poll_closed(cx))
     }
