@@ -389,24 +389,20 @@ fn close_listed(least: RawFd) -> Result<(), c_int> {
     Ok(())
 }
 
-/// closefrom(2). On NetBSD and OpenBSD it fails if nothing is open from there on, and on OpenBSD also after a signal.
-#[cfg(any(target_os = "freebsd", target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd"))]
+#[cfg(target_os = "freebsd")]
 fn close_from(least: RawFd, _highest: RawFd) -> Result<(), c_int> {
-    loop {
-        // SAFETY: nothing in this process uses the numbers any more.
-        #[cfg(target_os = "freebsd")]
-        let done = {
-            unsafe { libc::closefrom(least) };
-            0
-        };
-        // SAFETY: as above.
-        #[cfg(not(target_os = "freebsd"))]
-        let done = unsafe { libc::closefrom(least) };
-        match check(done) {
-            Err(libc::EINTR) => {}
-            Err(libc::EBADF) => return Ok(()),
-            done => return done,
-        }
+    // SAFETY: nothing in this process uses the numbers any more.
+    unsafe { libc::closefrom(least) };
+    Ok(())
+}
+
+#[cfg(any(target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd"))]
+fn close_from(least: RawFd, _highest: RawFd) -> Result<(), c_int> {
+    // SAFETY: nothing in this process uses the numbers any more.
+    match check(unsafe { libc::closefrom(least) }) {
+        // Nothing is open from there on: `sys_closefrom` in OpenBSD's sys/kern/kern_descrip.c.
+        Err(libc::EBADF) => Ok(()),
+        done => done,
     }
 }
 
@@ -443,8 +439,8 @@ pub(super) fn highest_open(known: RawFd) -> RawFd {
     highest_of(listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()), known)
 }
 
-/// By a list of the open descriptors. Some systems list the same few whatever is open, as FreeBSD does without its
-/// fdescfs(5); such a list lacks `known`.
+/// By a list of the open descriptors. Some systems always list the same few, as FreeBSD does without its fdescfs(5).
+/// Such a list lacks `known`.
 fn highest_of(listed: impl Iterator<Item = RawFd>, known: RawFd) -> RawFd {
     /// As many as a program may have open on most systems, and a loop over them takes milliseconds.
     const MANY: RawFd = 65536;

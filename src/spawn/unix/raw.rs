@@ -4,7 +4,7 @@
 use std::ffi::{c_int, c_long};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-#[cfg(any(target_vendor = "apple", target_os = "netbsd"))]
+#[cfg(target_vendor = "apple")]
 use std::os::fd::AsRawFd;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr;
@@ -23,7 +23,7 @@ pub(super) fn borrow(number: RawFd) -> BorrowedFd<'static> {
 ///
 /// Rust programs ignore SIGPIPE, and then this is a plain call. A host in another language may have left it deadly.
 /// Then this blocks it in this thread during the call. If the call raised it, this takes it off the pending signals;
-/// a SIGPIPE goes to the writing thread. On macOS and NetBSD it goes to the process, so there
+/// a SIGPIPE goes to the writing thread. On macOS it goes to the process, so there
 /// [`raises_sigpipe`] turns it off for each pipe of this crate.
 pub(crate) fn write_quietly(fd: BorrowedFd<'_>, buffers: &[IoSlice<'_>]) -> Result<usize, Errno> {
     if !sigpipe_is_deadly() {
@@ -39,17 +39,17 @@ pub(crate) fn write_quietly(fd: BorrowedFd<'_>, buffers: &[IoSlice<'_>]) -> Resu
     written
 }
 
-/// Whether a write to this pipe raises SIGPIPE if nobody reads the pipe. Only macOS and NetBSD need this, and have it: they
-/// send the signal to the process, so a mask of the writing thread does not help (`dofilewrite` in xnu's
-/// bsd/kern/sys_generic.c and in NetBSD's sys/kern/sys_generic.c).
+/// Sets whether a write to this pipe raises SIGPIPE if nobody reads the pipe. Only macOS needs and has this. It sends
+/// the signal to the process, so a mask of the writing thread does not help (`dofilewrite` in xnu's
+/// bsd/kern/sys_generic.c).
 ///
 /// Processes that share the pipe share the setting. Call it only for a pipe of this crate, and undo it before another
 /// program gets the pipe.
 pub(crate) fn raises_sigpipe(_pipe: BorrowedFd<'_>, _raises: bool) {
-    #[cfg(any(target_vendor = "apple", target_os = "netbsd"))]
+    #[cfg(target_vendor = "apple")]
     {
-        // sys/fcntl.h of each. Not all versions of the libc crate have the first.
-        const F_SETNOSIGPIPE: c_int = if cfg!(target_os = "netbsd") { 14 } else { 73 };
+        // Its sys/fcntl.h. Not all versions of the libc crate have it.
+        const F_SETNOSIGPIPE: c_int = 73;
         // SAFETY: no memory is involved. If it fails, all is as before.
         unsafe { libc::fcntl(_pipe.as_raw_fd(), F_SETNOSIGPIPE, c_int::from(!_raises)) };
     }
