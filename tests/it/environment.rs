@@ -1,5 +1,6 @@
 //! Environment, `PATH`, working directory, identity: as std documents them.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -105,6 +106,29 @@ fn umask_is_the_childs_alone() {
     assert_eq!(own(), before);
 }
 
+/// Where the first group of setgroups(2) is the effective one, none of them is lost.
+#[test]
+fn the_groups_are_those_that_were_named() {
+    root_needed();
+    let ids = |command: &mut Command| {
+        let text = block_on(command.args(["-c", "id -u; id -g; id -G"]).read()).expect("runs");
+        let numbers =
+            |line: &str| line.split(' ').map(|id| id.parse().expect("an id")).collect::<BTreeSet<u32>>();
+        text.lines().map(numbers).collect::<Vec<_>>()
+    };
+    let sets = |uid, gid, groups: &[u32]| vec![[uid].into(), [gid].into(), groups.iter().copied().collect()];
+    let own = rustix::process::getegid().as_raw();
+    let mut command = Command::new("sh");
+    assert_eq!(ids(command.uid(65534).gid(65533).groups(&[7, 8])), sets(65534, 65533, &[65533, 7, 8]));
+    let mut command = Command::new("sh");
+    assert_eq!(ids(command.uid(65534).gid(65533)), sets(65534, 65533, &[65533]));
+    let mut command = Command::new("sh");
+    assert_eq!(ids(command.uid(65534).groups(&[7])), sets(65534, own, &[own, 7]));
+    let mut command = Command::new("sh");
+    assert_eq!(ids(command.uid(65534)), sets(65534, own, &[own]));
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn identity_is_given_up_in_the_right_order() {
     root_needed();

@@ -45,6 +45,8 @@ mod gpg;
 mod guardian;
 #[cfg(target_os = "linux")]
 mod handles;
+#[cfg(unix)]
+mod hangups;
 #[cfg(target_os = "linux")]
 mod kept;
 #[cfg(target_os = "linux")]
