@@ -119,6 +119,8 @@ fn take(step: &str) {
         }
         #[cfg(unix)]
         "close" => drop(unsafe { OwnedFd::from_raw_fd(number(first) as i32) }),
+        #[cfg(windows)]
+        "close" => drop(std::mem::ManuallyDrop::into_inner(file(number(first) as i32))),
         #[cfg(unix)]
         "fds" => {
             for fd in open_descriptors() {

@@ -95,6 +95,24 @@ fn lines_of_a_child_that_is_killed() {
 }
 
 #[test]
+fn a_code_of_the_system_is_named() {
+    let error = block_on(helper(&[&format!("exit:{}", 0xc000_0005_u32)]).run()).expect_err("a failure");
+    assert!(error.to_string().ends_with("exited with code 0xC0000005 (STATUS_ACCESS_VIOLATION)"), "{error}");
+}
+
+/// Nothing tells that it has: the pipe is asked now and then.
+#[test]
+fn a_child_that_closes_its_input_and_keeps_running() {
+    everywhere(|| async {
+        let mut process = helper(&["close:0", "sleep:100000"]).spawn().expect("starts");
+        process.writer(0).expect("a pipe").closed().await;
+        let mut process = helper(&["close:0", "sleep:100000"]).spawn().expect("starts");
+        let event = process.next().await;
+        assert!(matches!(event, Some(Event::Closed { fd: 0 })), "{event:?}");
+    });
+}
+
+#[test]
 fn control_from_another_thread() {
     everywhere(|| async {
         for which in 0..4 {

@@ -40,7 +40,7 @@ pub(crate) fn write_quietly(fd: BorrowedFd<'_>, buffers: &[IoSlice<'_>]) -> Resu
 }
 
 /// Sets whether a write to this pipe raises SIGPIPE if nobody reads the pipe. Only macOS needs and has this. It sends
-/// the signal to the process, so a mask of the writing thread does not help (`dofilewrite` in xnu's
+/// the signal to the process, so a mask of the writing thread does not help (`fp_writev` in xnu's
 /// bsd/kern/sys_generic.c).
 ///
 /// Processes that share the pipe share the setting. Call it only for a pipe of this crate, and undo it before another
