@@ -328,8 +328,9 @@ pub(super) struct WriteEnd {
     ready: bool,
     armed: bool,
     hangup_armed: bool,
-    /// If the reactor tells no hang-up: when to ask next, and how long to wait after that.
-    looks: (Option<Timer>, Duration),
+    /// If the reactor tells no hang-up: when to ask next, and how long that is from the last time. In a box, since most
+    /// systems need none.
+    looks: Option<Box<(Timer, Duration)>>,
     /// The reactor is out of order: told by the next attempt.
     broken: Option<io::Error>,
     traffic: u32,
@@ -340,8 +341,7 @@ impl WriteEnd {
         raises_sigpipe(pipe.as_fd(), false);
         let pipe = Async::new_nonblocking(pipe)?.into();
         let (ready, armed, hangup_armed, broken) = (true, false, false, None);
-        let looks = (None, LOOKS[0]);
-        Ok(WriteEnd { pipe, room, hangup, ready, armed, hangup_armed, looks, broken, traffic: 0 })
+        Ok(WriteEnd { pipe, room, hangup, ready, armed, hangup_armed, looks: None, broken, traffic: 0 })
     }
 
     /// The pipe itself, blocking again and with SIGPIPE, as a program expects it.
@@ -457,11 +457,12 @@ impl WriteEnd {
             // A writing end never becomes readable, but the error condition is always reported.
             return self.hangup.wait(|cx| self.pipe.poll_readable(cx));
         }
-        let (timer, pause) = &mut self.looks;
-        let next = timer.get_or_insert_with(|| Timer::after(*pause));
-        let told = self.hangup.wait(|cx| Pin::new(next).poll(cx));
+        let looks = || Box::new((Timer::after(LOOKS[0]), LOOKS[0]));
+        let (timer, pause) = &mut **self.looks.get_or_insert_with(looks);
+        let told = self.hangup.wait(|cx| Pin::new(&mut *timer).poll(cx));
         if told.is_ready() {
-            (*timer, *pause) = (None, LOOKS[1].min(2 * *pause));
+            *pause = LOOKS[1].min(2 * *pause);
+            timer.set_after(*pause);
         }
         told.map(|_| Ok(()))
     }
