@@ -555,4 +555,22 @@ mod tests {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+
+    /// As much as is read at once, so that no read finds the end.
+    #[test]
+    #[cfg_attr(miri, ignore)]
+    fn a_full_pipe_is_at_its_end_once_nobody_writes() {
+        for is_open in [true, false] {
+            let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+            for end in [&reader, &writer] {
+                rustix::io::ioctl_fionbio(end, true).expect("a pipe");
+            }
+            while rustix::io::write(&writer, &[0; PACKET]).is_ok() {}
+            let _open = is_open.then_some(writer);
+            let flag = Flag::new(&Arc::<Waiting>::default(), Some(Handle::Main));
+            let mut end = ReadEnd::new(reader, flag).expect("it can be waited for");
+            let (all, mut buffer) = (end.holds(), Vec::new());
+            assert_eq!((end.drain(&mut buffer), buffer.len()), (!is_open, all));
+        }
+    }
 }
