@@ -65,7 +65,7 @@ fn a_storm() {
                     while !stop.load(Ordering::Relaxed) {
                         size = size * 7 % 100_003;
                         let mut time: libc::tm = unsafe { std::mem::zeroed() };
-                        unsafe { libc::localtime_r(&(size as libc::time_t), &mut time) };
+                        unsafe { libc::localtime_r(&(size as _), &mut time) };
                         unsafe { libc::fflush(ptr::null_mut()) };
                         black_box((vec![1_u8; size], time, std::env::var_os("PATH")));
                         std::thread::sleep(Duration::from_micros(50));
