@@ -2,7 +2,7 @@
 //!
 //! Refuses to know how the program is started.
 
-use std::ffi::{CString, OsStr, c_char};
+use std::ffi::{CString, OsStr, OsString, c_char};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -53,47 +53,30 @@ impl ExecArguments {
     }
 }
 
-/// The inherited variables that are not set or removed, and the set ones.
+/// The inherited variables that are not set or removed, in the order of their names, and the set ones.
 fn environment(launch: &Launch<'_>) -> Result<CStrings, Refusal> {
     let mut envp = CStrings::default();
-    // The value may be a secret, so it is not shown.
-    let push = |envp: &mut CStrings, name: &OsStr, value: &OsStr| {
+    let mut push = |name: &OsStr, value: &OsStr| {
+        // The value may be a secret, so it is not shown.
         envp.push(&[name, OsStr::new("="), value], || "an environment variable".into())
     };
     if !launch.env_clear {
-        let mut seen = Seen([0; 16]);
-        for (name, value) in std::env::vars_os() {
-            let is_set = launch.env.binary_search_by_key(&&*name, |(set, _)| set).is_ok();
-            // A name may be inherited twice. getenv(3) finds the first one, so the child gets that.
-            let is_new = seen.insert(&name) || !envp.has_variable(&name);
-            if !is_set && is_new {
-                push(&mut envp, &name, &value)?;
+        let mut inherited: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+        // A name may be inherited twice. getenv(3) finds the first one, so the child gets that. The sort keeps their order.
+        inherited.sort_by(|(one, _), (other, _)| one.cmp(other));
+        inherited.dedup_by(|(later, _), (first, _)| later == first);
+        for (name, value) in &inherited {
+            if launch.env.binary_search_by_key(&&**name, |(set, _)| set).is_err() {
+                push(name, value)?;
             }
         }
     }
     for (name, value) in &launch.env {
         if let Some(value) = value {
-            push(&mut envp, name, value)?;
+            push(name, value)?;
         }
     }
     Ok(envp)
-}
-
-/// Names that have been seen, by a short hash. It may know a name that it has not seen, so that has to be looked up; but
-/// it costs a tenth of a set of names.
-struct Seen([u64; 16]);
-
-impl Seen {
-    /// Whether the name is surely new.
-    fn insert(&mut self, name: &OsStr) -> bool {
-        // FNV-1a, of which the upper half is mixed best.
-        let mix = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-        let hash = name.as_bytes().iter().fold(0x811c_9dc5, mix) >> 16;
-        let (word, bit) = (&mut self.0[hash as usize / 64 % 16], 1 << (hash % 64));
-        let is_new = *word & bit == 0;
-        *word |= bit;
-        is_new
-    }
 }
 
 fn c_string(text: &OsStr, what: impl FnOnce() -> String) -> Result<CString, Refusal> {
@@ -128,14 +111,6 @@ impl CStrings {
         Ok(())
     }
 
-    /// Whether one of the strings is this variable.
-    fn has_variable(&self, name: &OsStr) -> bool {
-        let is_it = |start: &usize| {
-            self.text[*start..].strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'='))
-        };
-        self.starts.iter().any(is_it)
-    }
-
     fn end(mut self) -> Self {
         let pointers = self.starts.iter().map(|start| self.text[*start..].as_ptr().cast());
         self.pointers = pointers.chain([std::ptr::null()]).collect();
@@ -144,24 +119,5 @@ impl CStrings {
 
     pub(in crate::spawn) fn as_ptr(&self) -> *const *const c_char {
         self.pointers.as_ptr()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_that_was_seen_is_known_also_among_thousands() {
-        let (mut seen, mut envp, mut surely) = (Seen([0; 16]), CStrings::default(), 0);
-        for n in 0..3000 {
-            let name = format!("NAME_{n}");
-            surely += usize::from(seen.insert(name.as_ref()));
-            assert!(!envp.has_variable(name.as_ref()), "{name}");
-            envp.push(&[name.as_ref(), OsStr::new("=value")], String::new).expect("no NUL byte");
-            assert!(!seen.insert(name.as_ref()) && envp.has_variable(name.as_ref()), "{name}");
-        }
-        // Of 1,024 places most are taken by then.
-        assert!((500..=1024).contains(&surely), "{surely}");
     }
 }
