@@ -13,7 +13,7 @@ use crate::error::{InvalidReason, Refusal, copy};
 use crate::promise::Call;
 use crate::spawn::{End, Launch, OnDrop};
 use crate::stdio::{BoxWriter, Feed, Kind};
-use crate::transport::{Flows, Shown, Source, Trace, Transport};
+use crate::transport::{Flows, ParentOutput, Source, Trace, Transport};
 
 /// What a verb does with a standard descriptor that the user did not set.
 #[derive(Clone, Copy)]
@@ -267,8 +267,8 @@ impl<'a> ChildDescriptors<'a> {
                 End::Output
             }
             Kind::TeeInherit if n == 1 || n == 2 => {
-                let shown: BoxWriter = Box::pin(Shown::new(n)?);
-                self.flows.copies.push((n, Arc::new(Mutex::new(Some(shown)))));
+                let output: BoxWriter = Box::pin(ParentOutput::new(n)?);
+                self.flows.copies.push((n, Arc::new(Mutex::new(Some(output)))));
                 End::Output
             }
             Kind::TeeInherit => {

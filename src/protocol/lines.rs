@@ -5,7 +5,7 @@
 
 use zeroize::Zeroize;
 
-use super::pieces::Pieces;
+use super::secret::SecretChunks;
 use crate::output::most_room;
 
 /// Moving so much takes some microseconds.
@@ -23,7 +23,7 @@ pub(super) struct Splitter {
     searched: usize,
     /// If the bytes are secret: those that stand before the others, of many. They are only collected, and not cut into
     /// lines.
-    secret: Option<Box<Pieces>>,
+    secret: Option<Box<SecretChunks>>,
 }
 
 /// A line, or a part of one.

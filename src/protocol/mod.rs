@@ -20,10 +20,10 @@
 //! - What is held back (paused) is neither read nor told, and so holds back the end.
 //! - Nothing is accepted after the end.
 
+mod batch;
 mod ends;
 mod lines;
-mod pieces;
-mod ready;
+mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -32,10 +32,10 @@ use std::io;
 use crate::error::copy;
 use crate::output::{Exit, Gap};
 
+pub(crate) use batch::LineBatch;
 use ends::Ends;
 pub(crate) use lines::Piece;
 use lines::Splitter;
-pub(crate) use ready::Ready;
 
 /// What is known of one child.
 #[derive(Debug)]
@@ -55,12 +55,12 @@ pub(crate) struct Protocol {
     grace_runs: bool,
     /// The end has waited long enough for descendants.
     waited: bool,
-    told: Told,
+    reported: Reported,
 }
 
 /// What of the facts the user was told as an event.
 #[derive(Debug, Default)]
-struct Told {
+struct Reported {
     fault: bool,
     exit: bool,
     end: bool,
@@ -74,9 +74,9 @@ struct Channel {
     paused: bool,
     /// Somebody else still held it when the end was there.
     left_open: bool,
-    closing_told: bool,
+    closing_reported: bool,
     /// The user has closed it.
-    forgone: bool,
+    closed_by_user: bool,
     /// Bytes that may still be taken.
     room: u64,
     kept: Kept,
@@ -184,8 +184,8 @@ impl Protocol {
             state: State::Open,
             paused: false,
             left_open: false,
-            closing_told: false,
-            forgone: false,
+            closing_reported: false,
+            closed_by_user: false,
             room: u64::MAX,
             kept: Kept::All,
             spoke: false,
@@ -201,7 +201,7 @@ impl Protocol {
             killed: false,
             grace_runs: false,
             waited: false,
-            told: Told::default(),
+            reported: Reported::default(),
         }
     }
 
@@ -292,14 +292,14 @@ impl Protocol {
     }
 
     /// Whether it has ended, and the user does not know.
-    pub(crate) fn has_untold_end(&self, slot: Slot) -> bool {
+    pub(crate) fn has_unreported_end(&self, slot: Slot) -> bool {
         let channel = &self.channels[slot];
-        channel.state == State::Closed && !channel.closing_told && !channel.forgone
+        channel.state == State::Closed && !channel.closing_reported && !channel.closed_by_user
     }
 
     /// The user has closed it.
-    pub(crate) fn forgo(&mut self, slot: Slot) {
-        self.channels[slot].forgone = true;
+    pub(crate) fn close_by_user(&mut self, slot: Slot) {
+        self.channels[slot].closed_by_user = true;
     }
 
     /// From now on all is collected, and so much of it is kept of each descriptor, and of what it gave before. Of what is not
@@ -453,20 +453,20 @@ impl Protocol {
             if !channel.collected.is_empty() && channel.state != State::Released {
                 return Some(Notice::Data { fd, data: channel.collected.take() });
             }
-            if channel.state == State::Closed && !std::mem::replace(&mut channel.closing_told, true) {
+            if channel.state == State::Closed && !std::mem::replace(&mut channel.closing_reported, true) {
                 return Some(Notice::Closed { fd });
             }
         }
-        if let (Some(fault), false) = (&self.fault, self.told.fault) {
-            self.told.fault = true;
+        if let (Some(fault), false) = (&self.fault, self.reported.fault) {
+            self.reported.fault = true;
             return Some(Notice::Fault(fault.copy()));
         }
         let exit = self.exit_is_known()?;
-        if !std::mem::replace(&mut self.told.exit, true) {
+        if !std::mem::replace(&mut self.reported.exit, true) {
             return Some(Notice::Exited(exit));
         }
-        let nothing_held = self.channels.iter().all(|c| c.state == State::Released || c.closing_told);
-        if self.all_closed() && nothing_held && !std::mem::replace(&mut self.told.end, true) {
+        let nothing_held = self.channels.iter().all(|c| c.state == State::Released || c.closing_reported);
+        if self.all_closed() && nothing_held && !std::mem::replace(&mut self.reported.end, true) {
             return Some(Notice::Ended(exit));
         }
         None
@@ -474,7 +474,7 @@ impl Protocol {
 
     /// Whether the end was told.
     pub(crate) fn is_over(&self) -> bool {
-        self.told.end
+        self.reported.end
     }
 
     /// The next whole line of any channel, or a piece of `limit` bytes of one that is longer, or what is
@@ -492,14 +492,14 @@ impl Protocol {
 
     /// What was read from a descriptor and not told, for whoever takes many lines at a time; if there is any. It is to be
     /// given back before anything else is asked for.
-    pub(crate) fn lend(&mut self, slot: Slot) -> Option<Box<Ready>> {
+    pub(crate) fn lend(&mut self, slot: Slot) -> Option<Box<LineBatch>> {
         let Channel { fd, collected, .. } = &mut self.channels[slot];
-        (!collected.is_empty()).then(|| Box::new(Ready::new(slot, *fd, std::mem::take(collected))))
+        (!collected.is_empty()).then(|| Box::new(LineBatch::new(slot, *fd, std::mem::take(collected))))
     }
 
     /// Takes back what is left of it.
-    pub(crate) fn give_back(&mut self, ready: Ready) {
-        self.channels[ready.slot].collected.prepend(ready.into_rest());
+    pub(crate) fn give_back(&mut self, batch: LineBatch) {
+        self.channels[batch.slot].collected.prepend(batch.into_rest());
     }
 
     /// Puts together some of what is secret, once `next` said `Ended`; whether that is done. A step costs less than 1 MiB or

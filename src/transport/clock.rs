@@ -185,7 +185,7 @@ impl Clock {
     }
 
     /// It is never time for this again.
-    pub(super) fn told(&mut self, alarm: Alarm) {
+    pub(super) fn dismiss(&mut self, alarm: Alarm) {
         match alarm {
             Alarm::TimedOut => self.timeout = None,
             Alarm::Idle => self.idle = [None, None],

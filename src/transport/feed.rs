@@ -6,8 +6,8 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::lent::{Code, Lent, Place};
 use super::pipe::{Armed, WriteEnd};
+use super::user_code::{UserCode, UserCodeCell, UserCodeGuard};
 use super::waiting::Flag;
 use crate::stdio::{BoxReader, Feed, ReaderSlot};
 
@@ -33,7 +33,7 @@ pub(super) struct Feeder {
 enum From {
     /// What is left begins at the offset.
     Bytes(Feed, usize),
-    Reader(Place<Chunks>),
+    Reader(UserCodeCell<Chunks>),
 }
 
 /// A reader, of which a chunk is held.
@@ -62,7 +62,7 @@ pub(super) enum Step {
     /// So many bytes went into the pipe.
     Wrote(usize),
     /// The reader is to be asked, which is code of the user's.
-    Ask(Lent<Chunks>),
+    Ask(UserCodeGuard<Chunks>),
     /// All is fed, or nobody reads any more, which is no error.
     Done,
     /// The reader failed.
@@ -78,7 +78,7 @@ impl Feeder {
 
     pub(super) fn of_reader(pipe: WriteEnd, reader: BoxReader, flag: Arc<Flag>) -> Self {
         let chunks = Chunks { reader, flag, chunk: Vec::new(), start: 0, end: 0, state: State::Gives };
-        Feeder { pipe, source: From::Reader(Place::new(chunks)) }
+        Feeder { pipe, source: From::Reader(UserCodeCell::new(chunks)) }
     }
 
     /// There is likely room in the pipe, or nobody who reads it.
@@ -100,14 +100,14 @@ impl Feeder {
                 let left = feed.as_slice().get(*offset..).unwrap_or_default();
                 if left.is_empty() { Step::Done } else { write(pipe, left, offset) }
             }
-            From::Reader(place) => {
-                let step = place.with(|chunks| match chunks.start < chunks.end {
+            From::Reader(cell) => {
+                let step = cell.with(|chunks| match chunks.start < chunks.end {
                     true => Some(write(pipe, &chunks.chunk[chunks.start..chunks.end], &mut chunks.start)),
                     false => chunks.next(pipe),
                 });
                 match step {
                     Some(Some(step)) => step,
-                    Some(None) => place.lend().map_or(Step::Nothing, Step::Ask),
+                    Some(None) => cell.try_take().map_or(Step::Nothing, Step::Ask),
                     None => Step::Nothing,
                 }
             }
@@ -119,7 +119,7 @@ impl Feeder {
         let has_chunk = match &self.source {
             From::Bytes(..) => true,
             // The reader sets its own flag, and `step` has asked for the pipe's.
-            From::Reader(place) => place.with(|chunks| chunks.start < chunks.end).unwrap_or(false),
+            From::Reader(cell) => cell.with(|chunks| chunks.start < chunks.end).unwrap_or(false),
         };
         if has_chunk { self.pipe.arm() } else { Armed::Yes }
     }
@@ -156,7 +156,7 @@ impl Chunks {
     }
 }
 
-impl Code for Chunks {
+impl UserCode for Chunks {
     /// Asks the reader for a chunk.
     fn ask(&mut self) {
         let Chunks { reader, flag, chunk, .. } = self;

@@ -12,7 +12,7 @@
 //! | `slice` | how long one handle may go on |
 //! | `reader`, `writer` | the handles that were taken out |
 //! | `pipe` | an end of a pipe: tried, then waited for |
-//! | `outlet` | a pipe out of the child, with its copy |
+//! | `output` | a pipe out of the child, with its copy |
 //! | `feed`, `tee` | sources and copies |
 //! | `lent` | code of the user's, and its place |
 //! | `shown` | the parent's own stdout and stderr, to copy to |
@@ -24,21 +24,21 @@
 mod clock;
 mod connection;
 mod feed;
-mod lent;
-mod outlet;
+mod output;
+mod parent_output;
 #[cfg(unix)]
 mod pipe;
 #[cfg(windows)]
 #[path = "pipe_windows.rs"]
 mod pipe;
 mod reader;
-mod shown;
 mod slice;
 mod start;
 mod state;
 mod tee;
 mod terminal;
 mod trace;
+mod user_code;
 mod waiting;
 mod writer;
 
@@ -50,7 +50,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use crate::output::Exit;
-use crate::protocol::{Direction, Ending, Fault, Keep, Next, Notice, Piece, Protocol, Ready, Slot};
+use crate::protocol::{Direction, Ending, Fault, Keep, LineBatch, Next, Notice, Piece, Protocol, Slot};
 #[cfg(unix)]
 use crate::spawn::is_copy;
 use crate::spawn::{ChildRef, OnDrop, wake_later};
@@ -60,8 +60,8 @@ use crate::stdio::PtySize;
 pub(crate) use clock::{Activity, Bounds};
 use connection::Connection;
 pub(crate) use feed::Source;
+pub(crate) use parent_output::ParentOutput;
 pub(crate) use reader::TakenReader;
-pub(crate) use shown::Shown;
 use slice::Slice;
 pub(crate) use start::Flows;
 use state::{PipeState, State};
@@ -80,7 +80,7 @@ pub(crate) struct Transport {
     started: Instant,
     /// Lines that are there, taken out of the state so that each of them costs no lock. Given back before anything else is
     /// asked for.
-    ahead: Mutex<Option<Box<Ready>>>,
+    ahead: Mutex<Option<Box<LineBatch>>>,
 }
 
 impl Drop for Transport {
@@ -303,7 +303,7 @@ impl Transport {
             let slot = state.protocol.slot(fd, Direction::Out)?;
             let output = match mem::replace(&mut state.pipes[slot], PipeState::Gone) {
                 PipeState::Output(output) => Some(output),
-                _ if state.protocol.has_untold_end(slot) => None,
+                _ if state.protocol.has_unreported_end(slot) => None,
                 _ => return None,
             };
             let read = state.protocol.released(slot);

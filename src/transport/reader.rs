@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use super::clock::Activity;
 use super::connection::Connection;
-use super::outlet::{Gave, Output};
+use super::output::{Output, Step};
 use super::pipe::Armed;
 use super::slice::Slice;
 use super::waiting::Handle;
@@ -63,17 +63,17 @@ impl TakenReader {
         let read = self.poll(cx, |output, slice| {
             loop {
                 return Poll::Ready(match output.step(buffer, true) {
-                    Gave::Nothing => return Poll::Pending,
-                    Gave::Ask(_) if slice.is_over() => return Poll::Pending,
-                    Gave::Ask(tee) => {
+                    Step::Nothing => return Poll::Pending,
+                    Step::Ask(_) if slice.is_over() => return Poll::Pending,
+                    Step::Ask(tee) => {
                         tee.ask();
                         continue;
                     }
-                    Gave::Moved => continue,
-                    Gave::Bytes(count) => Ok(count),
-                    Gave::End => Ok(0),
-                    Gave::Failed(error) => Err(error),
-                    Gave::CopyFailed(count, error) => {
+                    Step::Moved => continue,
+                    Step::Bytes(count) => Ok(count),
+                    Step::End => Ok(0),
+                    Step::Failed(error) => Err(error),
+                    Step::CopyFailed(count, error) => {
                         failed = Some(error);
                         Ok(count)
                     }

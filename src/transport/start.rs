@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::clock::{Activity, Bounds, Clock};
 use super::connection::Connection;
 use super::feed::{Feeder, Source};
-use super::outlet::Output;
+use super::output::Output;
 use super::pipe::{ReadEnd, WriteEnd};
 use super::slice::Slice;
 use super::state::{PipeState, State};

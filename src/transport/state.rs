@@ -13,12 +13,12 @@ use std::time::Instant;
 
 use super::clock::{Activity, Alarm, Clock};
 use super::feed::{self, Chunks, Feeder};
-use super::lent::Lent;
-use super::outlet::{Gave, Output};
+use super::output::{self, Output};
 use super::pipe::Armed;
 use super::tee::Tee;
 use super::terminal::Terminal;
 use super::trace::Trace;
+use super::user_code::UserCodeGuard;
 use super::waiting::{Flag, Handle};
 use super::writer::WriterPipe;
 use crate::output::Exit;
@@ -79,9 +79,9 @@ pub(super) enum Step {
     /// Something happened that others may wait for.
     Happened,
     /// A copy is to be asked, with nothing held.
-    Copy(Lent<Tee>),
+    Copy(UserCodeGuard<Tee>),
     /// A source is to be asked, with nothing held.
-    Source(Lent<Chunks>),
+    Source(UserCodeGuard<Chunks>),
     /// Nothing can be done. All that anybody may attend to has its flag set once there is.
     Nothing,
 }
@@ -105,7 +105,7 @@ impl State {
                 self.protocol.killed();
                 return self.lost_if_refused(sent.is_err());
             }
-            Next::Drain(slot) if !self.is_lent(slot) => return self.drain(slot, child),
+            Next::Drain(slot) if !self.is_copying(slot) => return self.drain(slot, child),
             Next::Drain(_) | Next::Wait | Next::Ended => {}
         }
         // A round: each pipe has its turn, and then the clock. So a pipe that always has more to say keeps neither the exit
@@ -135,17 +135,17 @@ impl State {
                 let reads =
                     self.protocol.wants(slot) && (is_main || output.has_copy() || output.owes().is_some());
                 match output.step(self.protocol.buffer(slot), reads) {
-                    Gave::Nothing => None,
-                    Gave::Moved => Some(Step::Moved),
-                    Gave::Bytes(count) => {
+                    output::Step::Nothing => None,
+                    output::Step::Moved => Some(Step::Moved),
+                    output::Step::Bytes(count) => {
                         self.received(slot, count);
                         // The main handle tells of it.
                         Some(if is_main { Step::Moved } else { Step::Happened })
                     }
-                    Gave::Ask(tee) => Some(Step::Copy(tee)),
-                    Gave::End => Some(self.close(slot)),
-                    Gave::Failed(error) => Some(self.fail(slot, error)),
-                    Gave::CopyFailed(count, error) => {
+                    output::Step::Ask(tee) => Some(Step::Copy(tee)),
+                    output::Step::End => Some(self.close(slot)),
+                    output::Step::Failed(error) => Some(self.fail(slot, error)),
+                    output::Step::CopyFailed(count, error) => {
                         self.received(slot, count);
                         Some(self.fail(slot, error))
                     }
@@ -174,8 +174,8 @@ impl State {
         self.activity.iter().for_each(|activity| activity.moved(count));
     }
 
-    fn is_lent(&self, slot: Slot) -> bool {
-        matches!(&self.pipes[slot], PipeState::Output(output) if output.is_lent())
+    fn is_copying(&self, slot: Slot) -> bool {
+        matches!(&self.pipes[slot], PipeState::Output(output) if output.is_copying())
     }
 
     /// Closes our end of a pipe.
@@ -202,7 +202,7 @@ impl State {
             _ => false,
         };
         self.close(slot);
-        self.protocol.forgo(slot);
+        self.protocol.close_by_user(slot);
         if is_terminals {
             self.hang_up();
         }
@@ -255,7 +255,7 @@ impl State {
         let seen = child.look();
         // Why it ends comes before its exit.
         if seen.ended_by == Some(Cause::Timeout) {
-            self.clock.iter_mut().for_each(|clock| clock.told(Alarm::TimedOut));
+            self.clock.iter_mut().for_each(|clock| clock.dismiss(Alarm::TimedOut));
             self.protocol.timed_out();
         }
         if seen.ended_by.is_some() {
@@ -326,7 +326,7 @@ impl State {
             return Some(Step::Moved);
         }
         self.is_due = false;
-        self.clock.iter_mut().for_each(|clock| clock.told(alarm));
+        self.clock.iter_mut().for_each(|clock| clock.dismiss(alarm));
         match alarm {
             Alarm::TimedOut => self.protocol.timed_out(),
             Alarm::Idle => self.protocol.idle(),

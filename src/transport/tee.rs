@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::lent::Code;
+use super::user_code::UserCode;
 use super::waiting::Flag;
 use crate::stdio::BoxWriter;
 
@@ -95,7 +95,7 @@ impl Tee {
     }
 }
 
-impl Code for Tee {
+impl UserCode for Tee {
     /// Gives the writer some of the chunk, or tells it of the end.
     fn ask(&mut self) {
         let copy = self.copy.as_mut();

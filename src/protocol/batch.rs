@@ -19,7 +19,7 @@ const CHARACTER: usize = 4;
 
 /// What was read from a descriptor, lent to whoever takes many lines at a time.
 #[derive(Debug)]
-pub(crate) struct Ready {
+pub(crate) struct LineBatch {
     pub(super) slot: Slot,
     fd: i32,
     /// All of it. What was given of the batch is not yet counted here.
@@ -36,10 +36,10 @@ pub(crate) struct Ready {
     barren: usize,
 }
 
-impl Ready {
+impl LineBatch {
     pub(super) fn new(slot: Slot, fd: i32, collected: Splitter) -> Self {
         let (batch, ends) = (String::new(), Vec::new());
-        Ready { slot, fd, collected, batch, at: 0, ends, next: 0, most: FIRST, barren: 0 }
+        LineBatch { slot, fd, collected, batch, at: 0, ends, next: 0, most: FIRST, barren: 0 }
     }
 
     /// The next of the batch: the text, and whether it is a whole line or a piece of one that is longer than the limit.
@@ -142,7 +142,7 @@ mod tests {
             collected.buffer().extend_from_slice(&bytes);
 
             // Some are taken while it is lent.
-            let mut ready = Ready::new(0, 1, collected);
+            let mut ready = LineBatch::new(0, 1, collected);
             for limit in limits.iter().cycle().take(taken) {
                 let of_batch = ready.line(*limit).map(|(_, text, complete)| Piece::new(text.as_bytes(), complete));
                 let given = of_batch.or_else(|| ready.line_apart(*limit).map(|(_, piece)| piece));
@@ -163,7 +163,7 @@ mod tests {
         let text = format!("{}{long}\n{}", "short\r\n".repeat(BATCH), "x\n".repeat(BATCH));
         let mut collected = Splitter::default();
         collected.buffer().extend_from_slice(text.as_bytes());
-        let mut ready = Ready::new(0, 1, collected);
+        let mut ready = LineBatch::new(0, 1, collected);
         let mut apart = 0;
         for expected in text.lines() {
             if let Some((_, line, complete)) = ready.line(usize::MAX) {

@@ -5,28 +5,28 @@
 use std::io;
 use std::task::Poll;
 
-use super::lent::{Lent, Place};
 use super::pipe::{Armed, ReadEnd};
 use super::tee::{self, Tee};
+use super::user_code::{UserCodeCell, UserCodeGuard};
 
 #[derive(Debug)]
 pub(super) struct Output {
     pub(super) end: ReadEnd,
     /// Few have one.
-    tee: Option<Place<Tee>>,
+    tee: Option<UserCodeCell<Tee>>,
     /// So much is to be read before what comes next: what it held, and one look more.
     owed: Option<usize>,
 }
 
 /// What a step came to.
-pub(super) enum Gave {
+pub(super) enum Step {
     Nothing,
     /// Something was read, and is to be copied.
     Moved,
     /// So many bytes were appended to the buffer.
     Bytes(usize),
     /// The copy is to be asked, with nothing held.
-    Ask(Lent<Tee>),
+    Ask(UserCodeGuard<Tee>),
     End,
     /// The pipe failed.
     Failed(io::Error),
@@ -36,7 +36,7 @@ pub(super) enum Gave {
 
 impl Output {
     pub(super) fn new(end: ReadEnd, tee: Option<Tee>) -> Self {
-        Output { end, tee: tee.map(Place::new), owed: None }
+        Output { end, tee: tee.map(UserCodeCell::new), owed: None }
     }
 
     pub(super) fn has_copy(&self) -> bool {
@@ -44,45 +44,45 @@ impl Output {
     }
 
     /// Whether somebody calls the copy just now.
-    pub(super) fn is_lent(&self) -> bool {
+    pub(super) fn is_copying(&self) -> bool {
         self.tee.as_ref().is_some_and(|tee| tee.with(|_| ()).is_none())
     }
 
     /// At most one read, if this is the time for it, or what its copy has to do.
-    pub(super) fn step(&mut self, buffer: &mut Vec<u8>, reads: bool) -> Gave {
+    pub(super) fn step(&mut self, buffer: &mut Vec<u8>, reads: bool) -> Step {
         let Some(tee) = &self.tee else {
-            return if reads { read(&mut self.end, &mut self.owed, buffer) } else { Gave::Nothing };
+            return if reads { read(&mut self.end, &mut self.owed, buffer) } else { Step::Nothing };
         };
         let (end, owed) = (&mut self.end, &mut self.owed);
-        let gave = tee.with(|tee| {
+        let step = tee.with(|tee| {
             Some(match tee.next() {
-                tee::Next::Read if !reads => Gave::Nothing,
+                tee::Next::Read if !reads => Step::Nothing,
                 tee::Next::Read => match read(end, owed, &mut tee.chunk) {
-                    Gave::Bytes(_) => Gave::Moved,
-                    Gave::End => {
+                    Step::Bytes(_) => Step::Moved,
+                    Step::End => {
                         tee.end();
-                        Gave::Moved
+                        Step::Moved
                     }
                     other => other,
                 },
                 tee::Next::Ask => return None,
-                tee::Next::HandOn => Gave::Bytes(tee.hand_on(buffer)),
-                tee::Next::Close => Gave::End,
+                tee::Next::HandOn => Step::Bytes(tee.hand_on(buffer)),
+                tee::Next::Close => Step::End,
                 // It leaves what was read.
-                tee::Next::Fail(error) => Gave::CopyFailed(tee.hand_on(buffer), error),
-                tee::Next::Wait => Gave::Nothing,
+                tee::Next::Fail(error) => Step::CopyFailed(tee.hand_on(buffer), error),
+                tee::Next::Wait => Step::Nothing,
             })
         });
-        match gave {
-            Some(Some(gave)) => gave,
-            Some(None) => tee.lend().map_or(Gave::Nothing, Gave::Ask),
-            None => Gave::Nothing,
+        match step {
+            Some(Some(step)) => step,
+            Some(None) => tee.try_take().map_or(Step::Nothing, Step::Ask),
+            None => Step::Nothing,
         }
     }
 
     /// Whether it waits for the pipe, and not for the copy, which sets a flag by itself.
     fn waits_for_pipe(&self) -> bool {
-        let waits = |tee: &Place<Tee>| tee.with(|tee| tee.waits_for_pipe()).unwrap_or(false);
+        let waits = |tee: &UserCodeCell<Tee>| tee.with(|tee| tee.waits_for_pipe()).unwrap_or(false);
         self.tee.as_ref().is_none_or(waits)
     }
 
@@ -110,17 +110,17 @@ impl Output {
     }
 }
 
-fn read(end: &mut ReadEnd, owed: &mut Option<usize>, buffer: &mut Vec<u8>) -> Gave {
+fn read(end: &mut ReadEnd, owed: &mut Option<usize>, buffer: &mut Vec<u8>) -> Step {
     match end.try_read(buffer) {
         Poll::Pending => {
             *owed = None;
-            Gave::Nothing
+            Step::Nothing
         }
-        Poll::Ready(Ok(0)) => Gave::End,
+        Poll::Ready(Ok(0)) => Step::End,
         Poll::Ready(Ok(count)) => {
             *owed = owed.and_then(|owed| owed.checked_sub(count));
-            Gave::Bytes(count)
+            Step::Bytes(count)
         }
-        Poll::Ready(Err(error)) => Gave::Failed(error),
+        Poll::Ready(Err(error)) => Step::Failed(error),
     }
 }

@@ -35,21 +35,21 @@ use crate::stdio::OpenFile;
 const BEHIND: usize = 64 * 1024;
 
 #[derive(Debug)]
-pub(crate) struct Shown {
-    thread: Unblock<Seen>,
+pub(crate) struct ParentOutput {
+    thread: Unblock<Sink>,
     is_gone: Arc<AtomicBool>,
 }
 
 /// The thread's part.
 #[derive(Debug)]
-struct Seen {
+struct Sink {
     /// `None` once nobody can see it any more, which is no failure of the child's.
     file: Option<File>,
     /// The call is.
     is_gone: Arc<AtomicBool>,
 }
 
-impl Shown {
+impl ParentOutput {
     /// Of descriptor 1 or 2. One that the parent has closed shows nothing.
     pub(crate) fn new(n: i32) -> Result<Self, Refusal> {
         let file = match own(n) {
@@ -58,18 +58,18 @@ impl Shown {
             Err(error) => return Err(Refusal::os(error)),
         };
         let is_gone = Arc::<AtomicBool>::default();
-        let seen = Seen { file, is_gone: is_gone.clone() };
-        Ok(Shown { thread: Unblock::with_capacity(BEHIND, seen), is_gone })
+        let sink = Sink { file, is_gone: is_gone.clone() };
+        Ok(ParentOutput { thread: Unblock::with_capacity(BEHIND, sink), is_gone })
     }
 }
 
-impl Drop for Shown {
+impl Drop for ParentOutput {
     fn drop(&mut self) {
         self.is_gone.store(true, Ordering::Relaxed);
     }
 }
 
-impl Write for Seen {
+impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(file) = &self.file else { return Ok(bytes.len()) };
         loop {
@@ -79,7 +79,7 @@ impl Write for Seen {
             match write_some(file, bytes) {
                 // Whoever shares the open file may have made it non-blocking.
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                Err(error) if nobody_sees(&error) => {
+                Err(error) if is_gone_for_good(&error) => {
                     self.file = None;
                     return Ok(bytes.len());
                 }
@@ -111,7 +111,7 @@ fn write_some(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
     file.write(bytes)
 }
 
-impl AsyncWrite for Shown {
+impl AsyncWrite for ParentOutput {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match ready!(Pin::new(&mut self.thread).poll_write(cx, bytes)) {
             // The thread has failed, and tells why when it is asked to flush.
@@ -159,7 +159,7 @@ fn is_closed(_: &io::Error) -> bool {
 }
 
 /// A pipe without a reader, a terminal that was hung up, or one that is closed.
-fn nobody_sees(error: &io::Error) -> bool {
+fn is_gone_for_good(error: &io::Error) -> bool {
     #[cfg(unix)]
     let is_gone = matches!(error.raw_os_error(), Some(libc::EIO | libc::EBADF));
     #[cfg(windows)]
