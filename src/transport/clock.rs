@@ -1,8 +1,9 @@
-//! How long a child may take, and what time it is. Knows nothing of what is done about it.
+//! The bounds of a child and the clock that watches them. Does not know what a bound does when it expires.
 //!
 //! Rules:
-//! - The time runs while nobody polls. What has happened by then comes before what it is time for: see the state.
-//! - The timeout of a living child is not here: it is kept whether or not anybody polls, by the child's own state.
+//! - The time runs even if no task polls. A task that polls late first takes what has already happened, then the alarm:
+//!   see `state`.
+//! - The timeout of a running child is not kept here. The child's own state keeps it, even if no task polls.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,40 +17,40 @@ use super::pipe::Armed;
 use super::waiting::Flag;
 use crate::signal::Signal;
 
-/// What a run may take at most. Nothing set is no bound.
+/// The bounds of one run. What is not set has no bound.
 #[derive(Clone, Debug)]
 pub(crate) struct Bounds {
-    /// From the start to the end.
+    /// The longest time from the start to the end.
     pub(crate) timeout: Option<Duration>,
-    /// Without a byte on any descriptor.
+    /// The longest time without a byte on any descriptor.
     pub(crate) idle: Option<Duration>,
-    /// Without a byte on any descriptor of the whole pipeline, whose activity this is.
+    /// The longest time without a byte on any descriptor of the whole pipeline, and the pipeline's activity.
     pub(crate) idle_of_whole: Option<(Duration, Activity)>,
-    /// From the exit to the end.
+    /// The longest time from the exit to the end.
     pub(crate) drain: Option<Duration>,
-    /// Between the polite signal and SIGKILL.
+    /// The time between the stop signal and SIGKILL.
     pub(crate) grace: Duration,
-    /// The polite one.
+    /// The signal that asks the child to end.
     pub(crate) stop_signal: Signal,
-    /// So many of the first bytes of a descriptor are kept, and so many of the last.
+    /// How many of the first and of the last bytes of a descriptor are kept.
     pub(crate) ends: Option<(usize, usize)>,
-    /// The most bytes that one descriptor gives: of a descriptor, or of any.
+    /// The most bytes that one descriptor may give. `None` is the limit for every descriptor.
     pub(crate) limits: Vec<(Option<i32>, u64)>,
 }
 
 impl Bounds {
-    /// Nothing but the usual grace. Most commands have only that, and share it.
+    /// No bounds, and the default grace. Most commands have only this, and share it.
     pub(crate) fn none() -> Arc<Bounds> {
         static NONE: LazyLock<Arc<Bounds>> = LazyLock::new(Arc::default);
         Arc::clone(&NONE)
     }
 
-    /// How long the child may be silent, whoever else talks or not. Who is silent alone is so for longer than all.
+    /// The shorter of the two idle timeouts. A child is silent for at least as long as its pipeline.
     pub(crate) fn silence(&self) -> Option<Duration> {
         self.idle.into_iter().chain(self.idle_of_whole.iter().map(|(most, _)| *most)).min()
     }
 
-    /// The last one said for the descriptor, else the last one said for all.
+    /// The limit that was set last for this descriptor, or else the one set last for all.
     pub(crate) fn limit(&self, fd: i32) -> Option<u64> {
         let last =
             |which: Option<i32>| self.limits.iter().rfind(|(of, _)| *of == which).map(|(_, most)| *most);
@@ -72,11 +73,11 @@ impl Default for Bounds {
     }
 }
 
-/// The bytes that moved on any descriptor of a child, also on those that the user has taken out, and when.
+/// How many bytes moved on the descriptors of a child, and when. Readers and writers that the caller took count too.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Activity {
     own: Arc<Moved>,
-    /// Of all children that count as one.
+    /// The activity of the whole pipeline.
     whole: Option<Arc<Moved>>,
 }
 
@@ -84,7 +85,7 @@ pub(crate) struct Activity {
 struct Moved {
     since: Instant,
     bytes: AtomicU64,
-    /// When the last of them moved, in microseconds.
+    /// When the last byte moved, in microseconds after `since`.
     last: AtomicU64,
 }
 
@@ -101,7 +102,7 @@ impl Moved {
 }
 
 impl Activity {
-    /// The same, and part of a whole.
+    /// Counts for this child and for its pipeline.
     pub(super) fn within(self, whole: Option<&Activity>) -> Self {
         Activity { whole: whole.map(|whole| whole.own.clone()), ..self }
     }
@@ -115,14 +116,14 @@ impl Activity {
         }
     }
 
-    /// Of this child.
+    /// The bytes of this child.
     #[cfg(feature = "tracing")]
     pub(super) fn count(&self) -> u64 {
         self.own.bytes.load(Ordering::Relaxed)
     }
 }
 
-/// What the clock has to tell, each once.
+/// What the clock reports, each at most once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Alarm {
     TimedOut,
@@ -130,18 +131,18 @@ pub(super) enum Alarm {
     Waited,
 }
 
-/// The bounds of one child that need somebody who polls.
+/// The bounds of one child that only a task that polls can keep.
 #[derive(Debug)]
 pub(super) struct Clock {
-    /// From the start to the end. It matters here once the child has exited.
+    /// From the start to the end. The clock uses it only after the exit.
     timeout: Option<Instant>,
-    /// Of the child, and of all that count as one.
+    /// The idle timeouts of the child and of its pipeline.
     idle: [Option<(Duration, Arc<Moved>)>; 2],
     /// From the exit to the end.
     drain: Option<Duration>,
-    /// For what comes next, and when that is.
+    /// The next alarm, and its timer.
     timer: Option<(Instant, Timer)>,
-    /// It is time for something.
+    /// Set when the timer fires.
     flag: Arc<Flag>,
 }
 
@@ -161,7 +162,7 @@ impl Clock {
         any.then(|| Box::new(clock()))
     }
 
-    /// Each thing that it will be time for, and when. A time that no clock can show never comes.
+    /// Each alarm and its time. A time that an `Instant` cannot hold never comes.
     fn times(&self, exited_at: Option<Instant>) -> impl Iterator<Item = (Alarm, Instant)> {
         let waited = self.drain.zip(exited_at).and_then(|(most, exit)| exit.checked_add(most));
         let timeout = self.timeout.filter(|_| exited_at.is_some());
@@ -178,13 +179,13 @@ impl Clock {
         .filter_map(|(alarm, time)| Some((alarm, time?)))
     }
 
-    /// What it is time for, until it was told.
+    /// The alarm that is due, until it is dismissed.
     pub(super) fn due(&self, exited_at: Option<Instant>) -> Option<Alarm> {
         let now = Instant::now();
         self.times(exited_at).find(|(_, time)| *time <= now).map(|(alarm, _)| alarm)
     }
 
-    /// It is never time for this again.
+    /// This alarm is never due again.
     pub(super) fn dismiss(&mut self, alarm: Alarm) {
         match alarm {
             Alarm::TimedOut => self.timeout = None,
@@ -193,10 +194,10 @@ impl Clock {
         }
     }
 
-    /// Has the flag set once it is time for something.
+    /// Asks for the flag to be set when the next alarm is due.
     pub(super) fn arm(&mut self, exited_at: Option<Instant>) -> Armed {
         let next = self.times(exited_at).map(|(_, time)| time).min();
-        // Set again when it fires, and not at each byte.
+        // The timer is set again when it fires, not at each byte.
         if self.flag.take() || self.timer.as_ref().map(|(at, _)| *at) > next || self.timer.is_none() {
             self.timer = next.map(|next| (next, Timer::at(next)));
             let Some((_, timer)) = &mut self.timer else { return Armed::Yes };

@@ -1,14 +1,15 @@
-//! One running child and all of its handles: the lock around its state, and the loop that whoever is awaited runs.
+//! One running child and all of its handles: the lock around the child's state, and the loop that every awaited handle
+//! runs.
 //!
-//! Refuses to know what a step does, and what the user gets.
+//! Refuses to know what a step does, and what the caller gets.
 //!
 //! Rules:
-//! - Whoever is awaited drives all of it: feeds, copies, the exit and the bounds.
-//! - The state's lock is held for one step, never over a poll, and never while code of the user's runs: sources, copies,
-//!   wakers, and whatever their dropping does.
-//! - Every poll leaves one of two things behind: all that anybody may attend to is armed, so that its flag wakes all
-//!   who wait; or all who wait are woken, and whoever is polled next looks after all of it. So a handle that is dropped,
-//!   or polled no more, leaves nothing undone that another one waits for.
+//! - The handle that is awaited drives everything: feeds, tees, the exit and the bounds.
+//! - The state's lock is held for one step, never for a whole poll. It is never held while the caller's code runs: a
+//!   source, a tee's writer, a waker, or a destructor of these.
+//! - Every poll ends in one of two ways. Either all shared work is armed, so that its flag wakes all waiting tasks. Or
+//!   all waiting tasks are woken, and the next one that polls looks at all the work. So another handle may be dropped
+//!   or no longer polled, and no work is left undone.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,9 +26,9 @@ use crate::spawn::Child;
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(super) waiting: Arc<Waiting>,
-    /// Dropped before the pipes: the child is killed, and not by them.
+    /// Dropped before the pipes. So the child dies of the kill, not of a closed pipe.
     pub(super) child: Child,
-    /// As long as the main handle is there.
+    /// `None` once the main handle is gone.
     state: Mutex<Option<State>>,
 }
 
@@ -40,12 +41,12 @@ impl Connection {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The state, when the main handle needs it no more.
+    /// Takes the state out, when the main handle no longer needs it.
     pub(super) fn take_state(&self) -> Option<State> {
         self.lock().take()
     }
 
-    /// Changes the state, and drops with nothing held what was closed by that.
+    /// Changes the state. What the change closed is dropped after the lock is released.
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> Option<T> {
         let mut guard = self.lock();
         let state = guard.as_mut()?;
@@ -56,7 +57,7 @@ impl Connection {
         Some(result)
     }
 
-    /// Moves all that can be moved, until `wanted` gives something.
+    /// Moves all that can be moved, until `wanted` returns something.
     pub(super) fn poll<T>(
         &self,
         me: Handle,
@@ -83,7 +84,8 @@ impl Connection {
                     self.child.release();
                     state.trace.close();
                 }
-                // The others may wait for what this handle leaves undone, and it may not be polled again for long.
+                // Other handles may wait for work that this handle leaves undone, and this one may not be polled again
+                // for long.
                 let hands_on = self.waiting.has_others() && state.has_work_for_others(&self.child);
                 let garbage = std::mem::take(&mut state.garbage);
                 drop(guard);
@@ -93,7 +95,7 @@ impl Connection {
                 }
                 break Poll::Ready(found);
             }
-            // Before the first step, so that nothing is missed.
+            // Register before the first step, so that no wake-up is missed.
             if !std::mem::replace(&mut registered, true) {
                 drop(guard);
                 self.waiting.register(me, cx.waker());
@@ -129,7 +131,7 @@ impl Connection {
         result
     }
 
-    /// Moves all that can be moved, by a handle that wants nothing of it for itself.
+    /// Moves all that can be moved, for a handle that itself needs nothing from the state.
     pub(super) fn drive(&self, me: Handle, slice: &mut Slice, cx: &Context<'_>) {
         let driven = self.poll(me, slice, cx, |_| None::<Infallible>);
         debug_assert!(driven.is_pending(), "it wants nothing");

@@ -1,4 +1,4 @@
-//! What flows into a child: bytes that are at hand, or a reader of the user's as it goes.
+//! A feed: the bytes, or the caller's reader, that this crate writes into a pipe of the child.
 //!
 //! Refuses to know when it is its turn.
 
@@ -11,44 +11,44 @@ use super::user_code::{UserCode, UserCodeCell, UserCodeGuard};
 use super::waiting::Flag;
 use crate::stdio::{BoxReader, Feed, ReaderSlot};
 
-/// How much of a reader is held at once: a pipe's usual size.
+/// The size of the chunk that is read from a reader: a pipe's usual size.
 const CHUNK: usize = 64 * 1024;
 
 /// Where the bytes come from.
 pub(crate) enum Source {
     Bytes(Feed),
-    /// Taken out once the child exists, so that a failed start does not cost the reader.
+    /// Taken out once the child exists, so that a failed start does not use up the reader.
     Reader(ReaderSlot),
-    /// The user writes, through a writer that is taken out.
+    /// The caller writes, with a writer that is taken out.
     Writer,
 }
 
-/// One pipe and what flows into it. Dropping it is the child's end of file.
+/// One pipe and its source. Dropping it gives the child its end of file.
 pub(super) struct Feeder {
-    // Dropped first: the end of file does not wait for the source to be wiped.
+    // Dropped first, so that the end of file does not wait until the source is wiped.
     pipe: WriteEnd,
     source: From,
 }
 
 enum From {
-    /// What is left begins at the offset.
+    /// The bytes from the offset on are not yet written.
     Bytes(Feed, usize),
     Reader(UserCodeCell<Chunks>),
 }
 
-/// A reader, of which a chunk is held.
+/// A reader, and the chunk that was read from it.
 pub(super) struct Chunks {
     reader: BoxReader,
-    /// Set once the reader has more.
+    /// Set when the reader has more.
     flag: Arc<Flag>,
-    /// What is left of the chunk is `chunk[start..end]`.
+    /// `chunk[start..end]` is not yet written.
     chunk: Vec<u8>,
     start: usize,
     end: usize,
     state: State,
 }
 
-/// What the reader has said last.
+/// What the reader returned last.
 enum State {
     Gives,
     /// It sets the flag.
@@ -57,13 +57,13 @@ enum State {
     AtEnd,
 }
 
-/// What a step came to.
+/// The result of a step.
 pub(super) enum Step {
-    /// So many bytes went into the pipe.
+    /// How many bytes went into the pipe.
     Wrote(usize),
-    /// The reader is to be asked, which is code of the user's.
+    /// The reader must be polled. It is the caller's code.
     Ask(UserCodeGuard<Chunks>),
-    /// All is fed, or nobody reads any more, which is no error.
+    /// All is written, or the child no longer reads. The latter is no error.
     Done,
     /// The reader failed.
     Failed(io::Error),
@@ -81,7 +81,7 @@ impl Feeder {
         Feeder { pipe, source: From::Reader(UserCodeCell::new(chunks)) }
     }
 
-    /// There is likely room in the pipe, or nobody who reads it.
+    /// The pipe likely has room, or no reader any more.
     pub(super) fn expect(&mut self) {
         self.pipe.expect();
         self.pipe.expect_hangup();
@@ -96,7 +96,7 @@ impl Feeder {
         let pipe = &mut self.pipe;
         match &mut self.source {
             From::Bytes(feed, offset) => {
-                // An owner might give less than it did before.
+                // A second `as_slice` may return fewer bytes.
                 let left = feed.as_slice().get(*offset..).unwrap_or_default();
                 if left.is_empty() { Step::Done } else { write(pipe, left, offset) }
             }
@@ -114,11 +114,11 @@ impl Feeder {
         }
     }
 
-    /// Has a flag set once there is something to do.
+    /// Asks for a flag to be set when there is something to do.
     pub(super) fn arm(&mut self) -> Armed {
         let has_chunk = match &self.source {
             From::Bytes(..) => true,
-            // The reader sets its own flag, and `step` has asked for the pipe's.
+            // The reader sets its own flag, and `is_closed` in `step` has armed the flag for a hang-up.
             From::Reader(cell) => cell.with(|chunks| chunks.start < chunks.end).unwrap_or(false),
         };
         if has_chunk { self.pipe.arm() } else { Armed::Yes }
@@ -138,15 +138,15 @@ fn write(pipe: &mut WriteEnd, bytes: &[u8], written: &mut usize) -> Step {
 }
 
 impl Chunks {
-    /// What to do without a chunk; `None` is to ask the reader.
+    /// What to do if there is no chunk. `None` means: poll the reader.
     fn next(&mut self, pipe: &mut WriteEnd) -> Option<Step> {
         let waits = matches!(self.state, State::Waits) && !self.flag.take();
         match std::mem::replace(&mut self.state, State::Gives) {
             State::AtEnd => Some(Step::Done),
-            // What it has to say is no matter once nobody reads.
+            // The reader's error does not matter if the child no longer reads.
             State::Failed(_) if pipe.is_closed() => Some(Step::Done),
             State::Failed(error) => Some(Step::Failed(error)),
-            // A reader may have nothing for a year: do not wait for it longer than the child does.
+            // A reader may have nothing for a year. Do not wait for it if the child no longer reads.
             State::Waits if waits => {
                 self.state = State::Waits;
                 Some(if pipe.is_closed() { Step::Done } else { Step::Nothing })
@@ -157,7 +157,7 @@ impl Chunks {
 }
 
 impl UserCode for Chunks {
-    /// Asks the reader for a chunk.
+    /// Reads a chunk.
     fn ask(&mut self) {
         let Chunks { reader, flag, chunk, .. } = self;
         chunk.resize(CHUNK, 0);
@@ -178,7 +178,7 @@ impl UserCode for Chunks {
     }
 }
 
-/// Never what is fed.
+/// Never shows the bytes.
 impl std::fmt::Debug for Feeder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Feeder").field("pipe", &self.pipe).finish_non_exhaustive()

@@ -1,25 +1,27 @@
-//! The engine room: moves bytes between pipes and the protocol, and waits for the exit. The only place
-//! that awaits I/O.
+//! The engine room: moves bytes between pipes and the protocol, and waits for the exit. No other module awaits I/O.
 //!
-//! Refuses to decide what any of it means: it tells the protocol what happened, and does what it says.
+//! Refuses to decide what an event means: it reports each event to the protocol, and does what the protocol returns.
 //!
 //! | room | owns |
 //! | --- | --- |
-//! | here | the main handle: what a promise or a process asks for |
-//! | `connection` | the lock around one child's state, and the loop that whoever is awaited runs |
+//! | here | the main handle: the operations of a promise or a process |
+//! | `start` | a start: it gives each pipe its source or its tee |
+//! | `connection` | the lock around one child's state, and the loop that every awaited handle runs |
 //! | `state` | the state, and what one step does |
-//! | `waiting` | who is to be woken, and the flags that the reactor sets |
+//! | `waiting` | the wakers of the waiting tasks, and the flags that the reactor sets |
 //! | `slice` | how long one handle may go on |
-//! | `reader`, `writer` | the handles that were taken out |
-//! | `pipe` | an end of a pipe: tried, then waited for |
-//! | `output` | a pipe out of the child, with its copy |
+//! | `reader`, `writer` | the handles that the caller took out |
+//! | `pipe` | an end of a pipe: a non-blocking attempt, then the reactor |
+//! | `output` | a pipe out of the child, with its tee |
 //! | `feed`, `tee` | sources and copies |
-//! | `lent` | code of the user's, and its place |
-//! | `shown` | the parent's own stdout and stderr, to copy to |
-//! | `terminal`, `clock`, `trace` | what their names say |
+//! | `user_code` | the cell that holds the caller's code |
+//! | `parent_output` | the parent's own stdout and stderr, for a tee |
+//! | `terminal`, `clock`, `trace` | the pseudoterminal, the bounds, the `tracing` span |
 //!
-//! Rules: bytes are read straight into the buffer that the user gets; nothing is read that nobody takes, which is the
-//! backpressure; one poll takes a bounded time.
+//! Rules:
+//! - Bytes are read straight into the buffer that the caller gets.
+//! - A pipe is read only if its bytes are wanted. This is the back-pressure.
+//! - One poll takes a bounded time.
 
 mod clock;
 mod connection;
@@ -69,7 +71,7 @@ pub(crate) use trace::Trace;
 use waiting::Handle;
 pub(crate) use writer::TakenWriter;
 
-/// Does what anybody may do, and reads nothing for itself.
+/// Does the shared work, and reads nothing for itself.
 const ANYBODY: Handle = Handle::Reader(Slot::MAX);
 
 /// The main handle of a running child. Dropping it kills the child.
@@ -78,25 +80,25 @@ pub(crate) struct Transport {
     connection: Arc<Connection>,
     slice: Slice,
     started: Instant,
-    /// Lines that are there, taken out of the state so that each of them costs no lock. Given back before anything else is
-    /// asked for.
+    /// Lines that were already read, taken out of the state so that a line costs no lock. They are given back before
+    /// any other operation.
     ahead: Mutex<Option<Box<LineBatch>>>,
 }
 
 impl Drop for Transport {
     fn drop(&mut self) {
         self.connection.waiting.forget(Handle::Main);
-        // If the child is to run on, it keeps its terminal, and gets no SIGHUP.
+        // If the child keeps running, it keeps its terminal and gets no SIGHUP.
         #[cfg(unix)]
         if self.connection.child.runs_on_when_dropped() {
             if let Some(master) = self.with(|state| state.terminal.as_mut()?.take_master()) {
                 self.connection.child.hold_open(master);
             }
         }
-        // Before the pipes are closed: the child is killed, and not by them.
+        // Before the pipes are closed. So the child dies of the kill, not of a closed pipe.
         self.connection.child.abandon();
         let state = self.connection.take_state();
-        // A terminal hangs up, whoever has taken out what is typed there.
+        // A terminal hangs up, even if the caller took its writer out.
         if let Some(mut state) = state.filter(|state| state.terminal.is_some()) {
             state.hang_up();
             drop(state);
@@ -106,23 +108,23 @@ impl Drop for Transport {
 }
 
 impl Transport {
-    /// Moves bytes until the child has ended, and collects them.
+    /// Moves bytes until the child has ended, and collects the output.
     pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let ended = |protocol: &mut Protocol| (protocol.next() == Next::Ended).then(|| protocol.join());
         if ready!(self.poll(cx, ended)) {
             return Poll::Ready(());
         }
-        // A long secret is put together piece by piece, with others in between.
+        // A long secret is joined chunk by chunk, and other tasks run in between.
         wake_later(cx.waker().clone());
         Poll::Pending
     }
 
-    /// Whether the last poll took all the time that it may have, and has more to do.
+    /// Whether the last poll used up its time and has more to do.
     pub(crate) fn was_cut_short(&self) -> bool {
         self.slice.was_spent()
     }
 
-    /// Moves bytes until there is something to tell; `None` after the end was told.
+    /// Moves bytes until there is a notice. `None` after the end was reported.
     pub(crate) fn poll_notice(&mut self, cx: &mut Context<'_>) -> Poll<Option<Notice>> {
         self.poll(cx, |protocol| match protocol.notice() {
             None if protocol.is_over() => Some(None),
@@ -130,7 +132,7 @@ impl Transport {
         })
     }
 
-    /// A line that is there, of those that were looked at together.
+    /// A line of the batch that was already checked.
     #[inline]
     pub(crate) fn ready_line(&mut self, limit: usize) -> Option<(i32, &str, bool)> {
         let ahead = self.ahead.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -138,12 +140,12 @@ impl Transport {
         if self.slice.is_new() || self.slice.is_over_for_line() { None } else { ready.line(limit) }
     }
 
-    /// Moves bytes until there is a line to tell; `None` when the child has ended and there is none. Asked when
-    /// `ready_line` gives none.
+    /// Moves bytes until there is a line. `None` if the child has ended and no line is left. Called if `ready_line`
+    /// returns none.
     #[cold]
     pub(crate) fn poll_line(&mut self, limit: usize, cx: &Context<'_>) -> Poll<Option<(i32, Piece)>> {
         if self.ahead.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
-            // All else goes on meanwhile: once in each slice, since a line takes none of it along.
+            // All other work goes on meanwhile, once in each slice, because a line does none of it.
             if self.slice.is_new() && !self.slice.is_over() {
                 self.connection.drive(ANYBODY, &mut self.slice, cx);
                 self.connection.waiting.forget(ANYBODY);
@@ -153,7 +155,7 @@ impl Transport {
                 }
                 self.slice.is_over();
             }
-            // Also if the child is about to end: there may be thousands of lines until then.
+            // Even if the child is about to end: thousands of lines may be left.
             if self.slice.is_spent() {
                 self.connection.waiting.go_on(Handle::Main, cx.waker(), self.slice.pauses());
                 return Poll::Pending;
@@ -178,7 +180,7 @@ impl Transport {
         Poll::Ready(Some((fd, piece)))
     }
 
-    /// The state is whole again.
+    /// Puts the batch back into the state.
     fn give_back(&self) {
         let ready = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(ready) = ready {
@@ -186,26 +188,26 @@ impl Transport {
         }
     }
 
-    /// Moves some of what is there, whatever the time.
+    /// Moves some of what is there, even if the time is over.
     pub(crate) fn catch_up(&mut self) {
         self.with(State::catch_up);
     }
 
-    /// Moves bytes until the child has exited, and collects them.
+    /// Moves bytes until the child has exited, and collects the output.
     pub(crate) fn poll_outcome(&mut self, cx: &Context<'_>) -> Poll<(Exit, Option<Fault>)> {
         self.poll(cx, |protocol| protocol.outcome())
     }
 
-    /// Whether the child has exited, at this moment. What it wrote is left in its pipes until then, and whoever waits goes on
-    /// waiting.
+    /// Whether the child has exited at this moment. Before the exit its output stays in the pipes, and waiting tasks
+    /// keep waiting.
     pub(crate) fn look(&mut self) -> Option<(Exit, Option<Fault>)> {
-        // The reactor may not have come round to tell.
+        // The reactor may not have set the flag yet.
         self.with(|state| state.child_flag.set());
         loop {
             let (mut slice, cx) = (Slice::default(), Context::from_waker(Waker::noop()));
             let looked = self.connection.poll(ANYBODY, &mut slice, &cx, |state| state.protocol.outcome());
             self.connection.waiting.forget(ANYBODY);
-            // Once it has exited, only what its pipes held then is to be read before.
+            // After the exit, only what the pipes held at the exit must still be read.
             if looked.is_ready() || !slice.was_spent() || !self.with(|state| state.protocol.has_exited()) {
                 return match looked {
                     Poll::Ready(outcome) => Some(outcome),
@@ -220,37 +222,37 @@ impl Transport {
         self.connection.poll(Handle::Main, &mut self.slice, cx, |state| wanted(&mut state.protocol))
     }
 
-    /// When the child had ended, once it had.
+    /// When the child ended, if it has.
     pub(crate) fn ended_at(&self) -> Option<Instant> {
         self.with(|state| state.ended_at)
     }
 
-    /// From the start to the exit.
+    /// From the start to the exit, or to now.
     pub(crate) fn elapsed(&self) -> Duration {
         let exited_at = self.with(|state| state.exited_at).unwrap_or_else(Instant::now);
         exited_at.saturating_duration_since(self.started)
     }
 
-    /// What the child left, and how long it took; once `poll_end` was ready.
+    /// The result of the child, and how long it took. Called after `poll_end` was ready.
     pub(crate) fn into_ending(self) -> (Ending, Duration) {
         self.give_back();
         let state = self.connection.take_state();
-        // It is there until the main handle is dropped, which is this one.
+        // The state exists until the main handle is dropped, and this is the main handle.
         let state = state.expect("the state is the main handle's");
         let ended_at = state.ended_at.unwrap_or_else(Instant::now);
         (state.protocol.into_ending(), ended_at.saturating_duration_since(self.started))
     }
 }
 
-/// What a living child is asked for.
+/// The operations on a running child.
 impl Transport {
-    /// Something of the state, which is there for as long as this handle is.
+    /// Changes the state, which exists as long as this handle.
     fn with<T: Default>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         self.give_back();
         self.connection.with(change).unwrap_or_default()
     }
 
-    /// Whether the end was told.
+    /// Whether the end was reported.
     pub(crate) fn is_over(&self) -> bool {
         self.with(|state| state.protocol.is_over())
     }
@@ -263,13 +265,12 @@ impl Transport {
         self.connection.child.remote()
     }
 
-    /// Whether something went wrong, once that is known: `true` if the child is to be killed for it, `false` if it was
-    /// only late.
+    /// Whether there is a fault: `true` if the child must be killed for it, `false` if the child was only late.
     pub(crate) fn has_failed(&self) -> Option<bool> {
         self.with(|state| state.protocol.fault().map(|fault| !matches!(fault, Fault::TimedOut | Fault::Idle)))
     }
 
-    /// Ends the child as if it were late, because of what somebody else did.
+    /// Ends the child as if it were late, because of another member of its pipeline.
     pub(crate) fn stop(&self, at_once: bool) {
         if at_once {
             self.connection.child.forfeit_grace();
@@ -277,12 +278,12 @@ impl Transport {
         self.with(|state| state.protocol.timed_out());
     }
 
-    /// Lets the child run on when this is dropped.
+    /// The child keeps running when this handle is dropped.
     pub(crate) fn keep_running_on_drop(&self) {
         self.connection.child.on_drop(OnDrop::RunOn);
     }
 
-    /// The pipe into the child, once.
+    /// Takes out the pipe into the child, once.
     pub(crate) fn writer(&self, fd: i32) -> Option<TakenWriter> {
         let (slot, pipe, activity) = self.with(|state| {
             let slot = state.protocol.slot(fd, Direction::In)?;
@@ -297,7 +298,8 @@ impl Transport {
         Some(TakenWriter::new(self.connection.clone(), slot, pipe, activity))
     }
 
-    /// The pipe out of the child, once, with what was read from it and not told. It may have ended since.
+    /// Takes out the pipe out of the child, once, with the bytes that were read but not reported. The pipe may have
+    /// ended already.
     pub(crate) fn reader(&self, fd: i32) -> Option<(Vec<u8>, TakenReader)> {
         let (read, slot, output, activity, is_terminal) = self.with(|state| {
             let slot = state.protocol.slot(fd, Direction::Out)?;
@@ -315,7 +317,7 @@ impl Transport {
         Some((read, TakenReader::new(connection, slot, output, activity, is_terminal)))
     }
 
-    /// Closes our end; whether it was open.
+    /// Closes the parent's end. Returns whether it was open.
     pub(crate) fn close(&self, fd: i32) -> bool {
         let closed = self.with(|state| {
             let slots = [Direction::In, Direction::Out].map(|way| state.protocol.slot(fd, way));
@@ -340,41 +342,41 @@ impl Transport {
         self.connection.waiting.wake_all_later();
     }
 
-    /// Nobody will talk to the child any more: what could have been written to and was not taken is
-    /// closed, and nothing is held back.
+    /// The caller no longer talks to the child. This closes the inputs that the caller did not take, and resumes all
+    /// descriptors.
     pub(crate) fn talk_no_more(&self) {
         self.close_untaken_inputs();
         self.with(|state| state.protocol.resume_all());
         self.connection.waiting.wake_all_later();
     }
 
-    /// Closes what could have been written to and was not taken.
+    /// Closes the inputs whose writer the caller did not take.
     pub(crate) fn close_untaken_inputs(&self) {
         let closed = self.with(|state| {
             let is_untaken =
                 |slot: &Slot| matches!(state.pipes[*slot], PipeState::Writer { taken: false, .. });
             let untaken: Vec<Slot> = (0..state.pipes.len()).filter(is_untaken).collect();
-            // To a terminal its end of file is typed.
+            // If the input is a terminal, its end of file is typed.
             untaken.iter().for_each(|slot| state.close_by_hand(*slot));
             !untaken.is_empty()
         });
-        // Nobody is woken for nothing by one who asks at each poll.
+        // A caller that does this at each poll must not wake tasks for nothing.
         if closed {
             self.connection.waiting.wake_all_later();
         }
     }
 
-    /// Whether the child wrote to a descriptor, other than to a user who took it over.
+    /// Whether the child wrote to a descriptor that the caller did not take over.
     pub(crate) fn spoke(&self, fd: i32) -> bool {
         self.with(|state| state.protocol.spoke(fd))
     }
 
-    /// From now on all is collected, and so much of it is kept of each descriptor.
+    /// From now on all output is collected, and this much of each descriptor is kept.
     pub(crate) fn keep(&self, how_much: impl Fn(i32) -> Keep) {
         self.with(|state| state.protocol.keep(how_much));
     }
 
-    /// Holds one descriptor back, or no longer; whether it leads out of the child.
+    /// Pauses or resumes a descriptor. Returns whether it leads out of the child.
     pub(crate) fn pause(&self, fd: i32, paused: bool) -> bool {
         let found = self.with(|state| {
             let slot = state.protocol.slot(fd, Direction::Out)?;
@@ -392,7 +394,7 @@ impl Transport {
         self.with(|state| state.terminal.is_some())
     }
 
-    /// Sets the size of the terminal; `false` if there is none, or it is closed.
+    /// Sets the size of the terminal. `false` if there is none, or it is closed.
     #[cfg(unix)]
     pub(crate) fn resize(&self, size: PtySize) -> io::Result<bool> {
         if is_copy() {

@@ -1,6 +1,6 @@
-//! A pipe out of the child, with its copy if it has one.
+//! A pipe out of the child, with its tee if it has one.
 //!
-//! Refuses to know who takes the bytes: the main handle, or a reader that was taken out.
+//! Refuses to know who takes the bytes: the main handle, or a reader that the caller took out.
 
 use std::io;
 use std::task::Poll;
@@ -12,25 +12,25 @@ use super::user_code::{UserCodeCell, UserCodeGuard};
 #[derive(Debug)]
 pub(super) struct Output {
     pub(super) end: ReadEnd,
-    /// Few have one.
+    /// Few pipes have one.
     tee: Option<UserCodeCell<Tee>>,
-    /// So much is to be read before what comes next: what it held, and one look more.
+    /// How many bytes must be read before the next event: what the pipe held, and one more attempt.
     owed: Option<usize>,
 }
 
-/// What a step came to.
+/// The result of a step.
 pub(super) enum Step {
     Nothing,
-    /// Something was read, and is to be copied.
+    /// Some bytes were read, and must be copied.
     Moved,
-    /// So many bytes were appended to the buffer.
+    /// How many bytes were appended to the buffer.
     Bytes(usize),
-    /// The copy is to be asked, with nothing held.
+    /// The tee's writer must be polled, with no lock held.
     Ask(UserCodeGuard<Tee>),
     End,
     /// The pipe failed.
     Failed(io::Error),
-    /// The copy failed. So many bytes that were read before were appended.
+    /// The tee failed. This many bytes, which were read before, were appended.
     CopyFailed(usize, io::Error),
 }
 
@@ -43,12 +43,12 @@ impl Output {
         self.tee.is_some()
     }
 
-    /// Whether somebody calls the copy just now.
+    /// Whether a task runs the tee's writer now.
     pub(super) fn is_copying(&self) -> bool {
         self.tee.as_ref().is_some_and(|tee| tee.with(|_| ()).is_none())
     }
 
-    /// At most one read, if this is the time for it, or what its copy has to do.
+    /// At most one read, if `reads` is set, or what the tee must do next.
     pub(super) fn step(&mut self, buffer: &mut Vec<u8>, reads: bool) -> Step {
         let Some(tee) = &self.tee else {
             return if reads { read(&mut self.end, &mut self.owed, buffer) } else { Step::Nothing };
@@ -68,7 +68,7 @@ impl Output {
                 tee::Next::Ask => return None,
                 tee::Next::HandOn => Step::Bytes(tee.hand_on(buffer)),
                 tee::Next::Close => Step::End,
-                // It leaves what was read.
+                // The tee leaves the bytes that were read.
                 tee::Next::Fail(error) => Step::CopyFailed(tee.hand_on(buffer), error),
                 tee::Next::Wait => Step::Nothing,
             })
@@ -80,28 +80,29 @@ impl Output {
         }
     }
 
-    /// Whether it waits for the pipe, and not for the copy, which sets a flag by itself.
+    /// Whether this waits for the pipe. If not, it waits for the tee, which sets its own flag.
     fn waits_for_pipe(&self) -> bool {
         let waits = |tee: &UserCodeCell<Tee>| tee.with(|tee| tee.waits_for_pipe()).unwrap_or(false);
         self.tee.as_ref().is_none_or(waits)
     }
 
-    /// Has the flag of the pipe set once there is something to read, if that is what it waits for.
+    /// If this waits for the pipe: asks for the flag to be set when there is something to read.
     pub(super) fn arm(&mut self) -> Armed {
         if self.waits_for_pipe() { self.end.arm() } else { Armed::Yes }
     }
 
-    /// What it holds now is to be read before what comes next.
+    /// What the pipe holds now must be read before the next event.
     pub(super) fn owe(&mut self) {
         self.owed = Some(self.end.holds());
     }
 
-    /// How much of that is left. A slow copy has its own time.
+    /// How many of these bytes are left. `None` while this waits for the tee.
     pub(super) fn owes(&self) -> Option<usize> {
         self.owed.filter(|_| self.waits_for_pipe())
     }
 
-    /// Takes what is there at this moment, whoever else may write to it. Whether the pipe is at its end.
+    /// Takes what the pipe holds at this moment, even if another process keeps writing to it. Returns whether the pipe
+    /// is at its end.
     pub(super) fn drain(&mut self, buffer: &mut Vec<u8>) -> bool {
         if let Some(tee) = &self.tee {
             tee.with(|tee| tee.hand_on(buffer));

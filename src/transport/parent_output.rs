@@ -1,12 +1,12 @@
-//! The parent's own stdout or stderr, as a place that a copy goes to.
+//! The parent's own stdout or stderr, as the writer of a tee.
 //!
-//! Refuses to know what is copied.
+//! Refuses to know what the bytes are.
 //!
-//! Why a thread writes: the open file is shared with whoever else has it (open(2)), such as the shell that has started the
-//! parent. It must not become non-blocking for them, and a write that blocks, to a terminal that was stopped or a pipe that
-//! nobody empties, must not hold up the executor.
+//! Why a thread writes: other processes share the open file (open(2)), such as the shell that started the parent. So it
+//! must not become non-blocking. And a write may block, if the terminal was stopped or the pipe is full. That must not
+//! hold up the executor.
 //!
-//! Rule: the thread waits for room before it writes, and writes no more than that, so that it leaves soon after the call.
+//! Rule: the thread waits until there is room, and writes no more than fits. So it stops soon after the call ended.
 
 use std::fs::File;
 #[cfg(unix)]
@@ -31,7 +31,7 @@ use crate::error::Refusal;
 use crate::spawn::write_quietly;
 use crate::stdio::OpenFile;
 
-/// What the thread may have before it: as much as a pipe.
+/// The most bytes that wait for the thread: as many as a pipe holds.
 const BEHIND: usize = 64 * 1024;
 
 #[derive(Debug)]
@@ -43,14 +43,14 @@ pub(crate) struct ParentOutput {
 /// The thread's part.
 #[derive(Debug)]
 struct Sink {
-    /// `None` once nobody can see it any more, which is no failure of the child's.
+    /// `None` once the output can no longer be written. That is not the child's fault.
     file: Option<File>,
-    /// The call is.
+    /// The call has ended.
     is_gone: Arc<AtomicBool>,
 }
 
 impl ParentOutput {
-    /// Of descriptor 1 or 2. One that the parent has closed shows nothing.
+    /// For descriptor 1 or 2. If the parent has closed it, the bytes are dropped.
     pub(crate) fn new(n: i32) -> Result<Self, Refusal> {
         let file = match own(n) {
             Ok(file) => Some(file.into()),
@@ -77,7 +77,7 @@ impl Write for Sink {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
             match write_some(file, bytes) {
-                // Whoever shares the open file may have made it non-blocking.
+                // Another process that shares the open file may have made it non-blocking.
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(error) if is_gone_for_good(&error) => {
                     self.file = None;
@@ -89,12 +89,12 @@ impl Write for Sink {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        // A file keeps nothing back.
+        // A file has no buffer.
         Ok(())
     }
 }
 
-/// Writes as much as there is room for, or is `WouldBlock` if there is none for a while.
+/// Writes as much as there is room for. `WouldBlock` if there is none for 100 ms.
 #[cfg(unix)]
 fn write_some(file: &File, bytes: &[u8]) -> io::Result<usize> {
     const WHILE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -114,7 +114,7 @@ fn write_some(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
 impl AsyncWrite for ParentOutput {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match ready!(Pin::new(&mut self.thread).poll_write(cx, bytes)) {
-            // The thread has failed, and tells why when it is asked to flush.
+            // The thread has failed. A flush returns its error.
             Ok(0) if !bytes.is_empty() => self.poll_flush(cx).map_ok(|()| 0),
             written => Poll::Ready(written),
         }
@@ -152,13 +152,13 @@ fn is_closed(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EBADF)
 }
 
-/// A program without a console has none.
+/// A program without a console has no such handle.
 #[cfg(windows)]
 fn is_closed(_: &io::Error) -> bool {
     true
 }
 
-/// A pipe without a reader, a terminal that was hung up, or one that is closed.
+/// A pipe without a reader, a terminal that hung up, or a closed descriptor.
 fn is_gone_for_good(error: &io::Error) -> bool {
     #[cfg(unix)]
     let is_gone = matches!(error.raw_os_error(), Some(libc::EIO | libc::EBADF));

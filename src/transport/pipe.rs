@@ -1,9 +1,9 @@
-//! The parent's ends of pipes, as something that can be tried and waited for.
+//! The parent's ends of pipes, on Unix: each is tried without blocking, then waited for.
 //!
-//! Refuses to know what the bytes are, and who waits.
+//! Refuses to know what the bytes are, and which task waits.
 //!
-//! Rule: an end is tried when its flag was set, or when it is told that it is likely to be ready. It is armed, so that
-//! the reactor sets the flag, only once it was found not to be ready.
+//! Rule: an end is tried if its flag was set, or if a caller expects it to be ready. It is armed only after an attempt
+//! found it not ready; then the reactor sets the flag.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -24,67 +24,67 @@ use super::waiting::Flag;
 use crate::spawn::prepare;
 use crate::spawn::{Hosted, Pipe, grow, is_copy, raises_sigpipe, write_quietly};
 
-/// From so many bytes on it is a stream.
+/// A pipe that carried this many bytes carries a stream.
 const STREAM: u32 = 128 * 1024;
 
-/// The room that the first read is given. Small, since most children say little.
+/// The room for the first read. Small, because most children write little.
 const LEAST: u32 = 4 * 1024;
 
-/// The most room that a read asks for: a pipe's usual size.
+/// The most room for one read: a pipe's usual size.
 const MOST: u32 = 64 * 1024;
 
-/// The most that a write is given: macOS refuses 2 GiB and more, writev(2), where Linux writes a part.
+/// The most bytes for one write. If given 2 GiB or more, macOS refuses (writev(2)); Linux writes a part.
 const AT_ONCE: usize = 1 << 30;
 
-/// The most that one packet holds, and the least that a pipe with room has room for: PIPE_BUF.
+/// PIPE_BUF: the most bytes of one packet. A pipe that is writable has room for at least this many.
 pub(super) const PACKET: usize = 4096;
 
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
-/// Room for a stream. A user's pipes may have 64 MiB in all before the kernel makes new ones one page
-/// small (pipe-user-pages-soft, pipe(7)), so this is not the most that one may have.
+/// The pipe size for a stream. It is not the largest possible one: all pipes of a user may hold 64 MiB together, and
+/// beyond that a new pipe gets one page (pipe-user-pages-soft, pipe(7)).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const ROOM: usize = 256 * 1024;
 
-/// No event comes for a writing end that has room and lost its readers: `filt_pipenotsup` in FreeBSD's sys/kern/sys_pipe.c
-/// never fires. The filter of that name in xnu does fire, and so do the filters of NetBSD and OpenBSD. Nobody has read
-/// DragonFly's.
+/// A writing end that has room gets no event when its last reader closes: `filt_pipenotsup` in FreeBSD's
+/// sys/kern/sys_pipe.c never fires. The filter of that name in xnu does fire, and so do the filters of NetBSD and
+/// OpenBSD. DragonFly's source was not read.
 const HANGS_UP_UNSEEN: bool = cfg!(any(target_os = "freebsd", target_os = "dragonfly", reaped_bsd));
 
-/// If a pipe has no readers any more, the system refuses to watch it for room: `pipe_kqfilter` in sys/kern/sys_pipe.c says
-/// EPIPE. The crate `polling` takes that for success, and no event comes. (NetBSD says EBADF, which is an error; xnu watches
-/// the pipe.)
+/// If a pipe has no reader any more, the system refuses to watch it for room: `pipe_kqfilter` in sys/kern/sys_pipe.c
+/// returns EPIPE. The crate `polling` takes that for success, and no event comes. (NetBSD returns EBADF, which is an
+/// error. xnu watches the pipe.)
 const REFUSES_UNSEEN: bool =
     cfg!(any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd", reaped_bsd));
 
-/// How long to wait before a pipe is asked again whether it hung up, at first and at most.
+/// How long to wait before the next look for a hang-up, at first and at most.
 const LOOKS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 
 /// Whether the reactor will set the flag of an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Armed {
-    /// As before.
+    /// It was armed before.
     Yes,
-    /// It was asked to, just now.
+    /// It was armed just now.
     Anew,
-    /// The end is ready by now: try it.
+    /// The end is ready: try it.
     Ready,
 }
 
-/// An end that the child writes to.
+/// The parent's end of a pipe that the child writes to.
 #[derive(Debug)]
 pub(super) struct ReadEnd {
     pipe: Hosted<Async<Pipe>>,
     flag: Arc<Flag>,
-    /// The last call did not find it empty, or it is likely to have something.
+    /// The last attempt found bytes, or a caller expects some.
     ready: bool,
     armed: bool,
-    /// The reactor is out of order: told by the next attempt.
+    /// The reactor failed. The next attempt returns this error.
     broken: Option<io::Error>,
-    /// The room for the next read, which grows while reads fill it.
+    /// The room for the next read. It grows while reads fill it.
     room: u32,
     traffic: u32,
-    /// What is read is secret.
+    /// The bytes are secret.
     wipes: bool,
 }
 
@@ -95,12 +95,12 @@ impl ReadEnd {
         Ok(ReadEnd { pipe, flag, ready, armed, broken, room: LEAST, traffic: 0, wipes: false })
     }
 
-    /// What is read is secret: a buffer that it grows out of is wiped.
+    /// The bytes are secret: a buffer that becomes too small is wiped.
     pub(super) fn wipe(&mut self) {
         self.wipes = true;
     }
 
-    /// The pipe itself, blocking again as a program expects it.
+    /// The pipe itself, blocking again as programs expect it.
     pub(super) fn into_pipe(self) -> io::Result<Pipe> {
         blocking(self.pipe)
     }
@@ -109,22 +109,22 @@ impl ReadEnd {
         self.pipe.get_ref()
     }
 
-    /// There is likely something to read.
+    /// The pipe likely has bytes: try it.
     pub(super) fn expect(&mut self) {
         self.ready = true;
     }
 
-    /// Whether so much was read that more is likely to come at once.
+    /// Whether the pipe carries a stream, so that more bytes are likely to come soon.
     pub(super) fn streams(&self) -> bool {
         self.traffic >= STREAM
     }
 
-    /// Appends what one read gives; 0 is end of file. `Pending` if there is nothing; then it is to be armed.
+    /// Appends the bytes of one read; 0 is end of file. If there is nothing it is `Pending`, and the end must be armed.
     pub(super) fn try_read(&mut self, buffer: &mut Vec<u8>) -> Poll<io::Result<usize>> {
         self.attempt(|this| this.read(buffer))
     }
 
-    /// One read into a buffer of the caller's.
+    /// One read into the caller's buffer.
     pub(super) fn try_read_into(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.attempt(|this| end_of_terminal(read(this.pipe.get_ref(), &mut *buffer)))
     }
@@ -133,7 +133,7 @@ impl ReadEnd {
         &mut self,
         mut read: impl FnMut(&mut Self) -> Result<usize, Errno>,
     ) -> Poll<io::Result<usize>> {
-        // What a forked copy of the host takes, the host misses.
+        // A forked copy of this program must not take bytes away from the original.
         if is_copy() {
             return Poll::Ready(Ok(0));
         }
@@ -157,7 +157,7 @@ impl ReadEnd {
         Poll::Pending
     }
 
-    /// Has the flag set once there is something to read.
+    /// Asks for the flag to be set when there is something to read.
     pub(super) fn arm(&mut self) -> Armed {
         if !self.ready && !self.armed {
             match self.flag.wait(|cx| self.pipe.poll_readable(cx)) {
@@ -171,9 +171,9 @@ impl ReadEnd {
         if self.ready { Armed::Ready } else { Armed::Yes }
     }
 
-    /// How much is there to be read.
+    /// How many bytes the pipe holds.
     pub(super) fn holds(&self) -> usize {
-        // A terminal tells less than it has: so much it never holds.
+        // FIONREAD of a terminal shows fewer bytes than it has. It never has this many.
         const TERMINAL: usize = 68 * 1024;
         match rustix::termios::isatty(self.pipe.get_ref()) {
             true => TERMINAL,
@@ -186,8 +186,8 @@ impl ReadEnd {
         self.armed
     }
 
-    /// Appends what is there at this moment, and not what a descendant may go on writing. Whether it is at
-    /// its end.
+    /// Appends what the pipe holds at this moment, and not what another process keeps writing. Returns whether the pipe
+    /// is at its end.
     pub(super) fn drain(&mut self, buffer: &mut Vec<u8>) -> bool {
         if is_copy() {
             return true;
@@ -201,13 +201,13 @@ impl ReadEnd {
                 Err(_) => return false,
             }
         }
-        // All was taken that was there at first, which may be all that there will be.
+        // All bytes that were there at first are taken. There may be no more.
         is_at_end(look(self.pipe.get_ref()), self.holds())
     }
 
-    /// What is there comes before the room for it: to grow is to copy all that was collected, and of two hundred pipes that
-    /// have nothing to say just now each would do so. No read has less room than a packet: in packet mode (O_DIRECT, pipe(2))
-    /// the rest of it would be lost.
+    /// If the buffer is full, reads before it makes room: a larger buffer means a copy of all the output, and two
+    /// hundred pipes may have nothing to read just now. Each read has room for a packet, because in packet mode
+    /// (O_DIRECT, pipe(2)) the rest of a packet is lost.
     fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
         let room = self.room as usize;
         let spare = |buffer: &Vec<u8>| buffer.capacity() - buffer.len();
@@ -219,7 +219,7 @@ impl ReadEnd {
         let asked = room.min(spare(buffer));
         let read = end_of_terminal(read(self.pipe.get_ref(), spare_capacity(buffer)));
         if read.is_err() && self.traffic == 0 && buffer.is_empty() {
-            // Of a child that has said nothing yet, and may be one of thousands.
+            // This child has written nothing yet, and there may be thousands like it: keep no memory.
             *buffer = Vec::new();
         }
         let count = read?;
@@ -231,7 +231,7 @@ impl ReadEnd {
         Ok(count)
     }
 
-    /// Reads a little, and makes room for more once there is something.
+    /// Reads a little, and makes room only if there was something.
     fn probe(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
         let mut few = [0; PACKET];
         let count = end_of_terminal(read(self.pipe.get_ref(), &mut few))?;
@@ -245,7 +245,7 @@ impl ReadEnd {
         Ok(count)
     }
 
-    /// A buffer doubles at least, so that each byte that is collected is moved a bounded number of times.
+    /// The buffer at least doubles, so that each byte is moved a bounded number of times.
     fn grow(&self, buffer: &mut Vec<u8>) {
         let room = self.room as usize;
         if self.wipes {
@@ -258,10 +258,10 @@ impl ReadEnd {
     }
 }
 
-/// What poll(2) says of an end at this moment.
+/// What poll(2) returns for an end at this moment.
 ///
-/// It asks for input, of a writing end too: if no event is asked for, xnu watches nothing and never tells a hang-up
-/// (`poll_nocancel` in its bsd/kern/sys_generic.c). The other systems tell it unasked.
+/// This asks for input, even for a writing end. If no event is asked for, xnu watches nothing and never reports a
+/// hang-up (`poll_nocancel` in its bsd/kern/sys_generic.c). Other systems always report it.
 fn look(pipe: &Pipe) -> PollFlags {
     let mut asked = [PollFd::new(pipe, PollFlags::IN)];
     let told = poll(&mut asked, Some(&NOW)).map_or(PollFlags::empty(), |_| asked[0].revents());
@@ -270,8 +270,8 @@ fn look(pipe: &Pipe) -> PollFlags {
     told
 }
 
-/// What xnu (`poll_nocancel`, `poll_callback`) and FreeBSD (`pipe_poll` in sys/kern/sys_pipe.c) say of a pipe, by what Linux
-/// says: no POLLERR, and the end of a pipe counts as input.
+/// What xnu (`poll_nocancel`, `poll_callback`) and FreeBSD (`pipe_poll` in sys/kern/sys_pipe.c) return for a pipe,
+/// derived from what Linux returns. They have no POLLERR, and the end of a pipe counts as input.
 #[cfg(any(test, reaped_bsd))]
 fn as_on_bsd(asked: PollFlags, told: PollFlags) -> PollFlags {
     match told.intersects(PollFlags::ERR | PollFlags::HUP) {
@@ -281,13 +281,13 @@ fn as_on_bsd(asked: PollFlags, told: PollFlags) -> PollFlags {
     }
 }
 
-/// Whether nothing comes any more out of an end that holds so many bytes. The end of a pipe counts as input on the
-/// BSDs and macOS.
+/// Whether no more bytes can come out of an end that holds this many. On the BSDs and macOS the end of a pipe counts as
+/// input.
 fn is_at_end(told: PollFlags, holds: usize) -> bool {
     told.contains(PollFlags::HUP) && (holds == 0 || !told.contains(PollFlags::IN))
 }
 
-/// poll(2): POLLERR is set for the writing end of a pipe when the reading end was closed. The BSDs and macOS say
+/// poll(2): POLLERR is set for the writing end of a pipe when the reading end was closed. The BSDs and macOS set
 /// POLLHUP.
 fn is_hung_up(told: PollFlags) -> bool {
     told.intersects(PollFlags::ERR | PollFlags::HUP)
@@ -300,38 +300,38 @@ fn blocking(pipe: Hosted<Async<Pipe>>) -> io::Result<Pipe> {
     Ok(pipe)
 }
 
-/// EIO is what a terminal says when nobody has it open any more; no pipe says so.
+/// A terminal returns EIO if no process has it open any more. A pipe never does.
 fn end_of_terminal(read: Result<usize, Errno>) -> Result<usize, Errno> {
     if read == Err(Errno::IO) { Ok(0) } else { read }
 }
 
-/// Counts what moved, and gives a pipe more room once it carries a stream.
+/// Counts the bytes, and makes the pipe larger once it carries a stream.
 fn widen(_pipe: &Async<Pipe>, traffic: &mut u32, count: usize) {
     let was_stream = *traffic >= STREAM;
     *traffic = traffic.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
     if !was_stream && *traffic >= STREAM {
-        // Not permitted where the user has too many already; then it goes on as it is.
+        // Refused if the user's pipes are already too large. Then the pipe keeps its size.
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let _: Result<usize, Errno> = rustix::pipe::fcntl_setpipe_size(_pipe.get_ref(), ROOM);
     }
 }
 
-/// An end that the child reads from. Dropping it is the child's end of file.
+/// The parent's end of a pipe that the child reads from. Dropping it gives the child its end of file.
 #[derive(Debug)]
 pub(super) struct WriteEnd {
     pipe: Hosted<Async<Pipe>>,
-    /// There is room.
+    /// Set when the pipe has room.
     room: Arc<Flag>,
-    /// Nobody reads it any more.
+    /// Set when no process can read the pipe any more.
     hangup: Arc<Flag>,
-    /// The last call did not find it full, or it is likely to have room.
+    /// The last attempt found room, or a caller expects some.
     ready: bool,
     armed: bool,
     hangup_armed: bool,
-    /// If the reactor tells no hang-up: when to ask next, and how long that is from the last time. In a box, since most
-    /// systems need none.
+    /// If the reactor does not report a hang-up: the timer for the next look, and the pause before it. Boxed, because
+    /// most systems need none.
     looks: Option<Box<(Timer, Duration)>>,
-    /// The reactor is out of order: told by the next attempt.
+    /// The reactor failed. The next attempt returns this error.
     broken: Option<io::Error>,
     traffic: u32,
 }
@@ -344,25 +344,25 @@ impl WriteEnd {
         Ok(WriteEnd { pipe, room, hangup, ready, armed, hangup_armed, looks: None, broken, traffic: 0 })
     }
 
-    /// The pipe itself, blocking again and with SIGPIPE, as a program expects it.
+    /// The pipe itself, blocking again and with SIGPIPE, as programs expect it.
     pub(super) fn into_pipe(self) -> io::Result<Pipe> {
         let pipe = blocking(self.pipe)?;
         raises_sigpipe(pipe.as_fd(), true);
         Ok(pipe)
     }
 
-    /// There is likely room.
+    /// The pipe likely has room: try it.
     pub(super) fn expect(&mut self) {
         self.ready = true;
     }
 
-    /// Whether so much was written that more room is likely to come at once.
+    /// Whether the pipe carries a stream, so that more room is likely to come soon.
     pub(super) fn streams(&self) -> bool {
         self.traffic >= STREAM
     }
 
-    /// Writes some of the buffers, in their order; `BrokenPipe` if nobody can read it any more. `Pending` if there is no
-    /// room; then it is to be armed.
+    /// Writes some of the buffers, in order. `BrokenPipe` if no process can read the pipe any more. If there is no room
+    /// it is `Pending`, and the end must be armed.
     pub(super) fn try_write(&mut self, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if is_copy() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -389,7 +389,7 @@ impl WriteEnd {
                 }
                 Err(Errno::AGAIN) => self.ready = false,
                 Err(Errno::INTR) => {}
-                // A terminal that nobody has open.
+                // No process has the terminal open.
                 Err(Errno::IO) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
                 Err(errno) => return Poll::Ready(Err(errno.into())),
             }
@@ -397,17 +397,17 @@ impl WriteEnd {
         Poll::Pending
     }
 
-    /// Has the flag set once there is room.
+    /// Asks for the flag to be set when there is room.
     pub(super) fn arm(&mut self) -> Armed {
         if !self.ready && !self.armed {
             match self.poll_room() {
-                // It may have hung up before it was watched.
+                // The pipe may have hung up before it was watched.
                 Poll::Pending if REFUSES_UNSEEN && self.has_hung_up() => self.ready = true,
                 Poll::Pending => {
                     self.armed = true;
                     return Armed::Anew;
                 }
-                // An error is what NetBSD says of a pipe that nobody reads. The next write has the better one.
+                // NetBSD returns an error for a pipe without a reader. The next write returns a better one.
                 Poll::Ready(told) => {
                     (self.ready, self.broken) = (true, told.err().filter(|_| !self.has_hung_up()));
                 }
@@ -417,19 +417,19 @@ impl WriteEnd {
     }
 
     fn poll_room(&self) -> Poll<io::Result<()>> {
-        // As FreeBSD: it is not watched, and nothing says so.
+        // As on FreeBSD: the pipe is not watched, and no error shows that.
         if cfg!(reaped_bsd) && self.has_hung_up() {
             return Poll::Pending;
         }
         self.room.wait(|cx| self.pipe.poll_writable(cx))
     }
 
-    /// Likely nobody reads it any more.
+    /// The pipe likely hung up: look.
     pub(super) fn expect_hangup(&mut self) {
         self.hangup_armed = false;
     }
 
-    /// Whether every reader has closed its end. If not, the other flag is set once they have.
+    /// Whether every reader has closed its end. If not, `hangup` is set when the last one does.
     pub(super) fn is_closed(&mut self) -> bool {
         if is_copy() {
             return true;
@@ -444,14 +444,14 @@ impl WriteEnd {
             match self.poll_hangup() {
                 Poll::Pending => self.hangup_armed = true,
                 Poll::Ready(Ok(())) => {}
-                // The reactor is out of order.
+                // The reactor failed.
                 Poll::Ready(Err(_)) => return self.has_hung_up(),
             }
         }
         false
     }
 
-    /// Ready when it is likely to have hung up, or it is time to ask again.
+    /// Ready when the pipe likely hung up, or when it is time for the next look.
     fn poll_hangup(&mut self) -> Poll<io::Result<()>> {
         if !HANGS_UP_UNSEEN {
             // A writing end never becomes readable, but the error condition is always reported.
@@ -478,7 +478,7 @@ mod tests {
     use super::*;
 
     #[test]
-    // Miri knows no reactor.
+    // Miri has no reactor.
     #[cfg_attr(miri, ignore)]
     fn silence_takes_no_room() {
         let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
@@ -497,7 +497,7 @@ mod tests {
         assert_eq!(buffer, b"word");
     }
 
-    /// Of both ends, what Linux says and what the BSDs say of the same pipe.
+    /// For both ends: what Linux returns, and what the BSDs return for the same pipe.
     #[test]
     fn what_poll_says_elsewhere() {
         let (input, hangup, error, none) =
@@ -507,7 +507,7 @@ mod tests {
         );
         assert_eq!(as_on_bsd(none, error), none, "xnu watches nothing that was not asked for");
 
-        // At its end, with bytes before its end, and open.
+        // A pipe at its end, one with bytes before its end, and an open one.
         assert!(is_at_end(hangup, 0) && is_at_end(as_on_bsd(input, hangup), 0));
         assert!(!is_at_end(hangup | input, 1) && !is_at_end(as_on_bsd(input, hangup | input), 1));
         assert!(!is_at_end(none, 0) && !is_at_end(input, 1));
@@ -523,7 +523,7 @@ mod tests {
         (reader, end)
     }
 
-    /// Until the flag of the room is set, or the end is ready.
+    /// Waits until `room` is set or the end is ready.
     fn wait_for_room(end: &mut WriteEnd) {
         let started = std::time::Instant::now();
         while end.arm() != Armed::Ready && !end.room.take() {

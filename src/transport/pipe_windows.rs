@@ -1,13 +1,14 @@
-//! The parent's ends of pipes on Windows, as something that can be polled.
+//! The parent's ends of pipes on Windows, as futures.
 //!
-//! A pipe of the kind that programs expect as their standard handles cannot be waited for there, only
-//! waited in. So an end asks whether the next step would wait; if it would, a thread of the `blocking`
-//! crate's pool does it, and wakes us. One end takes one such thread at the most, and a reading end none
-//! while there is something to read.
+//! Programs expect a pipe of the blocking kind as a standard handle. Windows cannot report when such a pipe is ready.
+//! So an end first asks whether the next step would block. If it would, a thread of the `blocking` crate's pool does
+//! the step and wakes the task. One end uses at most one thread. A reading end uses none while there is something to
+//! read.
 //!
-//! Rules: at most one operation at a time, since Windows makes a second one wait for the first, questions
-//! included; nobody is left waiting in a pipe that was given up. The pool has 500 threads unless
-//! `BLOCKING_MAX_THREADS` says otherwise; the pipes beyond wait for a free one.
+//! Rules:
+//! - One operation at a time: Windows makes a second one wait for the first, even a query.
+//! - No thread stays in a pipe that was given up.
+//! - The pool has 500 threads, unless `BLOCKING_MAX_THREADS` is set. Further pipes wait for a free thread.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -25,13 +26,13 @@ use zeroize::Zeroizing;
 use super::waiting::Flag;
 use crate::spawn::Pipe;
 
-/// What is read while waiting. What comes at once with it is read without a thread.
+/// The most bytes that the thread reads. Bytes that come with these are read without a thread.
 const FIRST: usize = 4 * 1024;
 
-/// The most that is read or written at once: a pipe's usual size.
+/// The most bytes of one read or write: a pipe's usual size.
 const MOST: usize = 64 * 1024;
 
-/// How often a writing end with nothing to write looks whether anybody still reads.
+/// How often an idle writing end looks whether the pipe still has a reader.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Whether the flag of an end will be set.
@@ -40,11 +41,11 @@ pub(super) enum Armed {
     Yes,
     #[expect(dead_code, reason = "a pipe is waited in, which costs the poll nothing")]
     Anew,
-    /// The end is ready by now: try it.
+    /// The end is ready: try it.
     Ready,
 }
 
-/// An end that the child writes to.
+/// The parent's end of a pipe that the child writes to.
 #[derive(Debug)]
 pub(super) struct ReadEnd {
     pipe: Arc<Pipe>,
@@ -57,26 +58,26 @@ impl ReadEnd {
         Ok(ReadEnd { pipe: Arc::new(pipe), flag, waiting: None })
     }
 
-    /// What is there is asked for before waiting in any case.
+    /// Nothing to do: an attempt always asks the pipe first.
     pub(super) fn expect(&mut self) {}
 
-    /// Nobody looks again here: a pipe is waited in.
+    /// A second look is never worthwhile here: a thread waits in the pipe.
     pub(super) fn streams(&self) -> bool {
         false
     }
 
-    /// Trying has seen to it.
+    /// Nothing to do: the attempt has started a thread.
     pub(super) fn arm(&mut self) -> Armed {
         Armed::Yes
     }
 
-    /// How much is there to be read.
+    /// How many bytes the pipe holds.
     pub(super) fn holds(&self) -> usize {
-        // A thread that waits in the pipe would have us wait for it.
+        // If a thread waits in the pipe, a query would wait for that thread.
         if self.waiting.is_some() { FIRST } else { self.pipe.available().ok().flatten().unwrap_or(0) }
     }
 
-    /// Appends what one read gives; 0 is end of file. If there is nothing, the flag is set once there is.
+    /// Appends the bytes of one read; 0 is end of file. If there is nothing, the flag is set when there is.
     pub(super) fn try_read(&mut self, buffer: &mut Vec<u8>) -> Poll<io::Result<usize>> {
         loop {
             if let Some(waiting) = &mut self.waiting {
@@ -87,7 +88,7 @@ impl ReadEnd {
                     buffer.extend_from_slice(&chunk);
                     return Poll::Ready(Ok(chunk.len()));
                 }
-                // A write of no bytes at all, which some programs do, looks like an end of file: ask.
+                // Some programs write zero bytes, which looks like an end of file. So ask the pipe.
             }
             match self.pipe.available()? {
                 None => return Poll::Ready(Ok(0)),
@@ -100,25 +101,25 @@ impl ReadEnd {
         }
     }
 
-    /// Appends what the pipe holds at this moment, and not what a descendant may go on writing. Whether it
+    /// Appends what the pipe holds at this moment, and not what another process keeps writing. Returns whether the pipe
     /// is at its end.
     pub(super) fn drain(&mut self, buffer: &mut Vec<u8>) -> bool {
         if let Some(waiting) = self.waiting.take() {
             match waiting.call_back(&self.pipe) {
                 Some(read) => buffer.extend_from_slice(&read),
-                // Asking the pipe would wait for the thread.
+                // A query would wait for the thread.
                 None => return false,
             }
         }
         if let Ok(Some(count @ 1..)) = self.pipe.available() {
-            // What cannot be read is lost.
+            // Bytes that cannot be read are lost.
             let _: io::Result<usize> = self.pipe.read_available(count, buffer);
         }
         matches!(self.pipe.available(), Ok(None))
     }
 }
 
-/// A descendant of the child may hold the pipe open for a year: no thread stays in it for that.
+/// A grandchild may keep the pipe open for a year. No thread stays in it.
 impl Drop for ReadEnd {
     fn drop(&mut self) {
         if let Some(waiting) = self.waiting.take() {
@@ -127,11 +128,11 @@ impl Drop for ReadEnd {
     }
 }
 
-/// A thread that reads, or will when there is one to be had.
+/// A thread that reads, or will read once the pool has a free one.
 #[derive(Debug)]
 struct Waiting {
     task: Task<io::Result<Vec<u8>>>,
-    /// Set by the thread when it sets out for the pipe, or by us so that none does: who is first counts.
+    /// The thread sets it before it enters the pipe; the parent sets it to keep the thread out. The first one decides.
     decided: Arc<AtomicBool>,
 }
 
@@ -151,8 +152,8 @@ impl Waiting {
         Waiting { task, decided }
     }
 
-    /// Gets the thread out of the pipe, with what it has read, if anything. It comes at once; `None` where
-    /// the system does not let it go.
+    /// Calls the thread out of the pipe, and returns what it has read, if anything. This takes a moment only. `None` if
+    /// the system does not let the thread go.
     fn call_back(mut self, pipe: &Pipe) -> Option<Vec<u8>> {
         if !self.decided.swap(true, Ordering::SeqCst) {
             return Some(Vec::new());
@@ -162,7 +163,7 @@ impl Waiting {
             if let Poll::Ready(read) = Pin::new(&mut self.task).poll(&mut cx) {
                 return Some(read.unwrap_or_default());
             }
-            // Once more each time: it may have been on its way in.
+            // Cancel at each attempt: the thread may not have been in the pipe yet.
             pipe.cancel();
             if attempt < 20 { thread::yield_now() } else { thread::sleep(Duration::from_millis(1)) }
         }
@@ -170,15 +171,15 @@ impl Waiting {
     }
 }
 
-/// An end that the child reads from. Dropping it is the child's end of file, after what was taken to be
-/// written.
+/// The parent's end of a pipe that the child reads from. Dropping it gives the child its end of file, after the
+/// accepted bytes.
 #[derive(Debug)]
 pub(super) struct WriteEnd {
     pipe: Arc<Pipe>,
-    /// For writing and for watching: both wait for one and the same thread.
+    /// For writing and for the look: both wait for the same thread.
     flag: Arc<Flag>,
     writing: Option<Task<io::Result<()>>>,
-    /// When to look again whether anybody still reads.
+    /// When to look next whether the pipe still has a reader.
     look: Option<Timer>,
 }
 
@@ -187,27 +188,27 @@ impl WriteEnd {
         Ok(WriteEnd { pipe: Arc::new(pipe), flag, writing: None, look: None })
     }
 
-    /// What was taken is on its way already.
+    /// Nothing to do: the accepted bytes are being written.
     pub(super) fn expect(&mut self) {}
 
-    /// It is asked for each time.
+    /// Nothing to do: each call asks the pipe.
     pub(super) fn expect_hangup(&mut self) {}
 
-    /// Nobody looks again here: a pipe is waited in.
+    /// A second look is never worthwhile here: a thread waits in the pipe.
     pub(super) fn streams(&self) -> bool {
         false
     }
 
-    /// Trying has seen to it.
+    /// Nothing to do: the attempt has started a thread.
     pub(super) fn arm(&mut self) -> Armed {
         Armed::Yes
     }
 
-    /// Takes some to be written, as if the pipe had room for it; `BrokenPipe` if nobody can read it any more. Another
-    /// failure is told by the call after. If there is no room, the flag is set once there is.
+    /// Accepts some bytes, as if the pipe had room for them. `BrokenPipe` if no process can read the pipe any more. The
+    /// next call returns any other error. If there is no room, the flag is set when there is.
     pub(super) fn try_write(&mut self, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         ready!(self.poll_written())?;
-        // A copy, as in a pipe's buffer; it may be of a secret, and so must not move while it grows.
+        // The thread needs a copy, as a pipe has one. It may be a secret, so it must not move as it grows.
         let mut chunk = Zeroizing::new(Vec::with_capacity(MOST));
         for buffer in buffers {
             let room = MOST - chunk.len();
@@ -225,8 +226,8 @@ impl WriteEnd {
         Poll::Ready(written)
     }
 
-    /// Whether every reader has closed its end, while we have nothing to write. If not, the flag is set once that is to
-    /// be asked again: Windows tells it only to who asks, so this asks now and then.
+    /// Whether every reader has closed its end; `false` while bytes are being written. Windows does not report a
+    /// hang-up, so if it returns `false` the flag is set when it is time to ask again.
     pub(super) fn is_closed(&mut self) -> bool {
         match self.poll_written() {
             Poll::Pending => return false,
@@ -246,7 +247,7 @@ impl WriteEnd {
     }
 }
 
-/// What was taken is written, unless the child closes its end before.
+/// The accepted bytes are still written, unless the child closes its end first.
 impl Drop for WriteEnd {
     fn drop(&mut self) {
         if let Some(writing) = self.writing.take() {

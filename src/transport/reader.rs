@@ -1,8 +1,8 @@
-//! A pipe out of the child that the user reads, in whatever task.
+//! A pipe out of the child that the caller reads, in any task.
 //!
-//! Refuses to know the state of the child: it asks the connection to drive it.
+//! Refuses to know the state of the child: it asks the connection to drive that.
 //!
-//! Rule: the end of the pipe lives here alone, and is read without a lock.
+//! Rule: the reader alone owns its end of the pipe, and reads it without a lock.
 
 use std::io;
 use std::sync::Arc;
@@ -20,18 +20,18 @@ use crate::spawn::is_copy;
 #[cfg(unix)]
 use crate::stdio::OpenFile;
 
-/// The reading end. Dropping it closes the pipe; of a terminal, it hangs up.
+/// The reading end. Dropping it closes the pipe. If it is a terminal, dropping it hangs up.
 #[derive(Debug)]
 pub(crate) struct TakenReader {
     connection: Arc<Connection>,
     slot: Slot,
-    /// Empty if it had ended before.
+    /// `None` if the pipe had ended before.
     output: Option<Output>,
     activity: Option<Activity>,
     slice: Slice,
     is_terminal: bool,
     at_end: bool,
-    /// The copy has failed: told once what was read was handed on.
+    /// The tee failed. The next read returns this, after the bytes that were read before it.
     failed: Option<io::Error>,
 }
 
@@ -45,12 +45,12 @@ impl TakenReader {
     ) -> Self {
         let (slice, at_end, failed) = (Slice::default(), output.is_none(), None);
         let mut this = TakenReader { connection, slot, output, activity, slice, is_terminal, at_end, failed };
-        // Whatever the flag has told by now, it may tell it no more.
+        // The flag may have been set and taken before. So try once without it.
         this.output.iter_mut().for_each(|output| output.end.expect());
         this
     }
 
-    /// Appends what one read gives; 0 is end of file.
+    /// Appends the bytes of one read; 0 is end of file.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -81,7 +81,7 @@ impl TakenReader {
             }
         });
         let Some(error) = failed else { return read };
-        // As where nobody has taken it: the child is killed, and the call fails.
+        // As for a pipe that was not taken: the child is killed, and the call fails.
         self.connection.with(|state| state.protocol.copy_failed(self.slot, &error));
         self.connection.waiting.wake_all_later();
         if matches!(read, Poll::Ready(Ok(0))) {
@@ -91,7 +91,7 @@ impl TakenReader {
         read
     }
 
-    /// The pipe itself, for another child; or why that cannot be.
+    /// The pipe itself, for another child, or the reason why that is impossible.
     #[cfg(unix)]
     pub(crate) fn into_pipe(mut self) -> Result<io::Result<OpenFile>, &'static str> {
         match self.output.take() {
@@ -103,13 +103,13 @@ impl TakenReader {
         }
     }
 
-    /// `None` if it had ended before.
+    /// `None` if the pipe had ended before.
     #[cfg(unix)]
     pub(crate) fn pipe(&self) -> Option<&OpenFile> {
         self.output.as_ref().map(|output| output.end.pipe())
     }
 
-    /// Whether `poll_read_into` can be used: nothing is to be copied.
+    /// Whether `poll_read_into` can be used: the pipe has no tee.
     #[cfg(unix)]
     pub(crate) fn reads_directly(&self) -> bool {
         self.output.as_ref().is_some_and(|output| !output.has_copy())
@@ -156,7 +156,7 @@ impl TakenReader {
                 }
                 return Poll::Ready(read);
             }
-            // The time may be over in the midst of a copy, which then waits for nobody.
+            // If the slice was used up within a copy, no flag will be set.
             if !std::mem::replace(&mut drives, true) || self.slice.is_spent() {
                 continue;
             }

@@ -1,55 +1,56 @@
-//! How long one handle may go on before it lets other tasks run. Knows nothing of what is done meanwhile.
+//! The time slice of one handle: how long it may go on before other tasks run. Does not know what is done meanwhile.
 //!
-//! Time alone counts, and every step, also one that found something: a child that always has more to say, or a line
-//! that is always there, holds up nobody else for longer than this.
+//! Rule: only time counts, and every step takes some. A child that always has more output, or a batch of many lines,
+//! does not hold up other tasks for longer than a slice.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// How long one handle may go on. A poll of the field's timers is due every millisecond or so.
+/// The length of a slice. It is well below a millisecond, because other tasks' timers may be due each millisecond.
 const SLICE: Duration = Duration::from_micros(300);
 
-/// An executor that is woken again before it sleeps looks after its timers now and then only: tokio's does at each 61st
-/// task, smol's at each 200th. So at each eighth slice that was spent in a thread, all handles there that have spent theirs
-/// give it the time to fall asleep. In between the reactor's thread is not needed for going on, and each change to it and
-/// back costs a tenth of a slice.
+/// If an executor is woken again before it sleeps, it rarely looks at its timers: tokio at each 61st task, smol at each
+/// 200th. So after each eighth slice of a thread, all handles there that used up their slice pause, and the executor
+/// can sleep. The other slices go on without the reactor's thread, because each switch to it and back costs a tenth of
+/// a slice.
 const PAUSE: Duration = Duration::from_micros(100);
 const IN_A_ROW: u8 = 8;
 
 thread_local! {
-    /// So many slices were spent in this thread since its last pause.
+    /// How many slices this thread used up since its last pause.
     static SPENT: Cell<u8> = const { Cell::new(0) };
-    /// Until when it pauses.
+    /// The end of the pause.
     static PAUSES_UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// The clock costs about as much as the shortest step, so it is asked at each eighth. A line that is there costs less by
-/// far: so many of them count as a step.
+/// Reading the clock costs as much as the shortest step, so it is read at each eighth step. A line of a batch costs far
+/// less: eight lines count as one step.
 const STEPS: u32 = 8;
 const LINES: u32 = 8;
 
-/// How long to look again for what is just coming, in a stream.
+/// In a stream: how long to try again before the reactor is asked.
 const SPIN: Duration = Duration::from_micros(20);
 
-/// Of one handle. It runs on through polls that found something, and starts anew once one had to wait.
+/// The slice of one handle. It continues in the next poll if the last one found something. If the handle had to wait,
+/// the next poll gets a new slice.
 #[derive(Debug, Default)]
 pub(super) struct Slice {
-    /// Since the clock was asked.
+    /// Lines since the clock was read; a step counts as eight.
     lines: u32,
     began: Option<Instant>,
     is_spent: bool,
-    /// The one before it was spent as well.
+    /// The slice before this one was used up.
     goes_on: bool,
     spins_until: Option<Instant>,
 }
 
 impl Slice {
-    /// Counts one step. Whether the time is over.
+    /// Counts one step. Returns whether the time is over.
     pub(super) fn is_over(&mut self) -> bool {
         self.counts(LINES)
     }
 
-    /// Counts a line. Whether the time is over.
+    /// Counts one line. Returns whether the time is over.
     #[inline]
     pub(super) fn is_over_for_line(&mut self) -> bool {
         self.counts(1)
@@ -90,20 +91,20 @@ impl Slice {
         self.goes_on && self.began.is_none()
     }
 
-    /// Whether to look once more for what is just coming; not for longer than a bounded time since something moved.
+    /// Whether to try again at once, because more is likely to come. This lasts a bounded time after something moved.
     pub(super) fn spins(&mut self) -> bool {
         std::hint::spin_loop();
         let now = Instant::now();
         now < *self.spins_until.get_or_insert(now + SPIN)
     }
 
-    /// Something moved, which may have taken long: the clock is asked at the next step.
+    /// Something moved, which may have taken long. So the next step reads the clock.
     pub(super) fn moved(&mut self) {
         self.lines = STEPS * LINES;
         self.spins_until = None;
     }
 
-    /// The time was over: the next poll has time anew. After how long it is to come, if not at once.
+    /// The time was over, and the next poll gets a new slice. Returns the pause before that poll, if there is one.
     pub(super) fn pauses(&mut self) -> Option<Duration> {
         *self = Slice { goes_on: true, ..Slice::default() };
         let now = Instant::now();
@@ -116,7 +117,7 @@ impl Slice {
         (spent == IN_A_ROW).then_some(PAUSE)
     }
 
-    /// The handle waits: the next poll has time anew.
+    /// The handle waits, and the next poll gets a new slice.
     pub(super) fn waits(&mut self) {
         *self = Slice::default();
     }

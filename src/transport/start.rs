@@ -23,15 +23,15 @@ use crate::protocol::{Direction, Keep, Protocol, Slot};
 use crate::spawn::{Launch, OnDrop, Pipe, spawn};
 use crate::stdio::WriterSlot;
 
-/// What flows through the pipes, by the child's descriptor, and for how long.
+/// The sources, tees and bounds of a child, by the child's descriptor.
 pub(crate) struct Flows {
     pub(crate) bounds: Arc<Bounds>,
     pub(crate) on_drop: OnDrop,
-    /// Of each pipe into the child.
+    /// The source of each pipe into the child.
     pub(crate) sources: Vec<(i32, Source)>,
-    /// Copies of pipes out of the child.
+    /// The tees of pipes out of the child.
     pub(crate) copies: Vec<(i32, WriterSlot)>,
-    /// Of these the copy is all that is kept.
+    /// For these descriptors only the tee gets the bytes; they are not kept.
     pub(crate) unkept: Vec<i32>,
     /// Pipes out of the child that carry secrets.
     #[cfg(unix)]
@@ -40,11 +40,10 @@ pub(crate) struct Flows {
 }
 
 impl Transport {
-    /// Starts a child. Each of the launch's `Input` ends has a source of its number; all `Output` ends
-    /// are collected.
+    /// Starts a child. Each `Input` end of the launch has a source of the same number. All `Output` ends are collected.
     pub(crate) fn start(launch: &Launch<'_>, mut flows: Flows) -> Result<Self, Refusal> {
         let started = Instant::now();
-        // If anything fails from here on, the child is dropped, and so killed and reaped.
+        // If anything fails from here on, dropping the child kills and reaps it.
         let spawned = spawn(launch)?;
         flows.trace.started(spawned.child.pid());
         let waiting = Arc::<Waiting>::default();
@@ -73,7 +72,7 @@ impl Transport {
             }
             if let PipeState::Writer { pipe, .. } = &pipes[slot] {
                 if pipe.is_terminal() {
-                    // A terminal is one thing, and closes when its output does.
+                    // A terminal closes as a whole, when its output does.
                     protocol.released(slot);
                 }
             }
@@ -82,7 +81,7 @@ impl Transport {
         spawned.child.on_drop(flows.on_drop);
         let deadline = flows.bounds.timeout.and_then(|most| started.checked_add(most));
         let child_flag = Flag::new(&waiting, None);
-        // The first look finds an end that is there.
+        // So that the first look finds a child that has already exited.
         child_flag.set();
         let Bounds { grace, stop_signal, .. } = *flows.bounds;
         spawned.child.watch(deadline, grace, stop_signal, child_flag.waker());
@@ -112,7 +111,7 @@ impl Transport {
 }
 
 impl Flows {
-    /// Gives a pipe its source, or its copy.
+    /// Gives a pipe its source or its tee.
     fn connect(
         &mut self,
         waiting: &Arc<Waiting>,
@@ -139,7 +138,7 @@ impl Flows {
                     Some(copy) => Some(Tee::new(take_out(fd, &copy)?, all())),
                     None => None,
                 };
-                // What has a copy is read by whoever is awaited.
+                // If a pipe has a tee, any awaited handle reads it. So its flag wakes all.
                 let whom = tee.is_none().then_some(Handle::Reader(slot));
                 let end = ReadEnd::new(pipe, Flag::new(waiting, whom)).map_err(Refusal::os)?;
                 PipeState::Output(Output::new(end, tee))
@@ -147,7 +146,7 @@ impl Flows {
         })
     }
 
-    /// Where what moves is counted, if anybody wants to know.
+    /// The counter of the bytes that move, if a bound or the trace needs it.
     fn activity(&self) -> Option<clock::Activity> {
         let silence = self.bounds.silence();
         let counted = self.trace.activity().or_else(|| silence.is_some().then(Activity::default));
@@ -155,7 +154,7 @@ impl Flows {
     }
 }
 
-/// What serves one run only. A run that was started at the same moment may have it.
+/// Takes out what can serve only one run. Another run may have taken it at the same moment.
 fn take_out<T>(fd: i32, slot: &Mutex<Option<T>>) -> Result<T, Refusal> {
     slot.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| Refusal::used_up(fd))
 }

@@ -1,29 +1,29 @@
-//! UserCode of the user's, a source or a copy, and its place.
+//! The cell that holds the caller's code: a source or a tee's writer.
 //!
 //! Refuses to know what the code does.
 //!
-//! Rule: whoever calls it takes it out of its place, and calls it with no lock held. Whoever looks meanwhile finds the
-//! place empty, goes on without it, and is woken once it is back: also after a panic.
+//! Rule: a task that runs the code takes it out of the cell first, and holds no lock. Another task meanwhile finds the
+//! cell empty and goes on without the code. It is woken when the code is back, even after a panic.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::waiting::Flag;
 
 pub(super) trait UserCode {
-    /// Calls it.
+    /// Runs the code once.
     fn ask(&mut self);
 
-    /// Set once it has more to say.
+    /// Set when the code has more to do.
     fn flag(&self) -> &Arc<Flag>;
 }
 
-/// Shared by the pipe and whoever calls the code.
+/// Shared by the pipe and the task that runs the code.
 pub(super) struct UserCodeCell<T: UserCode>(Arc<Mutex<Inner<T>>>);
 
 struct Inner<T> {
-    /// `None` while somebody calls it.
+    /// `None` while a task runs it.
     code: Option<T>,
-    /// Somebody has looked meanwhile.
+    /// Another task found the cell empty.
     was_missed: bool,
 }
 
@@ -36,21 +36,21 @@ impl<T: UserCode> UserCodeCell<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something of what is there, or `None` while somebody calls it.
+    /// Calls `look` with the code, or returns `None` while a task runs the code.
     pub(super) fn with<R>(&self, look: impl FnOnce(&mut T) -> R) -> Option<R> {
         let mut inner = self.lock();
         inner.was_missed |= inner.code.is_none();
         inner.code.as_mut().map(look)
     }
 
-    /// Takes it out, to be called.
+    /// Takes the code out, to run it.
     pub(super) fn try_take(&self) -> Option<UserCodeGuard<T>> {
         let code = self.lock().code.take()?;
         Some(UserCodeGuard { code: Some(code), cell: UserCodeCell(self.0.clone()) })
     }
 }
 
-/// It goes back to its place when this is dropped; if the pipe is gone, it is dropped as well.
+/// Puts the code back when it is dropped. If the pipe is gone, the code is dropped too.
 pub(super) struct UserCodeGuard<T: UserCode> {
     code: Option<T>,
     cell: UserCodeCell<T>,
