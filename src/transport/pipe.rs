@@ -205,9 +205,9 @@ impl ReadEnd {
         is_at_end(look(self.pipe.get_ref()), self.holds())
     }
 
-    /// If the buffer is full, reads before it makes room: a larger buffer means a copy of all the output, and two
-    /// hundred pipes may have nothing to read just now. Each read has room for a packet, because in packet mode
-    /// (O_DIRECT, pipe(2)) the rest of a packet is lost.
+    /// If the buffer is full, this reads before it makes room. A larger buffer means a copy of all the output, and two
+    /// hundred pipes may have nothing to read just now. Each read has room for a packet: in packet mode (O_DIRECT,
+    /// pipe(2)) the rest of a packet would be lost.
     fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
         let room = self.room as usize;
         let spare = |buffer: &Vec<u8>| buffer.capacity() - buffer.len();

@@ -1,12 +1,12 @@
-//! All that belongs to one running child but the child itself: its facts, its pipes, its clock, its terminal.
+//! The state of one running child, without the child itself: its facts, its pipes, its clock, its terminal.
 //!
-//! Refuses to know who waits, and never calls code of the user's: that is done by the connection, with nothing held.
+//! Refuses to know which task waits, and never runs the caller's code: the connection does, with no lock held.
 //!
 //! Rules:
-//! - One step is at most one read or write, and no step depends on how many there were before. What was there at the exit,
-//!   or when it is time for something, is asked for in bytes.
-//! - A pipe out of the child is read only for the one who takes its bytes, which is the backpressure. All else is moved
-//!   by whoever steps.
+//! - One step is at most one read or write, and no step depends on how many steps came before. What must be read before
+//!   an exit or an alarm is measured in bytes.
+//! - A pipe out of the child is read only by the handle that takes its bytes. This is the back-pressure. Any handle
+//!   does all the other work.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,36 +25,37 @@ use crate::output::Exit;
 use crate::protocol::{Fault, Next, Protocol, Slot};
 use crate::spawn::{Cause, Child};
 
-/// So many pipes are armed in one step.
+/// The most pipes that are armed in one step.
 const ARMED_AT_ONCE: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) protocol: Protocol,
-    /// By slot of the protocol.
+    /// By the protocol's slot.
     pub(super) pipes: Vec<PipeState>,
     pub(super) clock: Option<Box<Clock>>,
     pub(super) terminal: Option<Box<Terminal>>,
-    /// There is news of the child.
+    /// Set when the child has changed.
     pub(super) child_flag: Arc<Flag>,
-    /// What moves is counted there, if anybody wants to know.
+    /// Counts the bytes that move, if a bound or the trace needs it.
     pub(super) activity: Option<Activity>,
     pub(super) trace: Trace,
-    /// The pipe that has its turn; after the last one it is the clock's.
+    /// The pipe whose turn it is. After the last pipe comes the clock.
     pub(super) turn: usize,
     pub(super) exited_at: Option<Instant>,
     pub(super) ended_at: Option<Instant>,
-    /// A pipe was seen to be open after the exit, with nothing in it.
+    /// After the exit a pipe was open and empty.
     pub(super) outlived: bool,
-    /// It is time for something, once what is there was read.
+    /// An alarm is due, once the pipes are read.
     pub(super) is_due: bool,
-    /// Whoever was left of an ended child's group was ended, too.
+    /// The rest of an ended child's group was killed, too.
     pub(super) is_cut_off: bool,
-    /// Closed once all are drained: whoever writes to one of them may end by that, and close the others.
+    /// Closed once all are drained. A process that writes to one of them may die of the close, and then close the
+    /// others.
     pub(super) drained: Vec<PipeState>,
-    /// A pipe that failed, which is closed once the child was killed for it.
+    /// A pipe that failed. It is closed after the child was killed for it.
     pub(super) failing: Option<Box<PipeState>>,
-    /// What is closed, and may hold code of the user's: to be dropped with nothing held.
+    /// Closed pipes. They may hold the caller's code, so they are dropped after the lock is released.
     pub(super) garbage: Vec<PipeState>,
 }
 
@@ -65,24 +66,24 @@ pub(super) enum PipeState {
     Feed(Feeder),
     Writer {
         pipe: Arc<WriterPipe>,
-        /// The user has it.
+        /// The caller has taken the writer out.
         taken: bool,
     },
-    /// Closed, or taken over by the user.
+    /// Closed, or taken over by the caller.
     Gone,
 }
 
-/// What one step came to.
+/// The result of one step.
 pub(super) enum Step {
     /// Something moved, and there may be more.
     Moved,
-    /// Something happened that others may wait for.
+    /// Something happened that other handles may wait for.
     Happened,
-    /// A copy is to be asked, with nothing held.
+    /// A tee's writer must be polled, with no lock held.
     Copy(UserCodeGuard<Tee>),
-    /// A source is to be asked, with nothing held.
+    /// A source must be polled, with no lock held.
     Source(UserCodeGuard<Chunks>),
-    /// Nothing can be done. All that anybody may attend to has its flag set once there is.
+    /// Nothing can be done now. All shared work is armed.
     Nothing,
 }
 
@@ -108,8 +109,8 @@ impl State {
             Next::Drain(slot) if !self.is_copying(slot) => return self.drain(slot, child),
             Next::Drain(_) | Next::Wait | Next::Ended => {}
         }
-        // A round: each pipe has its turn, and then the clock. So a pipe that always has more to say keeps neither the exit
-        // nor the bounds back.
+        // In a round, each pipe has its turn, then the clock. So a pipe that always has more bytes does not delay the
+        // exit or the bounds.
         let places = self.pipes.len() + 1;
         for offset in 0..places {
             let place = (self.turn + offset) % places;
@@ -122,11 +123,11 @@ impl State {
         if self.terminal.as_mut().is_some_and(|terminal| terminal.step()) {
             return Step::Moved;
         }
-        // A look that found nothing may have been the last that was owed.
+        // An attempt that found nothing may have been the last one before an alarm.
         self.step_clock().unwrap_or_else(|| self.arm(me))
     }
 
-    /// One read, write, or call for this pipe.
+    /// One read, write or call for this pipe.
     fn step_pipe(&mut self, slot: Slot, me: Handle) -> Option<Step> {
         match &mut self.pipes[slot] {
             PipeState::Gone => None,
@@ -139,7 +140,7 @@ impl State {
                     output::Step::Moved => Some(Step::Moved),
                     output::Step::Bytes(count) => {
                         self.received(slot, count);
-                        // The main handle tells of it.
+                        // The main handle returns the bytes.
                         Some(if is_main { Step::Moved } else { Step::Happened })
                     }
                     output::Step::Ask(tee) => Some(Step::Copy(tee)),
@@ -178,7 +179,7 @@ impl State {
         matches!(&self.pipes[slot], PipeState::Output(output) if output.is_copying())
     }
 
-    /// Closes our end of a pipe.
+    /// Closes the parent's end of a pipe.
     pub(super) fn close(&mut self, slot: Slot) -> Step {
         if let PipeState::Gone = self.pipes[slot] {
             return Step::Moved;
@@ -189,7 +190,7 @@ impl State {
         Step::Happened
     }
 
-    /// Closes our end of a pipe, because the user wants it closed: a terminal is typed its end of file, or hangs up.
+    /// Closes the parent's end of a pipe for the caller. A terminal's end of file is typed, or the terminal hangs up.
     pub(super) fn close_by_hand(&mut self, slot: Slot) {
         let is_terminals = match &self.pipes[slot] {
             PipeState::Writer { pipe, .. } if pipe.is_terminal() => {
@@ -212,7 +213,7 @@ impl State {
         self.discard(slot);
         self.protocol.failed(slot, error);
         if self.protocol.next() == Next::Kill {
-            // The child is killed before its pipe is closed: it is not to take half of the input for the whole.
+            // The child is killed before its pipe is closed, so that it does not take half of the input for all of it.
             self.failing = self.garbage.pop().map(Box::new);
         }
         self.closed();
@@ -232,28 +233,28 @@ impl State {
     }
 
     fn closed(&mut self) {
-        // A child closes its pipes by exiting, most of the time.
+        // Usually a child closes its pipes by exiting.
         if self.protocol.all_closed() {
             self.child_flag.set();
         }
         self.note_end();
     }
 
-    /// When the child has ended. That may be long before anybody looks: then the exit tells it, unless somebody else has
-    /// held a pipe for longer.
+    /// Notes when the child ended. That may be long before a task polls, so it is the time of the exit, unless another
+    /// process kept a pipe open for longer.
     pub(super) fn note_end(&mut self) {
         if self.ended_at.is_none() && self.protocol.next() == Next::Ended {
             self.ended_at = if self.outlived { Some(Instant::now()) } else { self.exited_at };
-            // It is never time for anything again, also if the main handle does not look for long.
+            // No alarm is due after the end, even if the main handle is not polled for long.
             self.clock = None;
         }
     }
 
-    /// Takes the news of the child. Whether there was any.
+    /// Takes what changed in the child. Returns whether anything did.
     fn look(&mut self, child: &Child) -> bool {
         let before = (self.protocol.has_exited(), self.protocol.was_stopped());
         let seen = child.look();
-        // Why it ends comes before its exit.
+        // The cause of the exit is reported before the exit.
         if seen.ended_by == Some(Cause::Timeout) {
             self.clock.iter_mut().for_each(|clock| clock.dismiss(Alarm::TimedOut));
             self.protocol.timed_out();
@@ -273,14 +274,14 @@ impl State {
         self.protocol.exited(exit);
         self.trace.exited(exit);
         self.exited_at = Some(at);
-        // What is typed has nobody to read it any more.
+        // No process reads the caller's typed input any more.
         self.hang_up();
-        // What it wrote is there, whether the reactor has said so or not.
+        // The child's output is there, even if the reactor has set no flag yet.
         self.owe_all();
         self.note_end();
     }
 
-    /// A child that became another user may not be signalled: it is left to run, and reaped when it ends.
+    /// A child that became another user may refuse our signals. Then it keeps running, and is reaped when it exits.
     fn lost_if_refused(&mut self, refused: bool) -> Step {
         if refused && !self.protocol.has_exited() {
             self.exited(Exit::Lost, Instant::now());
@@ -288,7 +289,7 @@ impl State {
         Step::Happened
     }
 
-    /// What the pipes hold is to be read before anything else is told.
+    /// What the pipes hold now must be read before the next event.
     fn owe_all(&mut self) {
         for pipe in &mut self.pipes {
             if let PipeState::Output(output) = pipe {
@@ -298,7 +299,7 @@ impl State {
         self.expect_all();
     }
 
-    /// Whether something that was there is still to be read, of what is not held back.
+    /// Whether a pipe that is not paused still has such bytes.
     fn owes(&self) -> bool {
         self.pipes.iter().enumerate().any(|(slot, pipe)| match pipe {
             PipeState::Output(output) => self.protocol.wants(slot) && output.owes().is_some(),
@@ -306,7 +307,7 @@ impl State {
         })
     }
 
-    /// What comes once all was read that was there.
+    /// The clock's turn. It waits until these bytes are read.
     fn step_clock(&mut self) -> Option<Step> {
         if self.owes() {
             return None;
@@ -319,7 +320,7 @@ impl State {
             self.is_due = false;
             return None;
         };
-        // Whoever polls may have come late: what is there by now comes before what it is time for.
+        // The task may poll late: what is there now comes before the alarm.
         if !std::mem::replace(&mut self.is_due, true) {
             self.owe_all();
             self.child_flag.set();
@@ -335,7 +336,7 @@ impl State {
         Some(Step::Happened)
     }
 
-    /// Has the flags set of all that anybody may attend to, and of what `me` reads.
+    /// Arms all shared work, and what `me` reads.
     fn arm(&mut self, me: Handle) -> Step {
         let (mut armed, mut anew) = (Armed::Yes, 0);
         for slot in 0..self.pipes.len() {
@@ -350,7 +351,8 @@ impl State {
             match told {
                 Armed::Yes => {}
                 Armed::Ready => armed = told,
-                // Each costs as much as a read, and there may be hundreds: the others have their turn in the next step.
+                // Arming costs as much as a read, and there may be hundreds of pipes. The others are armed in the next
+                // step.
                 Armed::Anew if anew == ARMED_AT_ONCE => return Step::Moved,
                 Armed::Anew => anew += 1,
             }
@@ -364,7 +366,7 @@ impl State {
         Step::Nothing
     }
 
-    /// Whether something is left to be done that anybody may attend to, beside the main handle. If not, all of it is armed.
+    /// Whether shared work is left after the main handle's poll. If not, all of it is armed.
     pub(super) fn has_work_for_others(&mut self, child: &Child) -> bool {
         if self.protocol.next() == Next::Ended {
             return false;
@@ -372,12 +374,13 @@ impl State {
         !matches!(self.step(super::ANYBODY, child), Step::Nothing)
     }
 
-    /// Whether all that is left is to take what the child has left, and that is little.
+    /// Whether all that is left to do is to read the rest of the output, and that is little.
     ///
-    /// Then it is taken at once, whatever the time: whoever looks once finds an end that is there, on a busy machine too.
+    /// Then it is read at once, even if the time is over. So a handle that is polled once finds an end that is there,
+    /// on a busy machine too.
     pub(super) fn is_about_to_end(&self) -> bool {
         const LITTLE: usize = 64 * 1024;
-        /// To read from a pipe, and to close it, takes as long as to read so many bytes more.
+        /// To read and close a pipe takes as long as to read this many bytes more.
         const OF_A_PIPE: usize = 4096;
         let mut left = 0;
         let plain = self.pipes.iter().enumerate().all(|(slot, pipe)| match pipe {
@@ -392,7 +395,7 @@ impl State {
         self.protocol.has_exited() && takes && plain && left <= LITTLE
     }
 
-    /// Whether so much moves that more is likely to come at once.
+    /// Whether a pipe carries a stream, so that more is likely to come soon.
     pub(super) fn streams(&self) -> bool {
         self.pipes.iter().any(|pipe| match pipe {
             PipeState::Output(output) => output.end.streams(),
@@ -401,7 +404,7 @@ impl State {
         })
     }
 
-    /// Has all tried before the reactor says that it can be done.
+    /// Lets all pipes be tried before the reactor reports them.
     pub(super) fn expect_all(&mut self) {
         for pipe in &mut self.pipes {
             match pipe {
@@ -413,12 +416,12 @@ impl State {
         }
     }
 
-    /// One read or write for each pipe, whatever the time.
+    /// One read or write for each pipe, even if the time is over.
     pub(super) fn catch_up(&mut self) {
         self.expect_all();
         self.child_flag.set();
         for slot in 0..self.pipes.len() {
-            // A source is not asked here: what it has to give is no sign of life of the child's.
+            // A source is not polled here: its bytes are no sign of life of the child.
             drop(self.step_pipe(slot, Handle::Main));
         }
     }
@@ -439,17 +442,17 @@ impl State {
         }
     }
 
-    /// Takes what a pipe holds at this moment, whoever else may write to it.
+    /// Takes what a pipe holds at this moment, even if another process keeps writing to it.
     fn drain(&mut self, slot: Slot, child: &Child) -> Step {
         if self.protocol.was_stopped() && !self.is_cut_off {
-            // If we end a child that leads a group, nobody of the group is to survive it. They have their grace, too, if
-            // they are only late and were not asked yet.
+            // If this crate ends a child that leads a group, it ends the whole group. If the child was only late, and
+            // was not yet asked to end, the members get their grace too.
             let is_late = matches!(self.protocol.fault(), Some(Fault::TimedOut | Fault::Idle));
             if is_late && !child.was_asked() && matches!(child.ask(), Ok(true)) {
                 self.child_flag.set();
                 return Step::Happened;
             }
-            // What is not permitted cannot be helped.
+            // If the signal is not permitted, nothing can be done.
             let _: std::io::Result<bool> = child.kill();
             self.is_cut_off = true;
         }

@@ -1,8 +1,8 @@
-//! A copy of what a pipe out of the child gives, on its way to a writer of the user's.
+//! A tee: writes a copy of a pipe's output to the caller's writer.
 //!
-//! Refuses to know the pipe, and where the bytes go after that.
+//! Refuses to know the pipe, and where the bytes go afterwards.
 //!
-//! Rule: what was read is handed on only after the copy has taken it, so the child runs no faster than that.
+//! Rule: bytes are handed on only after the writer has taken them. So the child runs no faster than the writer.
 
 use std::io;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use crate::stdio::BoxWriter;
 
 pub(super) struct Tee {
     copy: BoxWriter,
-    /// Set once the writer takes more.
+    /// Set when the writer can take more.
     flag: Arc<Flag>,
     /// Read, and not yet handed on.
     pub(super) chunk: Vec<u8>,
-    /// So much of it was copied.
+    /// How many of these bytes the writer has taken.
     copied: usize,
     at_end: bool,
     state: State,
 }
 
-/// What the writer has said last.
+/// What the writer returned last.
 enum State {
     Takes,
     /// It sets the flag.
@@ -33,17 +33,17 @@ enum State {
     Closed,
 }
 
-/// What is to be done.
+/// What must be done next.
 pub(super) enum Next {
     /// Read a chunk.
     Read,
-    /// Ask the writer, which is code of the user's.
+    /// Poll the writer, which is the caller's code.
     Ask,
     /// Hand the chunk on.
     HandOn,
     /// The copy is complete.
     Close,
-    /// It failed.
+    /// The writer failed.
     Fail(io::Error),
     /// Nothing, until the flag is set.
     Wait,
@@ -59,7 +59,7 @@ impl Tee {
         self.at_end = true;
     }
 
-    /// Whether it waits for the pipe, and not for the writer, which sets the flag by itself.
+    /// Whether this waits for the pipe. If not, it waits for the writer, which sets its own flag.
     pub(super) fn waits_for_pipe(&self) -> bool {
         self.chunk.is_empty() && !self.at_end
     }
@@ -79,14 +79,14 @@ impl Tee {
             _ if self.waits_for_pipe() => Next::Read,
             State::Waits if !self.flag.take() => Next::Wait,
             _ => {
-                // Whoever is told so may leave it to another: the flag is not set again.
+                // The flag is taken, and is not set again. So any other handle must find `Takes`.
                 self.state = State::Takes;
                 Next::Ask
             }
         }
     }
 
-    /// Hands the chunk on; how much that is.
+    /// Appends the chunk to the buffer. Returns its length.
     pub(super) fn hand_on(&mut self, buffer: &mut Vec<u8>) -> usize {
         let count = self.chunk.len();
         buffer.append(&mut self.chunk);
@@ -96,7 +96,7 @@ impl Tee {
 }
 
 impl UserCode for Tee {
-    /// Gives the writer some of the chunk, or tells it of the end.
+    /// Writes some of the chunk, or closes the writer at the end.
     fn ask(&mut self) {
         let copy = self.copy.as_mut();
         let rest = &self.chunk[self.copied..];

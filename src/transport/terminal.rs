@@ -1,14 +1,14 @@
-//! The terminal of a child, as a whole: what it shows and what is typed are pipes like others, but it closes as one.
+//! The terminal of a child as a whole. Its output and its input are pipes like others, but it closes as one.
 //!
-//! Refuses to know what is shown and typed.
+//! Refuses to know the output and the input.
 //!
 //! Rules:
-//! - It hangs up when nobody here has it open any more, and then the child gets SIGHUP.
-//! - The end of file that the user types by closing the writer is a character (termios(3), VEOF). It is owed until there
-//!   is room for it.
-//! - While the child lives, EIO only says that nobody has the terminal open *now*: ssh, sudo and login close it and open
-//!   `/dev/tty` again. So where that is known to work, the parent holds the child's side open as well, and closes it when
-//!   the child was reaped; then the end of file comes.
+//! - It hangs up when the parent has closed all of it. Then the child gets SIGHUP.
+//! - If the caller closes the writer, the end of file is a character (termios(3), VEOF). It is typed when there is room
+//!   for it.
+//! - While the child runs, EIO only means that no process has the terminal open *now*: ssh, sudo and login close it and
+//!   open `/dev/tty` again. So the parent also holds the child's side open, on systems that are known to allow it. It
+//!   closes that side after the child was reaped, and then the end of file comes.
 
 #[cfg(unix)]
 use std::io;
@@ -26,17 +26,17 @@ use crate::stdio::PtySize;
 
 #[derive(Debug)]
 pub(super) struct Terminal {
-    /// Empty once it was hung up.
+    /// `None` once it hung up.
     master: Option<Pipe>,
     child_end: Option<Pipe>,
     owed: Option<Owed>,
 }
 
-/// An end of file for which there was no room.
+/// An end of file that must still be typed.
 #[derive(Debug)]
 struct Owed {
     pipe: WriteEnd,
-    /// Within a line, the first one only hands out the line so far.
+    /// Within a line, the first character only delivers the line so far.
     characters: &'static [u8],
 }
 
@@ -52,7 +52,7 @@ impl Terminal {
         }
     }
 
-    /// Types some of what is owed. Whether anything moved.
+    /// Types some of the end of file. Returns whether anything moved.
     pub(super) fn step(&mut self) -> bool {
         let Some(owed) = &mut self.owed else { return false };
         match owed.pipe.try_write(&[IoSlice::new(owed.characters)]) {
@@ -60,7 +60,7 @@ impl Terminal {
             Poll::Ready(Ok(count)) if count < owed.characters.len() => {
                 owed.characters = &owed.characters[count..];
             }
-            // An error is that nobody has it open.
+            // After an error no process has the terminal open.
             Poll::Ready(_) => self.owed = None,
         }
         true
@@ -70,19 +70,19 @@ impl Terminal {
         self.owed.as_mut().map_or(Armed::Yes, |owed| owed.pipe.arm())
     }
 
-    /// Closes what is held open here. Once the child has exited, what is shown is read to the end of file, which comes when
-    /// nobody else has the terminal open.
+    /// Closes the parent's ends. After the exit the output is read up to its end of file, which comes when no other
+    /// process has the terminal open.
     pub(super) fn hang_up(&mut self) {
         (self.master, self.child_end, self.owed) = (None, None, None);
     }
 
-    /// The master, to be held open by somebody else.
+    /// Takes the master out, so that the terminal stays open.
     #[cfg(unix)]
     pub(super) fn take_master(&mut self) -> Option<Pipe> {
         self.master.take()
     }
 
-    /// Sets its size; `false` if it was hung up.
+    /// Sets the size. `false` if the terminal hung up.
     #[cfg(unix)]
     pub(super) fn resize(&self, size: PtySize) -> io::Result<bool> {
         self.master.as_ref().map_or(Ok(false), |master| resize(master.as_fd(), size).map(|()| true))

@@ -1,7 +1,7 @@
-//! The `tracing` feature: one span for each child. Without the feature nothing is here, and nothing is counted.
+//! The `tracing` feature: one span for each child. Without the feature this does nothing, and no byte is counted.
 //!
-//! Rule: what a span says may be read by anybody. So it never has an argument in it, nor the environment, nor a byte
-//! that was fed or read, nor the text of an error, which may quote them.
+//! Rule: anybody may read a span. So it never contains an argument, the environment, a byte of the input or output, or
+//! the text of an error of the run, which may quote them.
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) use off::Trace;
@@ -21,7 +21,7 @@ mod on {
     use crate::output::Exit;
     use crate::transport::clock::Activity;
 
-    /// The span of one child, until the last clone of this is dropped.
+    /// The span of one child, open until the last clone is dropped.
     #[derive(Clone, Debug, Default)]
     pub(crate) struct Trace(Option<Arc<Open>>);
 
@@ -33,7 +33,7 @@ mod on {
     }
 
     impl Trace {
-        /// A child that is about to be started. Empty where nobody listens.
+        /// For a child that will be started. Empty if no subscriber wants the span.
         pub(crate) fn new(program: &OsStr) -> Self {
             let span = tracing::info_span!(
                 target: "reaped",
@@ -49,7 +49,7 @@ mod on {
             Trace((!span.is_disabled()).then(|| open(span)))
         }
 
-        /// Where to count what moves.
+        /// The counter of the bytes that move.
         pub(crate) fn activity(&self) -> Option<Activity> {
             self.0.as_ref().map(|open| open.activity.clone())
         }
@@ -82,13 +82,13 @@ mod on {
             };
         }
 
-        /// That was all, however long the rest of the call is kept.
+        /// The child has ended. The span closes now, even if the handle is kept for long.
         pub(crate) fn close(&mut self) {
             self.0 = None;
         }
     }
 
-    /// However it ends: by itself, dropped, or refused.
+    /// For every end: by itself, by a drop, or by a refusal.
     impl Drop for Open {
         fn drop(&mut self) {
             self.span.record("bytes", self.activity.count());
@@ -105,7 +105,7 @@ mod off {
     use crate::output::Exit;
     use crate::transport::clock::Activity;
 
-    /// Nothing.
+    /// Does nothing.
     #[derive(Clone, Debug, Default)]
     pub(crate) struct Trace;
 

@@ -1,18 +1,19 @@
-//! Who waits for a child, and the flags that the reactor sets to wake them.
+//! The tasks that wait for one child, and the flags that the reactor sets to wake them.
 //!
-//! Refuses to know what anybody waits for.
+//! Refuses to know what a task waits for.
 //!
 //! async-io keeps one waker for each descriptor and direction. Three of its habits cost more than the I/O itself:
-//! - It wakes the waker that another one replaces, under a lock of its own, and tells them apart by
-//!   `Waker::will_wake`. A task's waker and its own clone may differ there, since the compiler may give them two copies of
-//!   one table. Then each poll wakes the task that polls, for ever, and a processor is busy with waiting.
-//! - An event that arrives in the round in which it was asked for wakes the task, but is not believed: `poll_readable`
-//!   asks the kernel again, and the thread that runs the reactor goes round once more. If that thread is not
-//!   the one that polls, this is so for every event.
-//! - Which descriptor is ready is only told by asking each.
+//! - If a new waker replaces the old one, it wakes the old one, under its own lock. It compares them by
+//!   `Waker::will_wake`. That may call a task's waker and its clone different, because the compiler may make two copies
+//!   of their vtable. Then each poll wakes its own task, without end, and a busy loop uses a processor.
+//! - If an event arrives in the round in which it was asked for, `poll_readable` does not trust it: it asks the kernel
+//!   again. So the reactor's thread goes round once more. If that thread is not the one that polls, this happens for
+//!   every event.
+//! - It does not report which descriptor is ready. The task must ask for each.
 //!
-//! So no handle's waker is ever given to async-io. It gets a [`Flag`] for each descriptor and direction, the same one for
-//! life, which notes the event and wakes whoever waits; and a descriptor whose flag was set is tried at once.
+//! So async-io never gets a handle's waker. It gets one [`Flag`] for each descriptor and direction, for the life of the
+//! descriptor. The flag notes the event and wakes the tasks that wait. A descriptor whose flag was set is tried at
+//! once.
 //!
 //! Rule: wakers are woken, and dropped, with no lock held.
 
@@ -46,18 +47,18 @@ pub(crate) enum Handle {
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     wakers: Mutex<Wakers>,
-    /// Whether the main handle waits, and whether any of the others does. Written under the lock; read without it by a
-    /// handle that asks for itself, or under the lock of the state, which each handle takes after it was registered.
+    /// Whether the main handle waits, and whether another handle does. Written under the lock. A handle reads its own
+    /// without the lock. Others are read under the state's lock, which each handle takes after it was registered.
     main: AtomicBool,
     others: AtomicBool,
-    /// Something has happened that any handle may attend to.
+    /// Something happened that any handle may attend to.
     news: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Wakers {
     main: Option<Waker>,
-    /// Of handles that were taken out. Most children have none.
+    /// The handles that the caller took out. Most children have none.
     others: Vec<(Handle, Waker)>,
 }
 
@@ -70,9 +71,9 @@ impl Waiting {
         changed
     }
 
-    /// To be done before the handle looks, so that it misses nothing.
+    /// Called before the handle looks, so that it misses no wake-up.
     pub(super) fn register(&self, handle: Handle, waker: &Waker) {
-        // It is cloned and dropped with nothing held, since that may be code of the user's.
+        // The waker is cloned and dropped with no lock held, because that may run the caller's code.
         if !self.change(|wakers| wakers.of(handle).is_some_and(|known| known.will_wake(waker))) {
             let waker = waker.clone();
             let replaced = self.change(|wakers| wakers.replace(handle, waker));
@@ -80,7 +81,7 @@ impl Waiting {
         }
     }
 
-    /// The handle waits no more.
+    /// The handle no longer waits.
     pub(super) fn forget(&self, handle: Handle) {
         let known = if handle == Handle::Main { &self.main } else { &self.others };
         if known.load(Ordering::Relaxed) {
@@ -89,9 +90,9 @@ impl Waiting {
         }
     }
 
-    /// Whether something has happened that any handle may attend to, since the last time that somebody asked.
+    /// Whether something happened that any handle may attend to, since the last call.
     pub(super) fn take_news(&self) -> bool {
-        // Only looked at first: this is asked far more often than it is so.
+        // Loaded first, because it is rarely set.
         self.news.load(Ordering::Relaxed) && self.news.swap(false, Ordering::Acquire)
     }
 
@@ -99,11 +100,11 @@ impl Waiting {
         let Some(handle) = whom else { return self.wake_others(None) };
         match (self.change(|wakers| wakers.take(handle)), handle) {
             (Some(waker), _) => waker.wake(),
-            // What nobody has taken out is read by the main handle.
+            // If no reader was taken out, the main handle reads the output.
             (None, Handle::Reader(_)) => {
                 self.change(|wakers| wakers.main.take()).into_iter().for_each(Waker::wake)
             }
-            // The handle may be gone, and have left something to be done: a terminal's end of file waits for room.
+            // The handle may be gone and may have left work: a terminal's end of file may wait for room.
             (None, _) => {
                 self.news.store(true, Ordering::Release);
                 self.wake_others(None);
@@ -111,18 +112,18 @@ impl Waiting {
         }
     }
 
-    /// There is work left, which one of the others may have to do.
+    /// Work is left that another handle may have to do.
     pub(super) fn hand_on(&self, from: Handle) {
         self.news.store(true, Ordering::Release);
         self.wake_others(Some(from));
     }
 
-    /// Whether anybody but the main handle waits. Asked under the lock of the state.
+    /// Whether a handle other than the main one waits. Called under the state's lock.
     pub(super) fn has_others(&self) -> bool {
         self.others.load(Ordering::Relaxed)
     }
 
-    /// Wakes all who wait, but for one.
+    /// Wakes all tasks that wait, except one handle's.
     pub(super) fn wake_others(&self, but: Option<Handle>) {
         let (main, mut woken): (_, Vec<(Handle, Waker)>) = self.change(|wakers| {
             let main = if but == Some(Handle::Main) { None } else { wakers.main.take() };
@@ -135,18 +136,18 @@ impl Waiting {
             main.into_iter().for_each(Waker::wake);
             return;
         }
-        // Handles that wait in one task are woken once.
+        // If two handles wait in one task, it is woken once.
         if let Some(waker) = main {
             woken.retain(|(_, other)| !other.will_wake(&waker));
             woken.push((Handle::Main, waker));
         }
         for (_, waker) in woken {
-            // A waker that panics, which the reactor bears, does not keep the others from being woken.
+            // If a waker panics, the others are still woken. The reactor survives such a panic too.
             drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
         }
     }
 
-    /// This handle has more to do, after this time or at once, and lets others go first.
+    /// This handle has more work, after the pause or at once. Other tasks run first.
     pub(super) fn go_on(self: &Arc<Self>, me: Handle, waker: &Waker, pause: Option<Duration>) {
         self.register(me, waker);
         if pause.is_some() || !self.goes_on_alone(me, waker) {
@@ -154,27 +155,27 @@ impl Waiting {
         }
     }
 
-    /// If nobody else waits, this handle is woken at once. Otherwise it may be another one that is polled next, and this one
-    /// not for long.
+    /// If no other handle waits, this wakes the handle at once. Otherwise another handle may be polled next, and this
+    /// one not for long.
     fn goes_on_alone(&self, me: Handle, waker: &Waker) -> bool {
         let is_alone = self.change(|wakers| match me {
             Handle::Main => wakers.others.is_empty(),
             _ => wakers.main.is_none() && wakers.others.iter().all(|(other, _)| *other == me),
         });
         if is_alone {
-            // If it is not polled again, whoever comes next is to do what it has left.
+            // If it is not polled again, the next handle must do its work.
             self.news.store(true, Ordering::Release);
             waker.wake_by_ref();
         }
         is_alone
     }
 
-    /// Wakes all who wait, a moment later: from a drop, or because of what somebody asked for.
+    /// Wakes all tasks that wait, a moment later: from a drop, or after an operation of the caller.
     pub(super) fn wake_all_later(self: &Arc<Self>) {
         self.wake_all_after(Duration::ZERO);
     }
 
-    /// Wakes all who wait once this time is over: to go on after a poll that took its time.
+    /// Wakes all tasks that wait after this delay: to go on after a poll that used up its time.
     pub(super) fn wake_all_after(self: &Arc<Self>, delay: Duration) {
         if self.somebody_waits() {
             wake_after(delay, Waker::from(Flag::new(self, None)));
@@ -212,11 +213,11 @@ impl Wakers {
     }
 }
 
-/// Notes that something has happened, and wakes whoever waits for it.
+/// Notes that something happened, and wakes the tasks that wait for it.
 #[derive(Debug)]
 pub(super) struct Flag {
     set: AtomicBool,
-    /// `None` is everybody.
+    /// `None` wakes all.
     whom: Option<Handle>,
     waiting: Arc<Waiting>,
 }
@@ -226,13 +227,13 @@ impl Flag {
         Arc::new(Flag { set: AtomicBool::new(false), whom, waiting: waiting.clone() })
     }
 
-    /// Whether it was set since the last time that somebody asked.
+    /// Whether it was set since the last call.
     pub(super) fn take(&self) -> bool {
-        // Only looked at first: this is asked far more often than it is set.
+        // Loaded first, because it is rarely set.
         self.set.load(Ordering::Relaxed) && self.set.swap(false, Ordering::Acquire)
     }
 
-    /// Sets it for whoever looks next, and wakes nobody.
+    /// Sets it for the next poll, and wakes no task.
     pub(super) fn set(&self) {
         self.set.store(true, Ordering::Release);
         if self.whom.is_none() {
@@ -240,18 +241,18 @@ impl Flag {
         }
     }
 
-    /// Wakes all who wait, a moment later.
+    /// Wakes all tasks that wait, a moment later.
     pub(super) fn wake_all_later(&self) {
         self.waiting.wake_all_later();
     }
 
-    /// The waker that sets it. It is a clone of a clone, all of which have one table, so that it is known by
-    /// `Waker::will_wake`.
+    /// The waker that sets the flag. It is always a clone of a clone. All of these have the same vtable, so
+    /// `Waker::will_wake` recognizes it.
     pub(super) fn waker(self: &Arc<Self>) -> Waker {
         Waker::from(self.clone()).clone()
     }
 
-    /// Polls something that sets this flag once it has more to say.
+    /// Polls something that sets this flag when it can go on.
     pub(super) fn wait<T>(self: &Arc<Self>, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
         poll(&mut Context::from_waker(&self.waker()))
     }

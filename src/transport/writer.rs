@@ -1,10 +1,12 @@
-//! A pipe into the child that the user writes: shared between the one who writes and the state of the child, either of
-//! whom can close it at any moment.
+//! A pipe into the child that the caller writes. The caller's writer and the child's state share it, and either can
+//! close it at any moment.
 //!
-//! Refuses to know what is written.
+//! Refuses to know what the bytes are.
 //!
-//! Rules: the descriptor lives in one place, so that closing is the child's end of file at once, whoever else holds the
-//! pipe; nobody waits under its lock, which is a leaf.
+//! Rules:
+//! - The descriptor is kept in one place. So closing it gives the child its end of file at once, even if the other side
+//!   still shares the pipe.
+//! - Nothing waits under its lock, and no other lock is taken under it.
 
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,17 +27,17 @@ use crate::stdio::OpenFile;
 /// The shared pipe.
 #[derive(Debug)]
 pub(super) struct WriterPipe {
-    /// Empty once it was closed.
+    /// `None` once it was closed.
     open: Mutex<Option<Open>>,
     terminal: bool,
-    /// It is closed, on whichever side.
+    /// Set when it was closed, on either side.
     closed: Arc<Flag>,
 }
 
 #[derive(Debug)]
 struct Open {
     pipe: WriteEnd,
-    /// The last byte written ended no line.
+    /// The last byte written was no line end.
     within_line: bool,
 }
 
@@ -53,29 +55,29 @@ impl WriterPipe {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it is closed on either side. If not, the flag is set once it is.
+    /// Whether it is closed on either side. If not, the flag is set when it is.
     pub(super) fn is_closed(&self) -> bool {
         match &mut *self.lock() {
-            // A terminal has more to tell than its end, all of which its reader is told.
+            // A terminal reports more than its end, and its reader gets all of that.
             Some(_) if self.terminal => false,
             Some(open) => open.pipe.is_closed(),
             None => true,
         }
     }
 
-    /// It is likely to be closed by now.
+    /// The pipe likely hung up: look.
     pub(super) fn expect_hangup(&self) {
         if let Some(open) = &mut *self.lock() {
             open.pipe.expect_hangup();
         }
     }
 
-    /// Closes the pipe: the child's end of file, once it has read what was written.
+    /// Closes the pipe. The child gets its end of file after the bytes that were written.
     pub(super) fn close(&self) {
         drop(self.take());
     }
 
-    /// Closes what is typed into a terminal. The reader still holds it open, so its end of file is a character.
+    /// Closes the input of a terminal. The reader still holds the terminal open, so the end of file is a character.
     pub(super) fn close_typed(&self, terminal: &mut Terminal) {
         if let Some(Open { pipe, within_line }) = self.take() {
             terminal.owe_end(pipe, within_line);
@@ -112,7 +114,7 @@ impl TakenWriter {
         TakenWriter { connection, slot, pipe, activity, slice: Slice::default() }
     }
 
-    /// Writes some of the buffers; `BrokenPipe` if nobody reads it any more, or it was closed.
+    /// Writes some of the buffers. `BrokenPipe` if the child no longer reads the pipe, or the pipe was closed.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -158,7 +160,7 @@ impl TakenWriter {
         written
     }
 
-    /// The pipe itself, for another child; or why that cannot be.
+    /// The pipe itself, for another child, or the reason why that is impossible.
     #[cfg(unix)]
     pub(crate) fn into_pipe(self) -> Result<io::Result<OpenFile>, &'static str> {
         match self.pipe.is_terminal() {
@@ -166,7 +168,7 @@ impl TakenWriter {
             true => Err("it is a terminal"),
             false => {
                 let open = self.pipe.take();
-                // For the child that reads it, it is closed here.
+                // For the child that reads it, the pipe is now closed here.
                 self.connection.waiting.wake_all_later();
                 open.map(|open| open.pipe.into_pipe()).ok_or("it is closed")
             }
@@ -186,7 +188,7 @@ impl TakenWriter {
         Poll::Ready(())
     }
 
-    /// Closes the pipe: the child's end of file, once it has read what was written.
+    /// Closes the pipe. The child gets its end of file after the bytes that were written.
     pub(crate) fn close(&self) {
         if self.pipe.lock().is_none() {
             return;
