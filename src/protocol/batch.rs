@@ -1,38 +1,37 @@
-//! Lines that are there, looked at once for all of them: what was read is found to be UTF-8, and to have these line
-//! ends, a batch at a time.
+//! A batch of lines that were already read: one pass checks that they are UTF-8, and finds their ends.
 //!
 //! Refuses to know where the bytes come from, and what comes after them.
 //!
-//! Rule: what it gives is what the splitter would give, piece by piece. What is no UTF-8, or has no line end yet, is
-//! left to the splitter.
+//! Rule: it returns the same pieces as the splitter. Bytes that are not UTF-8, and a line without an end, are left to
+//! the splitter.
 
 use super::Slot;
 use super::lines::{Piece, Splitter, cut};
 
-/// The most bytes of a batch: looking at them takes some microseconds. The first one is small, and each may have twice as
-/// many: it may be that two lines are taken and the rest is given back.
+/// The most bytes of a batch; checking them takes some microseconds. The first batch is small and each next one may be
+/// twice as large, because the caller may take two lines and give the rest back.
 const BATCH: usize = 64 * 1024;
 const FIRST: usize = 64;
 
-/// The longest character in UTF-8: a piece that is at least as long need not split any.
+/// The longest character in UTF-8. A piece of at least this length need not split a character.
 const CHARACTER: usize = 4;
 
-/// What was read from a descriptor, lent to whoever takes many lines at a time.
+/// The unread bytes of a descriptor, lent to a caller that takes many lines.
 #[derive(Debug)]
 pub(crate) struct LineBatch {
     pub(super) slot: Slot,
     fd: i32,
-    /// All of it. What was given of the batch is not yet counted here.
+    /// All the bytes. It does not yet count the lines of the batch that were returned.
     collected: Splitter,
-    /// Whole lines, copied from the front of what was collected; given up to `at`.
+    /// Whole lines, copied from the front of `collected`. Returned up to `at`.
     batch: String,
     at: usize,
-    /// Where the lines of the batch end; `next` is the one that begins at `at`.
+    /// The ends of the batch's lines. `next` is the line that begins at `at`.
     ends: Vec<u32>,
     next: usize,
     /// The most bytes of the next batch.
     most: usize,
-    /// Up to this place of what was collected there is no batch to be had.
+    /// Up to this position `collected` has no batch.
     barren: usize,
 }
 
@@ -42,8 +41,8 @@ impl LineBatch {
         LineBatch { slot, fd, collected, batch, at: 0, ends, next: 0, most: FIRST, barren: 0 }
     }
 
-    /// The next of the batch: the text, and whether it is a whole line or a piece of one that is longer than the limit.
-    /// `None` if there is none, or the limit is less than any character may need; then the splitter is to be asked.
+    /// The next line of the batch: its text, and whether it is whole. A line longer than the limit comes in pieces.
+    /// `None` if the batch has no line, or if the limit is too small for some characters; then ask the splitter.
     #[inline]
     pub(crate) fn line(&mut self, limit: usize) -> Option<(i32, &str, bool)> {
         if limit < CHARACTER || self.next == self.ends.len() && !self.look() {
@@ -66,13 +65,13 @@ impl LineBatch {
         &rest[..cut]
     }
 
-    /// The next that is no part of a batch.
+    /// The next line that is not part of a batch.
     pub(crate) fn line_apart(&mut self, limit: usize) -> Option<(i32, Piece)> {
         self.count();
         Some((self.fd, self.collected.line(limit, false)?))
     }
 
-    /// Looks at the next lines, once the batch was given. Whether there are any.
+    /// Makes the next batch, after all of this one was returned. Returns whether it has a line.
     #[inline(never)]
     fn look(&mut self) -> bool {
         self.count();
@@ -86,7 +85,7 @@ impl LineBatch {
             std::str::from_utf8(rest).or_else(|error| std::str::from_utf8(&rest[..error.valid_up_to()]));
         let text = text.unwrap_or_default();
         let Some(last) = memchr::memrchr(b'\n', text.as_bytes()) else {
-            // Neither is there one up to here, nor with what makes it no UTF-8.
+            // There is no line end up to here, and the next byte is no UTF-8.
             self.barren = from + text.len() + 1;
             self.most = BATCH.min(2 * self.most);
             return false;
@@ -97,7 +96,7 @@ impl LineBatch {
         true
     }
 
-    /// Counts what was given of the batch, and forgets it.
+    /// Counts the lines that were returned, and clears the batch.
     fn count(&mut self) {
         self.most = if self.next == self.ends.len() { BATCH.min(2 * self.most) } else { FIRST };
         self.collected.skip(self.at);
@@ -106,7 +105,7 @@ impl LineBatch {
         (self.at, self.next) = (0, 0);
     }
 
-    /// What was not given.
+    /// The bytes that were not returned.
     pub(super) fn into_rest(mut self) -> Splitter {
         self.count();
         self.collected
@@ -126,7 +125,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 32 } else { 4096 }, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Whatever the bytes are, and however the limit changes: as the splitter alone.
+        /// For all bytes and all changes of the limit: the same pieces as from the splitter alone.
         #[test]
         fn it_gives_what_the_splitter_gives(
             bytes in proptest::collection::vec(prop_oneof![
@@ -141,7 +140,7 @@ mod tests {
             alone.buffer().extend_from_slice(&bytes);
             collected.buffer().extend_from_slice(&bytes);
 
-            // Some are taken while it is lent.
+            // Some lines are taken from the batch.
             let mut ready = LineBatch::new(0, 1, collected);
             for limit in limits.iter().cycle().take(taken) {
                 let of_batch = ready.line(*limit).map(|(_, text, complete)| Piece::new(text.as_bytes(), complete));
@@ -149,14 +148,14 @@ mod tests {
                 prop_assert_eq!(given, alone.line(*limit, false));
             }
 
-            // The rest after it was given back.
+            // The rest is taken after it was given back.
             let mut rest = Splitter::default();
             rest.prepend(ready.into_rest());
             prop_assert_eq!(all(|| rest.line(5, true)), all(|| alone.line(5, true)));
         }
     }
 
-    /// More than one batch, with a line that is longer than any.
+    /// More than one batch, and a line that is longer than any batch.
     #[test]
     fn batches_follow_each_other() {
         let long = "\u{e4}".repeat(BATCH);

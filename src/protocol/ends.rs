@@ -1,6 +1,6 @@
-//! The first and the last bytes of what a descriptor gives. Knows nothing of where they come from.
+//! The first and the last bytes of a descriptor. Does not know where they come from.
 //!
-//! Rules: no more is held than these and one read; each byte behind the first ones is copied once, into a ring.
+//! Rules: it holds only these bytes and one read. Each byte after the first ones is copied once, into a ring.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use crate::output::Gap;
 pub(super) struct Ends {
     first: usize,
     last: usize,
-    /// What came behind the first ones, as far as it is kept.
+    /// The last of the bytes that came after the first ones.
     ring: VecDeque<u8>,
     left_out: u64,
 }
@@ -20,7 +20,7 @@ impl Ends {
         Ends { first, last, ring: VecDeque::new(), left_out: 0 }
     }
 
-    /// Takes over what stands behind the first bytes.
+    /// Takes the bytes after the first ones.
     pub(super) fn take_in(&mut self, bytes: &mut Vec<u8>) {
         let Some(more) = bytes.get(self.first..).filter(|more| !more.is_empty()) else { return };
         let before = self.ring.len() + more.len();
@@ -28,7 +28,7 @@ impl Ends {
         let leaving = (self.ring.len() + kept.len()).saturating_sub(self.last);
         self.ring.drain(..leaving);
         if self.ring.len() + kept.len() > self.ring.capacity() {
-            // It doubles, but never beyond what it may hold.
+            // The ring doubles, but never beyond its limit.
             let room = (2 * self.ring.len()).max(self.ring.len() + kept.len()).min(self.last);
             self.ring.reserve_exact(room - self.ring.len());
         }
@@ -37,7 +37,7 @@ impl Ends {
         bytes.truncate(self.first);
     }
 
-    /// Puts the last bytes behind the first ones; where something is missing, if anything is.
+    /// Appends the last bytes to the first ones. Returns the gap between them, if bytes are missing.
     pub(super) fn join(self, bytes: &mut Vec<u8>) -> Option<Gap> {
         let gap = Gap { at: bytes.len(), bytes: self.left_out, last: self.ring.len() };
         if bytes.is_empty() {
@@ -62,7 +62,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 32 } else { 1024 }, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Against what is plain: all of it is kept, and cut at the end.
+        /// Compared with a simple model: keep all bytes, and cut at the end.
         #[test]
         fn the_ends_of_any_reads(
             first in 0..20_usize,

@@ -1,39 +1,40 @@
-//! Collected bytes, and how they are cut into lines. Knows nothing of where they come from.
+//! Collected bytes, and how they are cut into lines. Does not know where they come from.
 //!
-//! Rules: every byte is given once and in order, but for the line ends (`\n` or `\r\n`), which are left
-//! out; a piece is never longer than its limit; each byte is looked at once.
+//! Rules:
+//! - Every byte is returned once and in order, except the line ends (`\n` or `\r\n`), which are left out.
+//! - A piece is never longer than its limit.
+//! - Each byte is searched once.
 
 use zeroize::Zeroize;
 
 use super::secret::SecretChunks;
 use crate::output::most_room;
 
-/// Moving so much takes some microseconds.
+/// To move this many bytes takes some microseconds.
 const LITTLE: usize = 64 * 1024;
-/// The least that a read is given room for.
+/// The least room for a read.
 const PACKET: usize = 4096;
 
-/// Bytes that were read, from the front of which lines are taken.
+/// Bytes that were read. Lines are taken from the front.
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
     bytes: Vec<u8>,
-    /// Up to here the bytes were given already.
+    /// The bytes up to here were returned.
     given: usize,
-    /// Up to here there is no line end.
+    /// There is no line end up to here.
     searched: usize,
-    /// If the bytes are secret: those that stand before the others, of many. They are only collected, and not cut into
-    /// lines.
+    /// If the bytes are secret: the chunks before `bytes`. Secret bytes are only collected, not cut into lines.
     secret: Option<Box<SecretChunks>>,
 }
 
 /// A line, or a part of one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
-    /// Without the line end. What is no UTF-8 is shown as U+FFFD.
+    /// The text without the line end. Bytes that are not UTF-8 are shown as U+FFFD.
     pub(crate) text: String,
-    /// As it was, if that is no UTF-8.
+    /// The original bytes, if they are not UTF-8.
     pub(crate) raw: Option<Box<[u8]>>,
-    /// A line end came after it.
+    /// Whether a line end came after it.
     pub(crate) complete: bool,
 }
 
@@ -52,7 +53,7 @@ impl Piece {
         Piece { text: text.to_owned(), raw: None, complete }
     }
 
-    /// As it was.
+    /// The original bytes.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> &[u8] {
         self.raw.as_deref().unwrap_or(self.text.as_bytes())
@@ -60,7 +61,7 @@ impl Piece {
 }
 
 impl Splitter {
-    /// What nobody takes is wiped when this is dropped.
+    /// Bytes that are not taken are wiped when this is dropped.
     #[cfg(unix)]
     pub(super) fn wipe(&mut self) {
         self.secret = Some(Box::default());
@@ -70,7 +71,7 @@ impl Splitter {
         self.given == self.bytes.len() && self.secret.as_ref().is_none_or(|before| before.is_empty())
     }
 
-    /// Puts what was taken out of this before what has come since.
+    /// Puts bytes that were taken out back, before the bytes that came since.
     pub(super) fn prepend(&mut self, mut taken: Splitter) {
         debug_assert!(self.secret.is_none(), "what is secret is never taken out");
         if !self.bytes.is_empty() {
@@ -79,16 +80,16 @@ impl Splitter {
         *self = taken;
     }
 
-    /// Nothing is told of it from now on: what was given goes.
+    /// Drops the bytes that were returned. No more lines are taken from here.
     pub(super) fn forget_given(&mut self) {
         self.bytes.drain(..self.given);
         (self.given, self.searched) = (0, 0);
     }
 
-    /// To be appended to.
+    /// The buffer to append to.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
-        // What was given makes room once it is half of all, or little is to be moved and there is no room for the next
-        // read: so moving the rest costs no more than reading it did.
+        // Moving the rest must not cost more than reading it did. So the returned bytes are dropped if they are more
+        // than half, or if the rest is small and there is no room for the next read.
         let is_full = self.bytes.capacity() - self.bytes.len() < PACKET;
         if self.given > self.bytes.len() / 2 || self.given > 0 && is_full && self.rest().len() <= LITTLE {
             self.bytes.drain(..self.given);
@@ -101,23 +102,24 @@ impl Splitter {
         &mut self.bytes
     }
 
-    /// Puts some of the secret bytes together; whether that is done. A step is small, and has its time.
+    /// Joins some of the secret bytes. Returns whether all are joined. A step is small, so that a poll stays short.
     pub(super) fn join(&mut self) -> bool {
         self.secret.as_mut().is_none_or(|before| before.join(&mut self.bytes))
     }
 
-    /// Takes so many of the last bytes away.
+    /// Drops this many of the last bytes.
     pub(super) fn cut_off(&mut self, count: usize) {
         self.bytes.truncate(self.bytes.len() - count);
     }
 
-    /// Nobody wants what is there.
+    /// Drops all bytes.
     pub(super) fn clear(&mut self) {
         self.secret.iter_mut().for_each(|before| before.clear());
         self.given(self.bytes.len());
     }
 
-    /// All that was not given, without a copy where nothing was, and with no more memory than fits it.
+    /// All bytes that were not returned, with no more memory than they need. If none were returned before, this is no
+    /// copy.
     pub(super) fn take(&mut self) -> Vec<u8> {
         while !self.join() {}
         let mut bytes = std::mem::take(&mut self.bytes);
@@ -125,20 +127,19 @@ impl Splitter {
         (self.given, self.searched) = (0, 0);
         if bytes.capacity() > most_room(bytes.len()) {
             if self.secret.is_some() {
-                // The allocator may move what it shrinks, and leaves the old bytes where they were.
+                // If the allocator moves a block to shrink it, the old bytes stay in memory.
                 let fitting = bytes.to_vec();
                 std::mem::replace(&mut bytes, fitting).zeroize();
             } else {
-                // A large block is cut off in place by the allocators that are common, and a small one is cheap to
-                // move.
+                // Common allocators shrink a large block in place, and a small one is cheap to move.
                 bytes.shrink_to_fit();
             }
         }
         bytes
     }
 
-    /// The next line. A line longer than `limit` comes in pieces, of which only the last may be complete;
-    /// so does what has no line end yet when `at_end` says that none will come.
+    /// The next line. A line longer than `limit` comes in pieces, and only the last piece may be complete. `at_end`
+    /// says that no line end will come. Then the rest is returned too.
     pub(super) fn line(&mut self, limit: usize, at_end: bool) -> Option<Piece> {
         debug_assert!(self.secret.is_none(), "a line would be a copy of a secret");
         let limit = limit.max(1);
@@ -170,7 +171,7 @@ impl Splitter {
         Some(piece)
     }
 
-    /// What was not given, of what is not secret.
+    /// The bytes that were not returned and are not secret.
     pub(super) fn rest(&self) -> &[u8] {
         &self.bytes[self.given..]
     }
@@ -179,7 +180,7 @@ impl Splitter {
         self.given
     }
 
-    /// So many bytes were given by somebody who has looked at them.
+    /// The caller has taken this many bytes from `rest`.
     pub(super) fn skip(&mut self, count: usize) {
         self.given(self.given + count);
     }
@@ -188,7 +189,7 @@ impl Splitter {
         self.given = up_to;
         self.searched = self.searched.max(up_to);
         if self.is_empty() {
-            // The buffer is used again, not its bytes.
+            // The buffer is used again, but its bytes are not.
             self.bytes.clear();
             (self.given, self.searched) = (0, 0);
         }
@@ -203,11 +204,10 @@ impl Drop for Splitter {
     }
 }
 
-/// Where to cut a line that is longer than `limit`: there, or a little before so that no character is
-/// split.
+/// The place to cut a line that is longer than `limit`: at the limit, or a little before so that no character is split.
 pub(super) fn cut(line: &[u8], limit: usize) -> usize {
     let starts = |place: &usize| line[*place] & 0b1100_0000 != 0b1000_0000;
-    // A character is at most four bytes long. What is no UTF-8 is cut anywhere.
+    // A character is at most four bytes long. Bytes that are not UTF-8 are cut anywhere.
     (limit.saturating_sub(3).max(1)..=limit).rev().find(starts).unwrap_or(limit)
 }
 
@@ -257,7 +257,7 @@ mod tests {
         assert!(splitter.is_empty());
     }
 
-    /// Whatever the buffer was, and whether lines were taken from its front.
+    /// For buffers of all kinds, and with or without lines taken from the front.
     #[test]
     fn what_is_taken_keeps_no_more_than_it_needs() {
         for wipes in [false, true] {
@@ -284,7 +284,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 32 } else { 4096 }, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// However the bytes arrive: nothing is lost, and no piece is too long.
+        /// For all chunkings: no byte is lost, and no piece is too long.
         #[test]
         fn every_chunking_gives_the_same(
             chunks in proptest::collection::vec(proptest::collection::vec(
@@ -304,7 +304,7 @@ mod tests {
                 given.push(piece);
             }
             prop_assert!(splitter.is_empty());
-            // Put together again, with the line end that each whole line really had.
+            // Joins the pieces again, with the line end that each whole line had.
             let mut rest = &whole[..];
             for piece in given {
                 let bytes = piece.bytes();
@@ -319,7 +319,7 @@ mod tests {
             prop_assert!(rest.is_empty());
         }
 
-        /// Without a limit it is what `str::lines` does.
+        /// Without a limit it does the same as `str::lines`.
         #[test]
         fn as_std_does_it(text in "[ab\r\n]{0,40}") {
             let expected: Vec<&str> = text.lines().collect();

@@ -1,23 +1,24 @@
-//! Facts: what has happened to one child, what was collected from it, whether it has ended, and how.
-//! Twisted's ProcessProtocol, turned inside out: it is told what happened, and says what to do next and
-//! what there is to tell the user.
+//! Facts: what happened to one child, its collected output, whether it has ended, and how. This is Twisted's
+//! ProcessProtocol, turned inside out. The transport reports what happened; the protocol returns what to do next, and
+//! what to report to the caller.
 //!
 //! Refuses to know descriptors, clocks, wakers and locks; nothing here waits.
 //!
 //! Rules, decided here alone:
-//! - Exit and end of file are separate facts that come in either order.
-//! - A child has ended when it was reaped *and* every pipe to it is closed, feeds included. A pipe that
-//!   the user took over is the user's own affair.
-//! - The first fault is the one that is told, and it costs the child its life: at once, or politely where
-//!   it was only late. Whoever ends the child: what is in the pipes when it is gone is taken, and the end
-//!   does not wait for descendants that hold them.
-//! - After the exit the end waits for descendants that hold pipes, for as long as was set; then what is in
-//!   the pipes is taken, and that is no fault.
-//! - No channel gives more than its limit; one byte more is a fault.
-//! - Every byte is told before its pipe's end, and everything before the end, which is told once.
-//! - The exit is told once the pipes were looked at after it, so that what the child itself wrote comes
-//!   first.
-//! - What is held back (paused) is neither read nor told, and so holds back the end.
+//! - The exit and the end of file are separate facts, and come in either order.
+//! - A child has ended when it was reaped *and* every pipe to it is closed, feeds included. A pipe that the caller took
+//!   over does not count.
+//! - Only the first fault is reported. It ends the child: with SIGKILL, or with the stop signal first if the child was
+//!   only late.
+//! - If this crate ended the child, the end takes what is in the pipes, and does not wait for a grandchild that keeps
+//!   one open.
+//! - If the child exited by itself, the end waits for such a grandchild, up to the drain timeout. Then it takes what is
+//!   in the pipes, and this is no fault.
+//! - No channel gives more bytes than its limit. One byte more is a fault.
+//! - Every byte is reported before the end of its pipe, and everything before the end of the child, which is reported
+//!   once.
+//! - The exit is reported after the pipes were read once more. So the child's own output comes first.
+//! - A paused channel is neither read nor reported, so the end waits for it.
 //! - Nothing is accepted after the end.
 
 mod batch;
@@ -37,28 +38,28 @@ use ends::Ends;
 pub(crate) use lines::Piece;
 use lines::Splitter;
 
-/// What is known of one child.
+/// All that is known of one child.
 #[derive(Debug)]
 pub(crate) struct Protocol {
     channels: Vec<Channel>,
     exit: Option<Exit>,
-    /// What the pipes held at the exit was read.
+    /// The pipes were read after the exit.
     settled: bool,
     fault: Option<Fault>,
-    /// It came after the exit could be told, so it is not why the child exited.
+    /// The fault came after the exit could be reported, so it did not cause the exit.
     fault_after_exit: bool,
-    /// `Next::Terminate` or `Next::Kill` was done, or somebody else of ours has ended the child.
+    /// `Next::Terminate` or `Next::Kill` was done, or another part of this program ended the child.
     ended_by_us: bool,
     /// `Next::Kill` was done.
     killed: bool,
-    /// The members of the child's group were asked to end, and still have time for it.
+    /// The members of the child's group were asked to end, and their grace is not over.
     grace_runs: bool,
-    /// The end has waited long enough for descendants.
+    /// The drain timeout expired.
     waited: bool,
     reported: Reported,
 }
 
-/// What of the facts the user was told as an event.
+/// Which facts were reported to the caller as events.
 #[derive(Debug, Default)]
 struct Reported {
     fault: bool,
@@ -72,21 +73,21 @@ struct Channel {
     direction: Direction,
     state: State,
     paused: bool,
-    /// Somebody else still held it when the end was there.
+    /// At the end another process still had it open.
     left_open: bool,
     closing_reported: bool,
-    /// The user has closed it.
+    /// The caller has closed it.
     closed_by_user: bool,
-    /// Bytes that may still be taken.
+    /// How many more bytes it may give.
     room: u64,
     kept: Kept,
     /// It gave a byte.
     spoke: bool,
-    /// What was read and not yet told.
+    /// Bytes that were read and not yet reported.
     collected: Splitter,
 }
 
-/// What is kept of what a channel gave and was not told.
+/// Which of these bytes are kept.
 #[derive(Debug)]
 enum Kept {
     All,
@@ -94,7 +95,7 @@ enum Kept {
     Nothing,
 }
 
-/// What is to be kept of what a channel gives.
+/// Which bytes of a channel to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keep {
     All,
@@ -107,11 +108,11 @@ pub(crate) enum Keep {
 enum State {
     Open,
     Closed,
-    /// The user took the pipe over.
+    /// The caller took the pipe over.
     Released,
 }
 
-/// Which way the bytes of a channel flow.
+/// The direction of a channel's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     /// Into the child.
@@ -133,22 +134,22 @@ pub(crate) enum Fault {
     Limit { fd: i32 },
 }
 
-/// What the transport is to do.
+/// What the transport must do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Move bytes and watch for the exit.
     Wait,
-    /// Send SIGTERM, and SIGKILL some time later, then say `terminated`.
+    /// Send the stop signal, and SIGKILL some time later; then call `terminated`.
     Terminate,
-    /// Send SIGKILL, then say `killed`.
+    /// Send SIGKILL, then call `killed`.
     Kill,
-    /// Take what this pipe holds at this moment, then say `drained`.
+    /// Take what this pipe holds at this moment, then call `drained`.
     Drain(Slot),
     /// The child has ended: nothing more will happen.
     Ended,
 }
 
-/// One thing to tell the user.
+/// One fact to report to the caller.
 #[derive(Debug)]
 pub(crate) enum Notice {
     Data { fd: i32, data: Vec<u8> },
@@ -158,20 +159,19 @@ pub(crate) enum Notice {
     Ended(Exit),
 }
 
-/// Names one channel, in the order in which they were given to [`Protocol::new`].
+/// The index of a channel, in the order given to [`Protocol::new`].
 pub(crate) type Slot = usize;
 
-/// What is left when a child has ended.
+/// What is known when a child has ended.
 #[derive(Debug)]
 pub(crate) struct Ending {
     pub(crate) exit: Exit,
     pub(crate) fault: Option<Fault>,
-    /// What each descriptor that leads out of the child gave and was not told before, in the order of
-    /// the channels.
+    /// The unreported output of each descriptor, in the order of the channels.
     pub(crate) collected: Vec<(i32, Vec<u8>)>,
-    /// What is missing of these.
+    /// The gaps in this output.
     pub(crate) gaps: Vec<(i32, Gap)>,
-    /// The descriptors that descendants still held.
+    /// The descriptors that another process still had open.
     pub(crate) still_open: Vec<i32>,
 }
 
@@ -205,34 +205,34 @@ impl Protocol {
         }
     }
 
-    /// The most bytes that a channel gives.
+    /// Sets the most bytes that a channel may give.
     pub(crate) fn limit(&mut self, slot: Slot, most: u64) {
         self.channels[slot].room = most;
     }
 
-    /// What a channel gives is secret: what nobody takes is wiped.
+    /// A channel's bytes are secret: bytes that are not taken are wiped.
     #[cfg(unix)]
     pub(crate) fn wipe(&mut self, slot: Slot) {
         self.channels[slot].collected.wipe();
     }
 
-    /// The channel of a descriptor that leads this way.
+    /// The channel of this descriptor in this direction.
     pub(crate) fn slot(&self, fd: i32, direction: Direction) -> Option<Slot> {
         self.channels.iter().position(|channel| channel.fd == fd && channel.direction == direction)
     }
 
-    /// The child's number of a channel.
+    /// The child's descriptor of a channel.
     pub(crate) fn fd(&self, slot: Slot) -> i32 {
         self.channels[slot].fd
     }
 
-    /// Where the bytes of a channel are collected; the transport reads into its spare capacity.
+    /// The buffer of a channel. The transport reads into its spare capacity.
     pub(crate) fn buffer(&mut self, slot: Slot) -> &mut Vec<u8> {
         debug_assert!(self.channels[slot].state == State::Open, "no byte comes after the end of file");
         self.channels[slot].collected.buffer()
     }
 
-    /// So many bytes were appended to the buffer.
+    /// This many bytes were appended to the buffer.
     pub(crate) fn received(&mut self, slot: Slot, count: usize) {
         let channel = &mut self.channels[slot];
         channel.spoke |= count > 0;
@@ -249,7 +249,7 @@ impl Protocol {
         self.channels[slot].trim();
     }
 
-    /// The first fault counts.
+    /// Only the first fault counts.
     fn fails(&mut self, fault: Fault) {
         if self.fault.is_none() {
             (self.fault, self.fault_after_exit) = (Some(fault), self.exit_is_known().is_some());
@@ -261,8 +261,8 @@ impl Protocol {
         self.channels[slot].direction == Direction::In
     }
 
-    /// A pipe is closed: end of file, or no one left to read our feed, or all of it was fed, or the user
-    /// wanted it closed.
+    /// A pipe is closed: by its end of file, because the child no longer reads it, because all was written, or by the
+    /// caller.
     pub(crate) fn closed(&mut self, slot: Slot) {
         let state = &mut self.channels[slot].state;
         debug_assert!(*state != State::Closed, "a channel closes once");
@@ -271,39 +271,39 @@ impl Protocol {
         }
     }
 
-    /// A descriptor failed; it counts as closed.
+    /// A descriptor failed. It counts as closed.
     pub(crate) fn failed(&mut self, slot: Slot, error: io::Error) {
         self.closed(slot);
         let fd = self.channels[slot].fd;
         self.fails(Fault::Io { fd, error });
     }
 
-    /// The copy failed of a descriptor that the user has taken over, and closes by himself.
+    /// The tee failed of a descriptor that the caller has taken over. The caller closes it.
     pub(crate) fn copy_failed(&mut self, slot: Slot, error: &io::Error) {
         let fd = self.channels[slot].fd;
         self.fails(Fault::Io { fd, error: copy(error) });
     }
 
-    /// The user takes the pipe over, with what was read from it and not told.
+    /// The caller takes the pipe over, with the bytes that were read and not reported.
     pub(crate) fn released(&mut self, slot: Slot) -> Vec<u8> {
         debug_assert!(self.channels[slot].state != State::Released, "a pipe is taken over once");
         self.channels[slot].state = State::Released;
         self.channels[slot].collected.take()
     }
 
-    /// Whether it has ended, and the user does not know.
+    /// Whether the channel has ended and the caller does not know it.
     pub(crate) fn has_unreported_end(&self, slot: Slot) -> bool {
         let channel = &self.channels[slot];
         channel.state == State::Closed && !channel.closing_reported && !channel.closed_by_user
     }
 
-    /// The user has closed it.
+    /// The caller has closed it.
     pub(crate) fn close_by_user(&mut self, slot: Slot) {
         self.channels[slot].closed_by_user = true;
     }
 
-    /// From now on all is collected, and so much of it is kept of each descriptor, and of what it gave before. Of what is not
-    /// kept already, nothing will be.
+    /// From now on all output is collected, and this much of each descriptor is kept, earlier bytes included. A channel
+    /// of which nothing is kept stays so.
     pub(crate) fn keep(&mut self, how_much: impl Fn(i32) -> Keep) {
         for channel in &mut self.channels {
             match (how_much(channel.fd), &channel.kept) {
@@ -318,49 +318,48 @@ impl Protocol {
         }
     }
 
-    /// Whether a descriptor gave a byte, other than to a user who took it over.
+    /// Whether a descriptor gave a byte, apart from bytes to a reader that the caller took.
     pub(crate) fn spoke(&self, fd: i32) -> bool {
         self.slot(fd, Direction::Out).is_some_and(|slot| self.channels[slot].spoke)
     }
 
-    /// Holds a channel back, or no longer.
+    /// Pauses or resumes a channel.
     pub(crate) fn pause(&mut self, slot: Slot, paused: bool) {
         self.channels[slot].paused = paused;
     }
 
-    /// Nothing is held back any more.
+    /// Resumes all channels.
     pub(crate) fn resume_all(&mut self) {
         self.channels.iter_mut().for_each(|channel| channel.paused = false);
     }
 
-    /// Whether something was read that is not to be told now.
+    /// Whether a paused channel has bytes that were read.
     pub(crate) fn holds_back(&self) -> bool {
         self.channels.iter().any(|channel| channel.paused && !channel.collected.is_empty())
     }
 
-    /// Whether a channel is to be read.
+    /// Whether a channel may be read.
     pub(crate) fn wants(&self, slot: Slot) -> bool {
         !self.channels[slot].paused
     }
 
-    /// The child is no more.
+    /// The child has exited.
     pub(crate) fn exited(&mut self, exit: Exit) {
         debug_assert!(self.exit.is_none(), "a child exits once");
         self.exit = Some(exit);
     }
 
-    /// What the pipes held when the child exited was read, as far as it is not held back. Whether this is
-    /// new.
+    /// The pipes that are not paused were read after the exit. Returns whether this is new.
     pub(crate) fn settled(&mut self) -> bool {
         !std::mem::replace(&mut self.settled, true)
     }
 
-    /// The child has run for as long as it may; an end that is there comes first.
+    /// The timeout expired. An end that is there comes first.
     pub(crate) fn timed_out(&mut self) {
         self.late(Fault::TimedOut);
     }
 
-    /// Nothing has moved for as long as it may; an end that is there comes first.
+    /// An idle timeout expired. An end that is there comes first.
     pub(crate) fn idle(&mut self) {
         self.late(Fault::Idle);
     }
@@ -371,7 +370,7 @@ impl Protocol {
         }
     }
 
-    /// The end has waited for descendants for as long as it may.
+    /// The drain timeout expired.
     pub(crate) fn waited(&mut self) {
         self.waited = true;
     }
@@ -386,39 +385,38 @@ impl Protocol {
         (self.ended_by_us, self.killed) = (true, true);
     }
 
-    /// Whether the members of the child's group still have time to end; and whether they had before.
+    /// Sets whether the grace of the group's members still runs. Returns whether it did before.
     pub(crate) fn set_grace(&mut self, runs: bool) -> bool {
         std::mem::replace(&mut self.grace_runs, runs)
     }
 
-    /// `Next::Drain` was done. The channel counts as closed, whoever holds it; `is_open` if somebody does.
+    /// `Next::Drain` was done, and the channel counts as closed. `is_open` says that another process still has it open.
     pub(crate) fn drained(&mut self, slot: Slot, is_open: bool) {
         self.channels[slot].left_open = is_open;
         self.closed(slot);
     }
 
-    /// Whether the end is our doing, and not the child's.
+    /// Whether this crate ended the child.
     pub(crate) fn was_stopped(&self) -> bool {
         self.fault.is_some() || self.ended_by_us
     }
 
-    /// The first thing that went wrong.
+    /// The first fault.
     pub(crate) fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()
     }
 
-    /// Whether the child was seen to exit.
+    /// Whether the child has exited.
     pub(crate) fn has_exited(&self) -> bool {
         self.exit.is_some()
     }
 
-    /// The exit, once the pipes were looked at after it.
+    /// The exit, once the pipes were read after it.
     fn exit_is_known(&self) -> Option<Exit> {
         self.exit.filter(|_| self.settled || self.all_closed())
     }
 
-    /// How the child exited, and what went wrong before: once both are known, and for good. What goes wrong after that is
-    /// the end's affair.
+    /// The exit, and the fault before it. Once they are known they do not change. A later fault belongs to the end.
     pub(crate) fn outcome(&self) -> Option<(Exit, Option<Fault>)> {
         let fault = self.fault.as_ref().filter(|_| !self.fault_after_exit);
         Some((self.exit_is_known()?, fault.map(Fault::copy)))
@@ -429,7 +427,7 @@ impl Protocol {
         self.channels.iter().all(|channel| channel.state != State::Open)
     }
 
-    /// What to do now, from all that was told.
+    /// What to do now.
     pub(crate) fn next(&self) -> Next {
         if self.has_exited() {
             let is_over = self.was_stopped() && !self.grace_runs || self.waited;
@@ -446,7 +444,7 @@ impl Protocol {
         }
     }
 
-    /// The next thing to tell the user, of what is known by now.
+    /// The next fact to report to the caller.
     pub(crate) fn notice(&mut self) -> Option<Notice> {
         for channel in self.channels.iter_mut().filter(|channel| !channel.paused) {
             let fd = channel.fd;
@@ -472,13 +470,13 @@ impl Protocol {
         None
     }
 
-    /// Whether the end was told.
+    /// Whether the end was reported.
     pub(crate) fn is_over(&self) -> bool {
         self.reported.end
     }
 
-    /// The next whole line of any channel, or a piece of `limit` bytes of one that is longer, or what is
-    /// left at the end of file.
+    /// The next whole line of any channel, or a piece of `limit` bytes of a longer line, or the rest at the end of
+    /// file.
     pub(crate) fn line(&mut self, limit: usize) -> Option<(Slot, i32, Piece)> {
         let mut channels = self.channels.iter_mut().enumerate();
         channels.find_map(|(slot, channel)| {
@@ -490,25 +488,25 @@ impl Protocol {
         })
     }
 
-    /// What was read from a descriptor and not told, for whoever takes many lines at a time; if there is any. It is to be
-    /// given back before anything else is asked for.
+    /// Lends the unreported bytes of a channel, if there are any, to a caller that takes many lines. They must be given
+    /// back before any other call.
     pub(crate) fn lend(&mut self, slot: Slot) -> Option<Box<LineBatch>> {
         let Channel { fd, collected, .. } = &mut self.channels[slot];
         (!collected.is_empty()).then(|| Box::new(LineBatch::new(slot, *fd, std::mem::take(collected))))
     }
 
-    /// Takes back what is left of it.
+    /// Takes back the rest of these bytes.
     pub(crate) fn give_back(&mut self, batch: LineBatch) {
         self.channels[batch.slot].collected.prepend(batch.into_rest());
     }
 
-    /// Puts together some of what is secret, once `next` said `Ended`; whether that is done. A step costs less than 1 MiB or
-    /// so, so that no poll needs more.
+    /// Joins some of the secret bytes, after `next` returned `Ended`. Returns whether all are joined. A step joins
+    /// about 1 MiB at most, so that a poll stays short.
     pub(crate) fn join(&mut self) -> bool {
         self.channels.iter_mut().all(|channel| channel.collected.join())
     }
 
-    /// All that is known, once `next` said `Ended`.
+    /// All that is known, after `next` returned `Ended`.
     pub(crate) fn into_ending(self) -> Ending {
         let still_open = self.channels.iter().filter(|c| c.left_open).map(|c| c.fd).collect();
         let out = |c: &Channel| c.direction == Direction::Out && c.state != State::Released;
@@ -520,7 +518,7 @@ impl Protocol {
                     let gap = ends.join(channel.collected.buffer());
                     gaps.extend(gap.map(|gap| (channel.fd, gap)));
                 }
-                // That is not to say that it gave nothing.
+                // It may have given bytes, so it is left out.
                 Kept::Nothing => continue,
             }
             collected.push((channel.fd, channel.collected.take()));
@@ -530,7 +528,7 @@ impl Protocol {
 }
 
 impl Channel {
-    /// Lets go what is not to be kept.
+    /// Drops the bytes that are not kept.
     fn trim(&mut self) {
         match &mut self.kept {
             Kept::All => {}

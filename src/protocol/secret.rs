@@ -1,26 +1,30 @@
-//! Secret bytes in pieces: they grow without a copy, and become one whole in steps of one piece each. Knows nothing of
-//! where they come from.
+//! Secret bytes in chunks. They grow without a copy, and are joined one chunk a step. Does not know where they come
+//! from.
 //!
-//! Why: a vector that grows leaves what it had in a freed block, so a secret has to be copied and wiped, all of it, each
-//! time that it doubles. Of 1 GiB that took most of a second, in one poll. In pieces each byte is copied once, at the end.
+//! Why: if a vector grows, its old bytes stay in freed memory. So all of a secret would be copied and wiped each time
+//! its buffer doubles. For 1 GiB this took most of a second, in one poll. In chunks, each byte is copied once, at the
+//! end.
 //!
-//! Rules: a step costs no more than a piece; nothing is left unwiped but what is handed out; no more memory is touched than
-//! the bytes take and one piece, since the whole is filled as fast as the pieces go.
+//! Rules:
+//! - A step costs no more than one chunk.
+//! - All memory is wiped, except the bytes that are returned.
+//! - The joined bytes are filled as fast as the chunks are freed. So no more memory is touched than the bytes need, and
+//!   one chunk.
 
 use std::collections::VecDeque;
 
 use zeroize::Zeroize;
 
-/// The room of a piece.
+/// The size of a chunk.
 const CHUNK: usize = 1024 * 1024;
 
-/// A piece with less room than this is full: so much is asked for at once, at most.
+/// A chunk with less room than this is full. It is the most that one read asks for.
 const ROOM: usize = 64 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct SecretChunks {
     full: VecDeque<Vec<u8>>,
-    /// What was joined until now.
+    /// The bytes that were joined so far.
     whole: Vec<u8>,
 }
 
@@ -29,7 +33,8 @@ impl SecretChunks {
         self.full.is_empty() && self.whole.is_empty()
     }
 
-    /// Takes the bytes out of the way if another read would make them grow. Small ones may: they are copied as they double.
+    /// Moves the bytes aside, if another read would make them grow. Small buffers may grow: they are copied as they
+    /// double.
     pub(super) fn set_aside(&mut self, bytes: &mut Vec<u8>) {
         let is_full = bytes.capacity() - bytes.len() < ROOM && bytes.len() >= CHUNK / 2;
         if is_full {
@@ -37,8 +42,8 @@ impl SecretChunks {
         }
     }
 
-    /// Copies one more piece to the whole and wipes it, where these are the last bytes. Once all is joined the whole stands
-    /// in their place. Whether it does.
+    /// Joins one more chunk and wipes it; `last` are the last bytes. When all are joined, `last` becomes the whole.
+    /// Returns whether all are joined.
     pub(super) fn join(&mut self, last: &mut Vec<u8>) -> bool {
         if self.is_empty() {
             return true;
@@ -58,7 +63,7 @@ impl SecretChunks {
         is_done
     }
 
-    /// Wipes all of them.
+    /// Wipes all chunks.
     pub(super) fn clear(&mut self) {
         self.full.iter_mut().for_each(Zeroize::zeroize);
         self.full.clear();
@@ -77,7 +82,7 @@ impl Drop for SecretChunks {
 mod tests {
     use super::*;
 
-    /// As a transport reads it, so much at a time.
+    /// Collects bytes as a transport does, `at_once` at a time.
     fn collect(chunks: &mut SecretChunks, total: usize, at_once: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut read = 0;
@@ -86,7 +91,7 @@ mod tests {
             let count = at_once.min(total - read);
             let before = (bytes.capacity(), bytes.len());
             bytes.extend((read..read + count).map(|n| (n % 251) as u8));
-            // It grew, and what it moved is bounded.
+            // If the buffer grew, few bytes were copied.
             assert!(bytes.capacity() == before.0 || before.1 <= CHUNK, "{before:?}");
             read += count;
         }
@@ -111,7 +116,7 @@ mod tests {
                     chunks.is_empty() && steps <= 2 + 2 * total / CHUNK,
                     "{steps} steps for {total} bytes"
                 );
-                // What is small was never put aside, and is not copied.
+                // Small buffers are never set aside, and not copied.
                 assert!(total > CHUNK / 2 || steps == 1);
             }
         }
@@ -122,7 +127,7 @@ mod tests {
         let mut chunks = SecretChunks::default();
         let mut bytes = collect(&mut chunks, 3 * CHUNK, ROOM);
         while !chunks.join(&mut bytes) {
-            // What waits and what is joined is all that there is.
+            // The chunks that are left and the joined bytes are all the memory.
             let waiting: usize = chunks.full.iter().map(Vec::len).sum();
             assert_eq!(waiting + chunks.whole.len(), 3 * CHUNK);
         }

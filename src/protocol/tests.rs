@@ -1,10 +1,10 @@
-//! The rules under every order of facts. Starts no process, so it runs under Miri too.
+//! The rules, for every order of facts. It starts no process, so it runs under Miri too.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// A fact that a transport can tell, for any channel that is still open.
+/// A fact that a transport can report, for any channel that is still open.
 #[derive(Clone, Debug)]
 enum Fact {
     Data(Slot, Vec<u8>),
@@ -13,11 +13,11 @@ enum Fact {
     Exited,
     TimedOut,
     Idle,
-    /// The time after the exit is over.
+    /// The drain timeout expired.
     Waited,
-    /// The user's own kill.
+    /// A kill by the caller.
     EndedByUs,
-    /// What was there at the exit was read.
+    /// The pipes were read after the exit.
     Settled,
 }
 
@@ -50,18 +50,18 @@ fn fd_of(fault: &Fault) -> i32 {
     }
 }
 
-/// What a limit in the tests is, on one channel.
+/// One channel has a limit in these tests.
 const LIMITED: Slot = 2;
 const LIMIT: usize = 25;
 
-/// A second bookkeeper, as plain as can be, that the layer is compared with.
+/// A simple model that the protocol is compared with.
 #[derive(Default)]
 struct Model {
     closed: [bool; CHANNELS],
     collected: [Vec<u8>; CHANNELS],
     exited: bool,
     first_fault: Option<i32>,
-    /// The first fault asks politely.
+    /// The first fault asks the child to end before it is killed.
     polite: bool,
     terminated: bool,
     killed: bool,
@@ -83,7 +83,7 @@ impl Model {
         self.exited && self.closed.iter().all(|closed| *closed)
     }
 
-    /// What the layer must say to do.
+    /// What the protocol must return.
     fn next(&self) -> Next {
         let hurry = self.first_fault.is_some() || self.terminated || self.killed || self.waited;
         match self.exited {
@@ -100,7 +100,7 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 32 } else { 4096 }, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Every interleaving of data, ends, exits, faults, and of a clock that strikes at any moment.
+    /// Every interleaving of data, ends, exits and faults, and of a timeout at any moment.
     #[test]
     fn every_interleaving_keeps_the_rules(facts in proptest::collection::vec(fact(), 0..60)) {
         let mut protocol = out(FDS);
@@ -108,7 +108,7 @@ proptest! {
         let mut model = Model::default();
         let mut outcome = None;
         for fact in facts {
-            // A transport never tells these twice; the layer need not bear it.
+            // A transport never reports these twice, and the protocol need not accept it.
             match fact {
                 Fact::Data(slot, bytes) if !model.closed[slot] => {
                     protocol.buffer(slot).extend_from_slice(&bytes);
@@ -155,7 +155,7 @@ proptest! {
             }
             prop_assert_eq!(protocol.all_closed(), model.closed.iter().all(|closed| *closed));
             prop_assert_eq!(protocol.next(), model.next());
-            // What is once known of the exit stays so; and all is known at the end.
+            // Once the outcome is known it does not change, and at the end it is known.
             let now = protocol.outcome().map(|(_, fault)| fault.as_ref().map(fd_of));
             prop_assert!(outcome.is_none() || now == outcome, "{outcome:?}, then {now:?}");
             prop_assert!(now.is_none() || model.exited && now.flatten().is_none_or(|fd| Some(fd) == model.first_fault));
@@ -254,14 +254,14 @@ fn a_fault_kills_then_takes_what_is_there() {
     assert_eq!(ending.collected, [(1, b"kept".to_vec())]);
 }
 
-/// What happens between two looks at the events.
+/// One thing that happens between two calls of `notice`.
 #[derive(Clone, Debug)]
 enum Step {
     Fact(Fact),
     Settled,
     Pause(Slot, bool),
     Release(Slot),
-    /// So many looks.
+    /// How many calls of `notice`.
     Look(usize),
 }
 
@@ -275,7 +275,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Holds what is promised of events, whatever they are.
+/// Checks the rules of events.
 #[derive(Default)]
 struct Listener {
     data: [Vec<u8>; CHANNELS],
@@ -310,8 +310,8 @@ impl Listener {
 proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 32 } else { 4096 }, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Facts, pauses and takeovers in any order: every byte is told once and in order, before the close of
-    /// its descriptor; the end is told once, last, and as soon as it is there.
+    /// Facts, pauses and takeovers in any order. Every byte is reported once and in order, before the close of its
+    /// descriptor. The end is reported once, last, and as soon as it is there.
     #[test]
     fn events_keep_their_promises(steps in proptest::collection::vec(step(), 0..80)) {
         let mut protocol = out(FDS);
@@ -380,7 +380,7 @@ proptest! {
         prop_assert_eq!(listener.failed, usize::from(faults > 0), "the first fault, once");
         for slot in 0..CHANNELS {
             let mut told = listener.data[slot].clone();
-            // What was taken over comes after what was told, and is told to nobody else.
+            // The bytes that were taken over come after the reported ones, and are not reported.
             prop_assert_eq!(listener.closed[slot], taken[slot].is_none());
             told.extend(taken[slot].take().unwrap_or_default());
             prop_assert_eq!(&told, &sent[slot]);

@@ -281,7 +281,8 @@ impl State {
         self.note_end();
     }
 
-    /// A child that became another user may refuse our signals. Then it keeps running, and is reaped when it exits.
+    /// The system may refuse a signal to a child that became another user. That child keeps running, and is reaped when
+    /// it exits.
     fn lost_if_refused(&mut self, refused: bool) -> Step {
         if refused && !self.protocol.has_exited() {
             self.exited(Exit::Lost, Instant::now());

@@ -70,8 +70,8 @@ impl Terminal {
         self.owed.as_mut().map_or(Armed::Yes, |owed| owed.pipe.arm())
     }
 
-    /// Closes the parent's ends. After the exit the output is read up to its end of file, which comes when no other
-    /// process has the terminal open.
+    /// Closes the descriptors that this holds. After the exit the output is read up to its end of file, which comes
+    /// when no other process has the terminal open.
     pub(super) fn hang_up(&mut self) {
         (self.master, self.child_end, self.owed) = (None, None, None);
     }

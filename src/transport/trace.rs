@@ -1,7 +1,7 @@
 //! The `tracing` feature: one span for each child. Without the feature this does nothing, and no byte is counted.
 //!
 //! Rule: anybody may read a span. So it never contains an argument, the environment, a byte of the input or output, or
-//! the text of an error of the run, which may quote them.
+//! the text of an error that may quote these.
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) use off::Trace;

@@ -6,7 +6,7 @@
 //! Rules:
 //! - The descriptor is kept in one place. So closing it gives the child its end of file at once, even if the other side
 //!   still shares the pipe.
-//! - Nothing waits under its lock, and no other lock is taken under it.
+//! - No task waits under its lock, and no other lock of this crate is taken under it.
 
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

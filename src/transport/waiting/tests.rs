@@ -1,15 +1,16 @@
-//! Every order in which two handles and the reactor can get in each other's way: no handle is left waiting for
-//! something that nobody is woken for.
+//! Every order in which two handles and the reactor can interleave: no handle waits for something that will not wake
+//! it.
 //!
-//! What registers and wakes is the real thing. The connection is a likeness of the real one, and keeps its rule: every
-//! poll leaves all armed, or wakes all a moment later, or itself if nobody else waits. It has some work that anybody may
-//! do whenever the kernel has room for it, and chores that anybody may do at once, of which nobody else tells. Its
-//! reader has bytes only once all is done, as those of a child that is fed; or has always some, and is to see to the rest
-//! all the same.
+//! `Waiting` and `Flag` are the real ones. The connection is a model that keeps the real one's rule. After a poll
+//! everything is armed, or all handles are woken a moment later, or the handle itself is woken if no other waits.
 //!
-//! A thread is a future that is cut wherever another one may come between. All orders are tried, each from the
-//! beginning and up to where all is as it was in another order before. Who waits and was not woken has no turn. If there
-//! is no way any more to where all are done, a wake-up was lost.
+//! The model has work that any handle can do when the kernel has room. It has chores that any handle can do at once,
+//! and no event reports a chore. Its reader gets bytes only after all work is done, like the reader of a child that is
+//! fed. Or it always has bytes, and must still see to the work.
+//!
+//! A thread is a future that stops at each point where another thread may run. All orders are tried, each from the
+//! beginning, up to a case that another order has reached before. A thread that waits and was not woken does not run.
+//! If a case has no way to an end in which all threads are done, a wake-up was lost.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
@@ -26,20 +27,20 @@ const READER: Handle = Handle::Reader(0);
 
 type Thread = Pin<Box<dyn Future<Output = ()>>>;
 
-/// All that can be the case.
+/// All cases that were reached.
 #[derive(Default)]
 struct Cases {
     known: HashMap<String, usize>,
-    /// Of each, which threads had their turns to get there, and which have one now.
+    /// For each case: the threads that ran to reach it, in order, and the threads that can run now.
     orders: Vec<(Vec<usize>, Vec<usize>)>,
-    /// Of each, the cases one turn before.
+    /// For each case: the cases one turn before it.
     before: Vec<Vec<usize>>,
-    /// Those in which all are done.
+    /// The cases in which all threads are done.
     ends: Vec<usize>,
 }
 
 impl Cases {
-    /// Lets the threads that `begin` makes have their turns in this order. The case that it comes to.
+    /// Runs the threads that `begin` makes, in this order. Returns the case that they reach.
     fn play(&mut self, begin: &dyn Fn(&Rc<World>) -> Vec<Thread>, order: Vec<usize>) -> usize {
         let world = World::new();
         let mut threads: Vec<Option<Thread>> = begin(&world).into_iter().map(Some).collect();
@@ -64,7 +65,7 @@ impl Cases {
         case
     }
 
-    /// Tries all orders. How many cases there are, each of which can come to an end.
+    /// Tries all orders. Returns the number of cases, each of which can reach an end.
     fn all(begin: &dyn Fn(&Rc<World>) -> Vec<Thread>) -> usize {
         let mut cases = Cases::default();
         cases.play(begin, Vec::new());
@@ -93,7 +94,7 @@ impl Cases {
     }
 }
 
-/// A task, which has a turn once it was woken.
+/// A task, which can run once it was woken.
 #[derive(Debug, Default)]
 struct Task(AtomicBool);
 
@@ -106,15 +107,15 @@ impl Wake for Task {
 struct World {
     waiting: Arc<Waiting>,
     state: RefCell<State>,
-    /// Whose turn it is.
+    /// The thread that runs.
     turn: Cell<usize>,
-    /// What the threads wait for that have no turn.
+    /// The threads that cannot run, and what each waits for.
     waits: RefCell<Vec<(usize, Waits)>>,
-    /// Where each thread is cut, and what it knows there.
+    /// The line at which each thread stopped, and what it knows there.
     places: RefCell<[(u32, usize); 4]>,
     /// How often the main handle was polled.
     polls: Cell<usize>,
-    /// Of the main handle and the reader.
+    /// The tasks of the main handle and of the reader.
     tasks: [Arc<Task>; 2],
 }
 
@@ -124,24 +125,24 @@ enum Waits {
     Event,
 }
 
-/// The likeness of a connection's state, and of what the kernel knows.
+/// The model of a connection's state, and of the kernel's.
 struct State {
-    /// There is room.
+    /// Set when there is room.
     flag: Arc<Flag>,
-    /// The last attempt was not in vain, or the flag was set since.
+    /// The last attempt succeeded, or the flag was set since.
     ready: bool,
-    /// The reactor is asked for room.
+    /// The reactor was asked for room.
     armed: bool,
     room: usize,
     work: usize,
     chores: usize,
-    /// There are bytes for the reader.
+    /// Set when there are bytes for the reader.
     readers_flag: Arc<Flag>,
     readers_ready: bool,
     readers_armed: bool,
-    /// What all are to be woken for a moment later.
+    /// All handles will be woken a moment later.
     later: bool,
-    /// The handles that are not done.
+    /// The number of handles that are not done.
     handles: usize,
 }
 
@@ -178,7 +179,7 @@ impl World {
         }
     }
 
-    /// All that is the case.
+    /// The whole case as text, to compare it with others.
     fn tells(&self) -> String {
         let state = self.state();
         let flags = [&state.flag.set, &state.readers_flag.set, &self.waiting.news];
@@ -193,7 +194,7 @@ impl World {
         )
     }
 
-    /// Others may come between here. The thread goes on as it does for the place and what it knows.
+    /// Other threads may run here. What the thread does next depends only on the line and on what it knows.
     #[track_caller]
     fn cut(&self, knows: usize) -> impl Future<Output = ()> + use<> {
         self.places.borrow_mut()[self.turn.get()] = (Location::caller().line(), knows);
@@ -201,7 +202,7 @@ impl World {
         poll_fn(move |_| if mem::replace(&mut was_cut, true) { Poll::Ready(()) } else { Poll::Pending })
     }
 
-    /// Has no turn until this is so.
+    /// Does not run until this has happened.
     async fn waits_until(&self, what: Waits, knows: usize) {
         let thread = self.turn.get();
         self.waits.borrow_mut().push((thread, what));
@@ -209,15 +210,14 @@ impl World {
         self.waits.borrow_mut().retain(|(of, _)| *of != thread);
     }
 
-    /// The likeness of `Waiting::go_on`, after it has registered the handle.
+    /// Like `Waiting::go_on`, after it has registered the handle.
     fn goes_on(&self, me: Handle, waker: &Waker) {
         if !self.waiting.goes_on_alone(me, waker) && self.waiting.somebody_waits() {
             self.state().later = true;
         }
     }
 
-    /// The likeness of `Connection::poll`, with nothing wanted: moves all that can be moved. `moves` is for how many
-    /// moves there is time.
+    /// Like `Connection::poll` with nothing wanted: moves all that can be moved. There is time for this many `moves`.
     async fn drives(&self, me: Handle, waker: &Waker, mut moves: usize) {
         let mut happened = false;
         self.waiting.register(me, waker);
@@ -233,7 +233,7 @@ impl World {
                 self.cut(usize::from(happened)).await;
                 break;
             }
-            // What is done in the end is what others may wait for.
+            // Other handles may wait until all work is done.
             happened |= self.state().is_done();
             moves -= 1;
             self.cut(2 * moves.min(9) + usize::from(happened)).await;
@@ -252,7 +252,7 @@ impl State {
         room || bytes || self.later || self.handles == 0
     }
 
-    /// The flag that the reactor is to set; `None` once all are done.
+    /// The flag that the reactor will set. `None` once all handles are done.
     fn next_event(&mut self, waiting: &Arc<Waiting>) -> Option<Arc<Flag>> {
         if mem::replace(&mut self.later, false) {
             return Some(Flag::new(waiting, None));
@@ -298,7 +298,7 @@ impl State {
     }
 }
 
-/// Gives room for one thing after the other.
+/// Gives room for one move, then for another.
 async fn kernel(world: Rc<World>) {
     world.state().room += 1;
     world.cut(0).await;
@@ -309,7 +309,7 @@ async fn reactor(world: Rc<World>) {
     loop {
         world.waits_until(Waits::Event, 0).await;
         let Some(flag) = world.state().next_event(&world.waiting) else { return };
-        // As its `wake`, cut in two.
+        // Like `Flag::wake`, in two parts.
         flag.set();
         world.cut(usize::from(flag.whom.is_some())).await;
         world.waiting.wake(flag.whom);
@@ -317,7 +317,7 @@ async fn reactor(world: Rc<World>) {
     }
 }
 
-/// The likeness of a reader that is awaited until it has its bytes.
+/// Like a reader that is awaited until it has its bytes.
 async fn reads(world: Rc<World>) {
     let task = world.tasks[1].clone();
     let waker = Waker::from(task.clone());
@@ -346,7 +346,7 @@ async fn reads(world: Rc<World>) {
     }
 }
 
-/// The likeness of a reader that always has bytes. Now and then its time is over.
+/// Like a reader that always has bytes, and uses up its slice now and then.
 async fn streams(world: Rc<World>) {
     let task = world.tasks[1].clone();
     let waker = Waker::from(task.clone());
@@ -367,22 +367,22 @@ async fn streams(world: Rc<World>) {
     world.state().handles -= 1;
 }
 
-/// What becomes of the main handle.
+/// What happens to the main handle.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     /// It is awaited until the work is done.
     Stays,
-    /// It is polled so many times, when it is woken, and no more.
+    /// It is polled this many times, each time after it was woken, and not again.
     Left(usize),
-    /// The same, and dropped some time later.
+    /// The same, and it is dropped some time later.
     Dropped(usize),
-    /// Its poll finds chores, has time for one of them, and is the last.
+    /// Its only poll finds chores, and has time for one of them.
     Spent,
-    /// It finds at once what it wants, which leaves chores, and is polled no more.
+    /// It gets at once what it wants, which leaves chores, and it is not polled again.
     Served,
 }
 
-/// The likeness of the main handle.
+/// Like the main handle.
 async fn leads(world: Rc<World>, fate: Fate) {
     let task = world.tasks[0].clone();
     let waker = Waker::from(task.clone());
@@ -432,14 +432,14 @@ async fn leads(world: Rc<World>, fate: Fate) {
 }
 
 #[test]
-// Tens of thousands of cases, of safe code.
+// Tens of thousands of cases, and no unsafe code.
 #[cfg_attr(miri, ignore)]
 fn no_wake_up_is_lost() {
     let fates = [Fate::Stays, Fate::Left(1), Fate::Dropped(1), Fate::Dropped(2), Fate::Spent, Fate::Served];
     for (fate, is_busy) in fates.into_iter().flat_map(|fate| [(fate, false), (fate, true)]) {
         let cases = Cases::all(&|world| {
             world.state().handles = 2;
-            // More of it tells nothing new, and has far more orders.
+            // More work shows nothing new, and has far more orders.
             let has_chores = matches!(fate, Fate::Spent | Fate::Served);
             world.state().work = 2 - usize::from(is_busy) - usize::from(has_chores);
             let main = Box::pin(leads(world.clone(), fate));
