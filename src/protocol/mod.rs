@@ -10,10 +10,10 @@
 //!   over does not count.
 //! - Only the first fault is reported. It ends the child: with SIGKILL, or with the stop signal first if the child was
 //!   only late.
-//! - If this crate ended the child, the end takes what is in the pipes, and does not wait for a grandchild that keeps
-//!   one open.
-//! - If the child exited by itself, the end waits for such a grandchild, up to the drain timeout. Then it takes what is
-//!   in the pipes, and this is no fault.
+//! - After a fault, or if this program ended the child, the end takes what is in the pipes. It does not wait for a
+//!   grandchild that keeps one open.
+//! - Otherwise the end waits for such a grandchild, up to the drain timeout. Then it takes what is in the pipes, and
+//!   this is no fault.
 //! - No channel gives more bytes than its limit. One byte more is a fault.
 //! - Every byte is reported before the end of its pipe, and everything before the end of the child, which is reported
 //!   once.
@@ -302,8 +302,8 @@ impl Protocol {
         self.channels[slot].closed_by_user = true;
     }
 
-    /// From now on all output is collected, and this much of each descriptor is kept, earlier bytes included. A channel
-    /// of which nothing is kept stays so.
+    /// From now on all output is collected, and this much of each descriptor is kept, earlier bytes included. If
+    /// nothing of a channel is kept already, that does not change.
     pub(crate) fn keep(&mut self, how_much: impl Fn(i32) -> Keep) {
         for channel in &mut self.channels {
             match (how_much(channel.fd), &channel.kept) {
@@ -396,7 +396,7 @@ impl Protocol {
         self.closed(slot);
     }
 
-    /// Whether this crate ended the child.
+    /// Whether there is a fault, or this program ended the child.
     pub(crate) fn was_stopped(&self) -> bool {
         self.fault.is_some() || self.ended_by_us
     }

@@ -379,11 +379,11 @@ proptest! {
         prop_assert!(listener.ended && protocol.is_over() && protocol.notice().is_none());
         prop_assert_eq!(listener.failed, usize::from(faults > 0), "the first fault, once");
         for slot in 0..CHANNELS {
-            let mut told = listener.data[slot].clone();
+            let mut reported = listener.data[slot].clone();
             // The bytes that were taken over come after the reported ones, and are not reported.
             prop_assert_eq!(listener.closed[slot], taken[slot].is_none());
-            told.extend(taken[slot].take().unwrap_or_default());
-            prop_assert_eq!(&told, &sent[slot]);
+            reported.extend(taken[slot].take().unwrap_or_default());
+            prop_assert_eq!(&reported, &sent[slot]);
         }
     }
 }

@@ -165,7 +165,7 @@ impl ReadEnd {
                     self.armed = true;
                     return Armed::Anew;
                 }
-                Poll::Ready(told) => (self.ready, self.broken) = (true, told.err()),
+                Poll::Ready(result) => (self.ready, self.broken) = (true, result.err()),
             }
         }
         if self.ready { Armed::Ready } else { Armed::Yes }
@@ -264,33 +264,33 @@ impl ReadEnd {
 /// hang-up (`poll_nocancel` in its bsd/kern/sys_generic.c). Other systems always report it.
 fn look(pipe: &Pipe) -> PollFlags {
     let mut asked = [PollFd::new(pipe, PollFlags::IN)];
-    let told = poll(&mut asked, Some(&NOW)).map_or(PollFlags::empty(), |_| asked[0].revents());
+    let revents = poll(&mut asked, Some(&NOW)).map_or(PollFlags::empty(), |_| asked[0].revents());
     #[cfg(reaped_bsd)]
-    let told = as_on_bsd(PollFlags::IN, told);
-    told
+    let revents = as_on_bsd(PollFlags::IN, revents);
+    revents
 }
 
 /// What xnu (`poll_nocancel`, `poll_callback`) and FreeBSD (`pipe_poll` in sys/kern/sys_pipe.c) return for a pipe,
 /// derived from what Linux returns. They have no POLLERR, and the end of a pipe counts as input.
 #[cfg(any(test, reaped_bsd))]
-fn as_on_bsd(asked: PollFlags, told: PollFlags) -> PollFlags {
-    match told.intersects(PollFlags::ERR | PollFlags::HUP) {
+fn as_on_bsd(asked: PollFlags, revents: PollFlags) -> PollFlags {
+    match revents.intersects(PollFlags::ERR | PollFlags::HUP) {
         _ if !asked.contains(PollFlags::IN) => PollFlags::empty(),
         true => PollFlags::HUP | PollFlags::IN,
-        false => told,
+        false => revents,
     }
 }
 
 /// Whether no more bytes can come out of an end that holds this many. On the BSDs and macOS the end of a pipe counts as
 /// input.
-fn is_at_end(told: PollFlags, holds: usize) -> bool {
-    told.contains(PollFlags::HUP) && (holds == 0 || !told.contains(PollFlags::IN))
+fn is_at_end(revents: PollFlags, holds: usize) -> bool {
+    revents.contains(PollFlags::HUP) && (holds == 0 || !revents.contains(PollFlags::IN))
 }
 
 /// poll(2): POLLERR is set for the writing end of a pipe when the reading end was closed. The BSDs and macOS set
 /// POLLHUP.
-fn is_hung_up(told: PollFlags) -> bool {
-    told.intersects(PollFlags::ERR | PollFlags::HUP)
+fn is_hung_up(revents: PollFlags) -> bool {
+    revents.intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 /// Takes a pipe from the reactor, and makes it blocking again.
@@ -408,8 +408,8 @@ impl WriteEnd {
                     return Armed::Anew;
                 }
                 // NetBSD returns an error for a pipe without a reader. The next write returns a better one.
-                Poll::Ready(told) => {
-                    (self.ready, self.broken) = (true, told.err().filter(|_| !self.has_hung_up()));
+                Poll::Ready(result) => {
+                    (self.ready, self.broken) = (true, result.err().filter(|_| !self.has_hung_up()));
                 }
             }
         }
@@ -459,12 +459,12 @@ impl WriteEnd {
         }
         let looks = || Box::new((Timer::after(LOOKS[0]), LOOKS[0]));
         let (timer, pause) = &mut **self.looks.get_or_insert_with(looks);
-        let told = self.hangup.wait(|cx| Pin::new(&mut *timer).poll(cx));
-        if told.is_ready() {
+        let polled = self.hangup.wait(|cx| Pin::new(&mut *timer).poll(cx));
+        if polled.is_ready() {
             *pause = LOOKS[1].min(2 * *pause);
             timer.set_after(*pause);
         }
-        told.map(|_| Ok(()))
+        polled.map(|_| Ok(()))
     }
 
     fn has_hung_up(&self) -> bool {

@@ -342,16 +342,16 @@ impl State {
         let (mut armed, mut anew) = (Armed::Yes, 0);
         for slot in 0..self.pipes.len() {
             let is_wanted = self.protocol.wants(slot);
-            let told = match &mut self.pipes[slot] {
+            let pipe = match &mut self.pipes[slot] {
                 PipeState::Output(output) if is_wanted && (me == Handle::Main || output.has_copy()) => {
                     output.arm()
                 }
                 PipeState::Feed(feeder) => feeder.arm(),
                 _ => Armed::Yes,
             };
-            match told {
+            match pipe {
                 Armed::Yes => {}
-                Armed::Ready => armed = told,
+                Armed::Ready => armed = pipe,
                 // Arming costs as much as a read, and there may be hundreds of pipes. The others are armed in the next
                 // step.
                 Armed::Anew if anew == ARMED_AT_ONCE => return Step::Moved,

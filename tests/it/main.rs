@@ -53,6 +53,8 @@ mod kept;
 mod late;
 #[cfg(target_os = "linux")]
 mod lines;
+#[cfg(unix)]
+mod messages;
 #[cfg(target_os = "linux")]
 mod model;
 #[cfg(target_os = "linux")]
@@ -75,8 +77,6 @@ mod strangers;
 mod talk;
 #[cfg(target_os = "linux")]
 mod terminal;
-#[cfg(unix)]
-mod told;
 #[cfg(unix)]
 mod tracing;
 #[cfg(target_os = "linux")]

@@ -1,16 +1,16 @@
-//! Random scripts of all handles of one child, held against a model of what each of them may see.
+//! Random scripts of all handles of one child, compared with a model of what each handle may see.
 //!
-//! A script says what the child does, what flows into it, and what each handle does: the process, the readers and
-//! writers that are taken out of it, and a control in another thread. A handle is awaited, polled once and left,
-//! polled late or too often, dropped, moved to another task or thread; and wakers poll or drop another handle on the
+//! A script says what the child does, what its input is, and what each handle does: the process, the readers and
+//! writers that are taken out of it, and a control in another thread. A handle is awaited, or polled once and left. It
+//! is polled late or too often, dropped, or moved to another task or thread. Wakers poll or drop another handle on the
 //! spot. Afterwards:
-//! - every byte of a descriptor that was read to its end has come once, and in order;
-//! - the status is the one that the script ends with, if nobody has disturbed the child;
-//! - nothing hangs, and no child and no descriptor is left.
+//! - Every byte of a descriptor that was read to its end has come once, and in order.
+//! - If no handle disturbed the child, the status is the one that the script ends with.
+//! - Nothing hangs, and no child and no descriptor is left.
 //!
-//! A failure tells the seed and the script. `REAPED_MODEL_RUNS` is the number of scripts, `REAPED_MODEL_SEED` the seed
-//! of the first, each further one having the next number: a script that failed is run again by its own seed and one
-//! run. The moments are those of the clock, so the same script need not fail again.
+//! A failure prints the seed and the script. `REAPED_MODEL_RUNS` is the number of scripts. `REAPED_MODEL_SEED` is the
+//! seed of the first, and each further script has the next number. To run a failed script again, set its seed and one
+//! run. The real clock times the script, so it need not fail again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
@@ -38,38 +38,38 @@ use super::support::{alone, descriptors, eventually, helper, warm_up};
 
 const RUNS: u64 = 300;
 
-/// Only there so that a script that hangs is told.
+/// The time after which a script counts as hung.
 const HUNG: Duration = Duration::from_secs(30);
 
-/// A pipe holds as much even if the kernel makes it small, since the user has too many (pipe(7)).
+/// A pipe holds this many bytes, even if the kernel makes it small because the user has too many (pipe(7)).
 const FITS: usize = 4_000;
 
-// What a script says.
+// What a script contains.
 
 #[derive(Debug)]
 struct Script {
     steps: Vec<String>,
-    /// What flows into the child, by its descriptor.
+    /// The input of the child, by its descriptor.
     inputs: BTreeMap<i32, Source>,
-    /// The descriptors that are pipes out of it.
+    /// The descriptors that are pipes out of the child.
     outputs: Vec<i32>,
-    /// stderr has a copy.
+    /// stderr has a tee.
     tee: bool,
     /// What the process does, in this order.
     main: Vec<Act>,
     finish: Finish,
     /// What the handles do that are taken out, by the child's descriptor.
     ends: BTreeMap<i32, End>,
-    /// A signal, and after how many microseconds.
-    control: Option<(u64, Told)>,
+    /// A call of `Control`, and after how many microseconds.
+    control: Option<(u64, ControlCall)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Bytes(usize),
-    /// A reader of the user's that gives little at once, and has nothing now and then.
+    /// A reader of the caller that gives little at once, and sometimes nothing.
     Drip(usize),
-    /// The user writes.
+    /// The caller writes.
     Writer,
 }
 
@@ -91,7 +91,7 @@ enum Act {
     CloseAll,
     Sleep(u64),
     Move(Place),
-    /// Waits, and is not polled, until all readers have come to their end: they alone drive the child.
+    /// Waits without a poll until all readers are at their end. So the readers alone drive the child.
     Others,
 }
 
@@ -101,7 +101,7 @@ enum Finish {
     Lines,
     Output(Manner),
     Status(Manner),
-    /// Begins to await the output, so many times, and gives it up.
+    /// Begins to await the output this many times, and gives up.
     Left(usize),
     Drop,
     Detach,
@@ -113,15 +113,15 @@ struct End {
     place: Place,
     acts: Vec<(usize, EndAct)>,
     finish: EndFinish,
-    /// Only if the child does not need it: does its last after the process is gone.
+    /// Only if the child does not need it: the last action comes after the process is gone.
     after_main: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum EndAct {
-    /// Reads or writes, at most so many bytes.
+    /// Reads or writes, at most this many bytes.
     Some(Manner),
-    /// Of a writer: looks whether it is closed, once.
+    /// A writer looks once whether it is closed.
     Closed,
     Sleep(u64),
     Move(Place),
@@ -129,9 +129,9 @@ enum EndAct {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EndFinish {
-    /// Reads to the end, or writes so many bytes in all.
+    /// Reads to the end, or writes this many bytes in all.
     All(usize),
-    /// Of a writer: writes them, and waits until the pipe is closed.
+    /// A writer writes this many bytes, and waits until the pipe is closed.
     Closed(usize),
     Drop,
 }
@@ -142,9 +142,9 @@ enum Manner {
     Await,
     /// Polled once, and left.
     Once,
-    /// Polled once with a waker that wakes nobody, and left.
+    /// Polled once with a waker that wakes no task, and left.
     Deaf,
-    /// Polled once, and awaited so many microseconds later.
+    /// Polled once, and awaited this many microseconds later.
     Late(u64),
     /// Polled too often.
     Spurious,
@@ -170,7 +170,7 @@ enum Who {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Told {
+enum ControlCall {
     /// A signal that does nothing to the child.
     Harmless,
     Terminate,
@@ -203,8 +203,9 @@ impl Script {
         };
         script.handles(dice);
         if dice.one_in(5) {
-            let told = [Told::Harmless, Told::Terminate, Told::Kill][dice.below(3) as usize];
-            script.control = Some((moment(dice), told));
+            let call =
+                [ControlCall::Harmless, ControlCall::Terminate, ControlCall::Kill][dice.below(3) as usize];
+            script.control = Some((moment(dice), call));
         }
         script
     }
@@ -271,7 +272,7 @@ impl Script {
             });
             let acts = acts.collect();
             let size = dice.size();
-            // A child that reads it to the end waits for us, and we would wait for the child.
+            // If the child reads it to the end, it waits for us, and we would wait for the child.
             let is_read = self.reads(fd);
             let finish = match dice.below(8) {
                 0 => EndFinish::Drop,
@@ -284,7 +285,7 @@ impl Script {
         }
     }
 
-    /// Whether the child reads this to its end.
+    /// Whether the child reads this descriptor to its end.
     fn reads(&self, fd: i32) -> bool {
         self.parsed().any(|step| matches!(step, Parsed::Copy(from, _) | Parsed::Sum(from, _) if from == fd))
     }
@@ -304,7 +305,7 @@ impl Script {
         })
     }
 
-    /// The most that the child writes to it.
+    /// The most bytes that the child writes to it.
     fn most(&self, fd: i32) -> usize {
         self.parsed()
             .map(|step| match step {
@@ -325,8 +326,8 @@ impl Script {
             .unwrap_or(0)
     }
 
-    /// What the child writes to a descriptor, having read so much of each input; and whether that is all that can be
-    /// said: what depends on an input that was cut short is not known.
+    /// What the child writes to a descriptor, after it read this much of each input. Returns too whether that is all
+    /// that can be said: output that depends on an input that was cut short is not known.
     fn says(&self, fd: i32, inputs: &BTreeMap<i32, Option<usize>>) -> (Vec<u8>, bool) {
         let (mut says, mut used) = (Vec::new(), BTreeSet::new());
         for step in self.parsed() {
@@ -410,7 +411,7 @@ fn manner(dice: &mut Dice, who: &[Who]) -> Manner {
     }
 }
 
-/// What is written and fed: a part of this, from its beginning.
+/// The bytes of every input and output: each is a prefix of these.
 fn all() -> &'static [u8] {
     static ALL: OnceLock<Vec<u8>> = OnceLock::new();
     ALL.get_or_init(|| pattern(1 << 21))
@@ -418,33 +419,33 @@ fn all() -> &'static [u8] {
 
 // What happens.
 
-/// What all who act in one script share, and what was seen.
+/// What all actors of one script share, and what was seen.
 struct Stage {
     carry: UnboundedSender<Carried>,
-    /// Whom a waker may poll or drop.
+    /// The handles that a waker may poll or drop.
     seats: Mutex<BTreeMap<Who, Weak<dyn Seat>>>,
     seen: Arc<Mutex<Seen>>,
-    /// Of readers that were taken.
+    /// The number of readers that were taken.
     readers: AtomicUsize,
     main_is_done: AtomicBool,
-    /// What each does, to be told if it hangs.
+    /// What each actor does, printed if the script hangs.
     doing: Doing,
 }
 
 #[derive(Default)]
 struct Seen {
     said: BTreeMap<i32, Vec<u8>>,
-    /// The child, and nobody else, has closed it, and all was read.
+    /// Only the child has closed it, and all of it was read.
     at_end: BTreeSet<i32>,
-    /// Inputs that the child may have got a part of.
+    /// Inputs of which the child may have got only a part.
     cut: BTreeSet<i32>,
-    /// Outputs that we have closed.
+    /// Outputs that the parent has closed.
     shut: BTreeSet<i32>,
     written: BTreeMap<i32, usize>,
     status: Option<ExitStatus>,
-    /// What was told of the exit.
+    /// The exit, as it was reported.
     exit: Option<ExitStatus>,
-    /// The signals that it may have ended by.
+    /// The signals that may have ended the child.
     signals: BTreeSet<i32>,
     dropped: bool,
     copy: Vec<u8>,
@@ -452,7 +453,7 @@ struct Seen {
     events: Events,
 }
 
-/// What is told of events, and held against their rules.
+/// The events, checked against their rules.
 #[derive(Default)]
 struct Events {
     closed: BTreeSet<i32>,
@@ -511,12 +512,12 @@ impl Seen {
     }
 }
 
-/// A handle, where its actor and wakers can reach it.
+/// A handle, at a place where its actor and wakers can reach it.
 trait Seat: Send + Sync {
     fn on_the_spot(&self, drops: bool);
 }
 
-/// Whoever is polled leaves the waker, so that it can be polled with it on the spot.
+/// The handle leaves its waker here, so that a waker can poll it on the spot.
 struct Chair<T> {
     handle: Option<T>,
     waker: Option<Waker>,
@@ -526,7 +527,7 @@ struct Chair<T> {
 /// What a handle does on the spot.
 trait Handle: Send + Sized + 'static {
     fn look(chair: &mut Chair<Self>, cx: &mut Context<'_>) -> Poll<bool>;
-    /// It is about to be dropped.
+    /// It will be dropped now.
     fn drops(&self, seen: &mut Seen);
 }
 
@@ -549,7 +550,7 @@ impl<T: Handle> Chair<T> {
 
 impl<T: Handle> Seat for Mutex<Chair<T>> {
     fn on_the_spot(&self, drops: bool) {
-        // It may be polled just now, and by this very thread.
+        // It may be polled at this moment, even by this thread.
         let Ok(mut chair) = self.try_lock() else { return };
         if drops {
             chair.empty();
@@ -558,7 +559,7 @@ impl<T: Handle> Seat for Mutex<Chair<T>> {
                 return;
             }
         }
-        // Its actor may wait for what has come by this.
+        // Its actor may wait for what this poll got.
         let waker = chair.waker.take();
         drop(chair);
         waker.into_iter().for_each(Waker::wake);
@@ -693,7 +694,7 @@ where
     }
 }
 
-/// What came of a promise.
+/// The result of a promise.
 enum Came {
     Output(Box<Output>),
     Status(ExitStatus),
@@ -721,7 +722,7 @@ impl Came {
                 for fd in 1..4 {
                     let Some(bytes) = output.fd(fd) else { continue };
                     seen.said.entry(fd).or_default().extend(bytes);
-                    // What was taken is told by its reader alone.
+                    // Only the reader that was taken reports its bytes.
                     if !seen.shut.contains(&fd) {
                         seen.at_end.insert(fd);
                     }
@@ -731,7 +732,7 @@ impl Came {
     }
 }
 
-/// One who acts, where it may be moved from.
+/// An actor, which may move to another place.
 struct Actor {
     stage: Arc<Stage>,
     who: Who,
@@ -752,7 +753,7 @@ impl Actor {
         .await;
     }
 
-    /// What came of it; `None` if it was left, or took longer than our patience.
+    /// The result. `None` if it was left, or took longer than `patience`.
     async fn awaits<T: Handle>(
         &self,
         chair: &Arc<Mutex<Chair<T>>>,
@@ -768,7 +769,7 @@ impl Actor {
             poll(&mut chair, cx)
         };
         if let Manner::Deaf = manner {
-            return told(look(&mut Context::from_waker(Waker::noop()), false));
+            return ready(look(&mut Context::from_waker(Waker::noop()), false));
         }
         let times = match manner {
             Manner::Await | Manner::Spot(..) | Manner::Deaf => 0,
@@ -779,7 +780,7 @@ impl Actor {
             if time > 0 {
                 smol::future::yield_now().await;
             }
-            if let found @ Some(_) = told(poll_fn(|cx| Poll::Ready(look(cx, true))).await) {
+            if let found @ Some(_) = ready(poll_fn(|cx| Poll::Ready(look(cx, true))).await) {
                 return found;
             }
         }
@@ -813,7 +814,7 @@ impl Actor {
     }
 }
 
-fn told(poll: Poll<bool>) -> Option<bool> {
+fn ready(poll: Poll<bool>) -> Option<bool> {
     if let Poll::Ready(found) = poll { Some(found) } else { None }
 }
 
@@ -844,7 +845,7 @@ async fn carried(actor: Carried) -> Result<(), String> {
     result.await
 }
 
-/// An actor outside of the script's own task has panicked.
+/// An actor outside of the script's own task panicked.
 static PANICKED: AtomicBool = AtomicBool::new(false);
 
 impl Carried {
@@ -853,7 +854,7 @@ impl Carried {
         match place {
             Place::Here => {
                 let carry = self.carry.clone();
-                // If the script's task is gone, it has failed by now.
+                // If the script's task is gone, it has failed already.
                 drop(carry.unbounded_send(self));
             }
             Place::Task => smol::spawn(carried(self).map(move |result| _ = note(result))).detach(),
@@ -942,7 +943,7 @@ struct Leads {
     actor: Actor,
     chair: Arc<Mutex<Chair<Process>>>,
     ends: BTreeMap<i32, End>,
-    /// What is open, and nobody has taken.
+    /// The inputs that are open and not taken.
     inputs: BTreeSet<i32>,
     outputs: BTreeSet<i32>,
     paused: BTreeSet<i32>,
@@ -971,7 +972,7 @@ impl Leads {
                 self.actor.awaits(&self.chair, manner, self.patience(), poll_line(limit)).await;
             }
             Act::Wait(manner) => {
-                // What nobody has taken of them is closed.
+                // The inputs that were not taken are closed.
                 self.inputs.clear();
                 self.actor.awaits(&self.chair, manner, self.patience(), poll_wait).await;
             }
@@ -1003,7 +1004,7 @@ impl Leads {
             Act::Sleep(micros) => _ = Timer::after(Duration::from_micros(micros)).await,
             Act::Move(place) => self.actor.moves(place).await,
             Act::Others => {
-                // Whoever reads drives feeds and copies, but reads nothing else.
+                // A handle that reads also drives feeds and tees, but reads no other descriptor.
                 let is_driven = |fd: &i32| self.tee && *fd == 2;
                 if !self.outputs.iter().all(is_driven) || self.patience().is_some() {
                     return;
@@ -1035,7 +1036,7 @@ impl Leads {
         if self.outputs.remove(&fd) {
             seen.shut(fd);
         }
-        // Of what is fed it may be any part; what is written is counted.
+        // Any part of a feed may have come. Bytes of a writer are counted.
         if matches!(fd, 0 | 4) {
             seen.cut.insert(fd);
         }
@@ -1053,7 +1054,7 @@ impl Leads {
                     self.with(|process| process.close(fd));
                 }
             }
-            // What is fed ends with the handle.
+            // A feed ends with the handle.
             Finish::Detach => stage.seen().cut.extend([0, 4]),
             _ => {}
         }
@@ -1062,18 +1063,18 @@ impl Leads {
         match finish {
             Finish::Events(manner) => {
                 while self.actor.awaits(chair, manner, None, Process::look).await != Some(false) {
-                    // One that leaves all that it polls comes back for it a while later.
+                    // If it leaves all that it polls, it comes back a while later.
                     if matches!(manner, Manner::Once | Manner::Deaf) {
                         Timer::after(Duration::from_micros(100)).await;
                     }
                 }
                 let seen = stage.seen();
-                assert!(seen.dropped || seen.events.ended, "the end is told");
+                assert!(seen.dropped || seen.events.ended, "the end is reported");
             }
             Finish::Lines => {
                 while self.actor.awaits(chair, Manner::Await, None, poll_line(1 << 20)).await == Some(true) {}
                 if let Some(process) = process() {
-                    // All was told by now.
+                    // All events were reported.
                     stage.seen().at_end.extend(&self.outputs);
                     self.promised(process.status(), Manner::Await).await;
                 }
@@ -1126,15 +1127,15 @@ impl Leads {
     }
 }
 
-/// A reader of the user's that gives a little at once, and nothing now and then: it has more a while later, or says so
-/// before it returns.
+/// A reader of the caller that gives little at once, and sometimes nothing. It has more a while later, or wakes the
+/// task before it returns.
 struct Drip {
     at: usize,
     end: usize,
     pace: Pace,
 }
 
-/// A copy of the user's that takes a little at once, in the same way.
+/// A writer of the caller for a tee. It takes little at once, in the same way.
 struct Slow(Arc<Mutex<Seen>>, Pace);
 
 #[derive(Default)]
@@ -1156,7 +1157,7 @@ impl Pace {
                 _ => return Poll::Ready(()),
             }
         }
-        // One that was over when it was asked for the first time says so once, and then nothing for ever.
+        // A timer that expired before its first poll is ready once, and then never again.
         if let Some(timer) = &mut self.timer {
             ready!(Pin::new(timer).poll(cx));
             self.timer = None;
@@ -1222,13 +1223,13 @@ fn command(script: &Script, seen: &Arc<Mutex<Seen>>) -> Command {
     command
 }
 
-/// Plays a script to its end, and what was seen.
+/// Plays a script to its end. Returns what was seen.
 async fn plays(script: &mut Script, doing: &Doing) -> Seen {
     let seen = Arc::<Mutex<Seen>>::default();
     let process = command(script, &seen).spawn().expect("it starts");
-    let control = script.control.map(|(after, told)| {
+    let control = script.control.map(|(after, call)| {
         let (control, seen) = (process.control(), seen.clone());
-        std::thread::spawn(move || controls(&control, Duration::from_micros(after), told, &seen))
+        std::thread::spawn(move || controls(&control, Duration::from_micros(after), call, &seen))
     });
     let (carry, mut queue) = unbounded();
     let stage = Arc::new(Stage {
@@ -1255,7 +1256,7 @@ async fn plays(script: &mut Script, doing: &Doing) -> Seen {
         leads.finishes(finish).await;
     });
     drop(stage);
-    // Once all have let go of the stage, they are done.
+    // When all actors have dropped the stage, they are done.
     let mut here = FuturesUnordered::new();
     poll_fn(|cx| {
         loop {
@@ -1279,12 +1280,12 @@ async fn plays(script: &mut Script, doing: &Doing) -> Seen {
     std::mem::take(&mut *lock(&seen))
 }
 
-fn controls(control: &Control, after: Duration, told: Told, seen: &Mutex<Seen>) {
+fn controls(control: &Control, after: Duration, call: ControlCall, seen: &Mutex<Seen>) {
     std::thread::sleep(after);
-    let (result, signals) = match told {
-        Told::Harmless => (control.signal(Signal::CONT), vec![]),
-        Told::Terminate => (control.terminate(), vec![libc::SIGTERM, libc::SIGKILL]),
-        Told::Kill => (control.kill(), vec![libc::SIGKILL]),
+    let (result, signals) = match call {
+        ControlCall::Harmless => (control.signal(Signal::CONT), vec![]),
+        ControlCall::Terminate => (control.terminate(), vec![libc::SIGTERM, libc::SIGKILL]),
+        ControlCall::Kill => (control.kill(), vec![libc::SIGKILL]),
     };
     match result {
         Ok(()) => lock(seen).signals.extend(signals),
@@ -1292,7 +1293,7 @@ fn controls(control: &Control, after: Duration, told: Told, seen: &Mutex<Seen>) 
     }
 }
 
-/// Holds what was seen against the model.
+/// Checks what was seen against the model.
 fn check(script: &Script, seen: &Seen) {
     let undisturbed = !seen.dropped && seen.signals.is_empty();
     let code = script.code();
@@ -1302,12 +1303,12 @@ fn check(script: &Script, seen: &Seen) {
             let by_us = status.signal().is_some_and(|signal| seen.signals.contains(&signal));
             assert!(by_us || status.code() == Some(code), "{status}");
         }
-        None => assert!(seen.dropped || matches!(script.finish, Finish::Detach), "a status is told"),
+        None => assert!(seen.dropped || matches!(script.finish, Finish::Detach), "the status is known"),
     }
     if let (Some(exit), Some(status)) = (seen.exit, seen.status) {
         assert_eq!(exit, status);
     }
-    // It came to the end of its script, and so it wrote everything.
+    // If the child came to the end of its script, it wrote everything.
     let wrote_all = undisturbed || seen.status.is_some_and(|status| status.code() == Some(code));
     let inputs = script.inputs.iter().map(|(fd, source)| {
         let read = match source {
@@ -1329,7 +1330,7 @@ fn check(script: &Script, seen: &Seen) {
     }
 }
 
-/// `is_all`: nothing else can be said. `is_complete`: and all of it was to be heard.
+/// `is_all`: `says` is all of the output. `is_complete`: all of it must have been read.
 fn same(what: &str, heard: &[u8], says: &[u8], is_all: bool, is_complete: bool) {
     let common = heard.len().min(says.len());
     let differs = heard.iter().zip(says).position(|(one, other)| one != other);
@@ -1340,7 +1341,7 @@ fn same(what: &str, heard: &[u8], says: &[u8], is_all: bool, is_complete: bool) 
 
 type Doing = Arc<Mutex<BTreeMap<Who, String>>>;
 
-/// Ends the process, and tells why, if a script takes too long.
+/// If a script takes too long, ends the process and prints why.
 #[derive(Clone, Default)]
 struct Watchdog(Arc<Mutex<Option<(Instant, String, Doing)>>>);
 
@@ -1353,7 +1354,7 @@ impl Watchdog {
                 if let Some((since, script, doing)) = &*lock(&this.0) {
                     if since.elapsed() > HUNG {
                         eprintln!("it hangs: {script}\n{:#?}", lock(doing));
-                        // Whoever hangs would not let the test fail.
+                        // A script that hangs would not let the test fail.
                         std::process::exit(101);
                     }
                 }
@@ -1362,7 +1363,7 @@ impl Watchdog {
     }
 }
 
-/// Tells the script, if it fails.
+/// Prints the script if it fails.
 struct Plan(String);
 
 impl Drop for Plan {
@@ -1374,7 +1375,7 @@ impl Drop for Plan {
 }
 
 fn no_child_is_left() -> bool {
-    // Looks, and takes nothing.
+    // Looks at the child, and does not reap it.
     let mut info = unsafe { std::mem::zeroed::<libc::siginfo_t>() };
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     unsafe { libc::waitid(libc::P_ALL, 0, &mut info, flags) == -1 }
@@ -1392,7 +1393,7 @@ fn every_handle_sees_what_the_model_says() {
         let runs = number("REAPED_MODEL_RUNS").unwrap_or(RUNS);
         println!("REAPED_MODEL_SEED={first} REAPED_MODEL_RUNS={runs}");
         warm_up();
-        // The threads of the executors, and what they keep open.
+        // Starts the executors' threads now, and what they keep open.
         smol::block_on(smol::spawn(async {}));
         let (before, start) = (descriptors(), Instant::now());
         let (watchdog, mut ends) = (Watchdog::default(), BTreeMap::<&str, u64>::new());
@@ -1415,7 +1416,7 @@ fn every_handle_sees_what_the_model_says() {
         }
         *lock(&watchdog.0) = None;
         println!("{runs} scripts in {:?}: {ends:?}", start.elapsed());
-        // A model that disturbs every script would see nothing.
+        // If every script were disturbed, the model would check nothing.
         assert!(runs < 100 || ends.get("undisturbed").is_some_and(|count| *count > runs / 10), "{ends:?}");
     });
 }

@@ -53,7 +53,7 @@ impl Cases {
         }
         let left: Vec<usize> = (0..threads.len()).filter(|thread| threads[*thread].is_some()).collect();
         let next = self.orders.len();
-        let case = *self.known.entry(format!("{left:?} {}", world.tells())).or_insert(next);
+        let case = *self.known.entry(format!("{left:?} {}", world.describe())).or_insert(next);
         if case == next {
             if left.is_empty() {
                 self.ends.push(case);
@@ -65,7 +65,7 @@ impl Cases {
         case
     }
 
-    /// Tries all orders. Returns the number of cases, each of which can reach an end.
+    /// Tries all orders, and checks that each case can reach an end. Returns the number of cases.
     fn all(begin: &dyn Fn(&Rc<World>) -> Vec<Thread>) -> usize {
         let mut cases = Cases::default();
         cases.play(begin, Vec::new());
@@ -87,8 +87,8 @@ impl Cases {
         }
         let lost = can_end.iter().position(|can_end| !can_end);
         let lost = lost.and_then(|lost| cases.known.iter().find(|(_, case)| **case == lost));
-        if let Some((tells, case)) = lost {
-            panic!("a wake-up is lost after {:?}: {tells}", cases.orders[*case].0);
+        if let Some((text, case)) = lost {
+            panic!("a wake-up is lost after {:?}: {text}", cases.orders[*case].0);
         }
         case
     }
@@ -180,7 +180,7 @@ impl World {
     }
 
     /// The whole case as text, to compare it with others.
-    fn tells(&self) -> String {
+    fn describe(&self) -> String {
         let state = self.state();
         let flags = [&state.flag.set, &state.readers_flag.set, &self.waiting.news];
         let bools = [state.ready, state.armed, state.readers_ready, state.readers_armed, state.later];

@@ -1,5 +1,5 @@
-//! What is told of a child and what is handed out: messages are one line that is safe to print, a quoted command is read
-//! back by real shells, and no buffer is kept beside what was read.
+//! Messages and buffers: a message is one line that is safe to print, real shells read a quoted command back, and
+//! output keeps no spare memory.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -20,27 +20,27 @@ use reaped::{Command, Error, Event, Stdio};
 use super::harness::skip;
 use super::support::{alone, everywhere, helper, sh};
 
-/// What does something to the text around it, or looks like nothing. The table is Unicode's, as of proptest's regex.
+/// Characters that change the text around them, or that have no shape. The table is Unicode's, as in proptest's regex.
 const UNSEEN: &str = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\u{115f}\u{1160}\u{17b4}\u{17b5}\u{34f}\u{3164}\u{ffa0}]";
 
-/// A few of them by name: line ends, an escape code, C1, turned writing, isolates, nothing at all.
+/// Some of them by name: line ends, an escape code, C1, right-to-left marks, isolates, nothing at all.
 const NASTY: &str = "\n\r\t\x1b[31m\x07\x7f\u{85}\u{9b}\u{ad}\u{200b}\u{200d}\u{200f}\u{2028}\u{2029}\u{202e}\u{2066}\u{2069}\u{feff}\u{e0041}";
 
 fn is_safe(text: &str) -> bool {
     !text.chars().any(|c| c.is_control() || NASTY.contains(c) && !c.is_ascii_graphic())
 }
 
-/// How a command with these words is quoted. It never starts: the words alone matter.
+/// How a command with these words is quoted. The command never starts.
 fn quoted(program: &OsStr, args: &[OsString]) -> String {
     let error =
         block_on(Command::new(program).args(args).stdin(Stdio::same_as(9)).run()).expect_err("invalid");
     error.command().to_owned()
 }
 
-/// Any word that an argument can be, and often an awkward one.
+/// Any word that an argument can be, and often a difficult one.
 fn word() -> impl Strategy<Value = OsString> {
     let text = |regex: &str| string_regex(regex).expect("a regex").prop_map(OsString::from);
-    // The quotation of a word must fit into what is shown of a command.
+    // The quoted word must fit into the part of a command that a message shows.
     prop_oneof![
         proptest::collection::vec(1..=u8::MAX, 0..8).prop_map(OsString::from_vec),
         text(r#"[a-z \n\t\r'"\\$`!%~*?#&|;<>(){}\[\]=:^-]{0,8}"#),
@@ -52,7 +52,7 @@ fn word() -> impl Strategy<Value = OsString> {
     .prop_map(|word| OsString::from_vec(word.into_vec().into_iter().filter(|byte| *byte != 0).collect()))
 }
 
-/// Each word is read back by the shell as the very same bytes.
+/// The shell reads each word back as the same bytes.
 fn read_back_by(shell: &str, before: &str) {
     let mut runner =
         TestRunner::new(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() });
@@ -69,7 +69,7 @@ fn read_back_by(shell: &str, before: &str) {
             expected.extend_from_slice(word.as_bytes());
             expected.push(0);
         }
-        // By std, whose arguments are another's: a fault of ours must not hide another.
+        // Run by std, so that a fault of this crate cannot hide another one.
         let output = std::process::Command::new(shell).args(["-c", &script]).output().expect("it runs");
         prop_assert!(
             output.stdout == expected,
@@ -88,7 +88,7 @@ fn a_quoted_argument_is_read_back_by_sh() {
     read_back_by("sh", "");
 }
 
-/// With history as at a prompt, where `!` means something even within double quotes.
+/// With history as at a prompt, where `!` has a meaning even within double quotes.
 #[test]
 fn a_quoted_argument_is_read_back_by_bash() {
     if std::process::Command::new("bash").arg("--version").output().is_err() {
@@ -98,26 +98,26 @@ fn a_quoted_argument_is_read_back_by_bash() {
     read_back_by("bash", "set -o history; set -o histexpand\n");
 }
 
-/// The first word is where a shell looks for its own words, and for settings of variables.
+/// In the first word a shell looks for keywords and assignments.
 #[test]
 fn a_quoted_program_is_run_by_sh() {
     let folder = tempfile::tempdir().expect("a folder");
     let names =
         ["A=b", "if", "done", "time", "a b", "it's", "x\ny\n", "-n", "!", "{", "~", "%1", "ü\u{202e}"];
     for name in names {
-        // A link, since a program that was just written can be busy.
+        // A link, because a program that was just written can be busy.
         let helper = std::env::current_exe().expect("this binary");
         std::os::unix::fs::symlink(helper, folder.path().join(name)).expect("a link");
         let line = quoted(OsStr::new(name), &["--helper".into(), "say:1:a b".into()]);
         let mut shell = std::process::Command::new("/bin/sh");
-        // The shell itself is not to take `-n` for its own.
+        // The shell must not take `-n` as its own option.
         let output = shell.args(["-c", &format!(":; {line}")]).env("PATH", folder.path()).output();
         let output = output.expect("sh runs");
         assert!(output.stdout == b"a b\n", "{line}: {output:?}");
     }
 }
 
-/// A reader that fails with these words, or a writer that does.
+/// A reader or a writer that fails with this message.
 struct Fails(String);
 
 impl Fails {
@@ -146,7 +146,7 @@ impl AsyncWrite for Fails {
     }
 }
 
-/// An error of somebody's who escapes nothing, not even for programmers.
+/// A foreign error that escapes nothing, not even in Debug.
 struct Words(String);
 
 impl std::error::Error for Words {}
@@ -163,7 +163,7 @@ impl std::fmt::Debug for Words {
     }
 }
 
-/// Errors that quote this text, each of another's words: of the caller, of the child, of a stranger.
+/// Errors that quote this text: from the caller, from the child, from a foreign crate.
 fn errors_that_quote(text: &str) -> Vec<(&'static str, Error)> {
     let fails = |command: &mut Command| block_on(command.read()).expect_err("it fails");
     let mut errors = vec![
@@ -201,13 +201,13 @@ fn errors_that_quote(text: &str) -> Vec<(&'static str, Error)> {
     errors
 }
 
-/// One line that is safe to print, whoever wrote its parts, and however it is printed.
+/// One line that is safe to print, for all authors of its parts, and for each way to print it.
 #[test]
 fn a_message_is_one_line_that_is_safe_to_print() {
     for (whose, error) in errors_that_quote(NASTY) {
         let told = error.to_string();
         assert!(is_safe(&told), "{whose}: {told:?}");
-        // A directory or an interpreter comes as Debug has it, and all are told in ASCII.
+        // A directory or an interpreter is shown as by Debug, and all in ASCII.
         let escaped = [r"\u{202e}", r"\342\200\256"].iter().any(|escape| told.contains(escape));
         assert!(escaped || ["a variable", "a control"].contains(&whose), "{whose}: {told}");
         for told in [error.command().to_owned(), format!("{error:?}"), io::Error::from(error).to_string()] {
@@ -223,14 +223,14 @@ fn a_message_is_one_line_that_is_safe_to_print() {
     assert!(is_safe(&format!("{process:?} {:?}", process.control())));
 }
 
-/// Unicode's own table of what has no shape of its own.
+/// Unicode's table of characters that have no shape.
 #[test]
 fn nothing_unseen_is_told() {
     let mut runner =
         TestRunner::new(ProptestConfig { cases: 256, failure_persistence: None, ..Default::default() });
     let unseen = string_regex(&format!("{UNSEEN}{{1,6}}")).expect("a regex");
     let result = runner.run(&unseen, |unseen| {
-        // NUL is refused, and a line end between lines is told as `; `.
+        // NUL is refused, and a line end between lines is shown as `; `.
         let unseen: String = unseen.chars().filter(|c| *c != '\0').collect();
         let quoted = quoted(OsStr::new(&unseen), &[OsString::from(&unseen)]);
         let told =
@@ -242,12 +242,12 @@ fn nothing_unseen_is_told() {
     result.unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// Foreign words may be as long as all memory; what is said of them stays.
+/// Foreign text may be very long. The message stays short.
 #[test]
 fn a_message_stays_short_whoever_wrote_it() {
     for (whose, error) in errors_that_quote(&"long ü\u{202e} ".repeat(5000)) {
         for told in [error.to_string(), format!("{error:?}")] {
-            // Debug has the source beside the message, which is as long as its author has made it.
+            // Debug shows the source too, which is as long as its author made it.
             let is_source = told.starts_with("Io");
             assert!(is_source || told.chars().count() < 1000, "{whose}: {} characters", told.chars().count());
         }
@@ -257,11 +257,11 @@ fn a_message_stays_short_whoever_wrote_it() {
     }
 }
 
-/// What the documentation says of stderr: captured and quoted, the parent's, or thrown away.
+/// The three cases of the documentation: stderr is captured and quoted, is the parent's, or is thrown away.
 #[test]
 fn an_error_quotes_the_stderr_that_was_captured() {
-    // Not in the midst of the other tests' output.
-    alone("told::an_error_quotes_the_stderr_that_was_captured", || {
+    // In its own process, because it writes to stderr.
+    alone("messages::an_error_quotes_the_stderr_that_was_captured", || {
         let mut complains = sh("echo why >&2; exit 3");
         let quotes = |error: Error| {
             let captured = error.output().is_some_and(|output| output.stderr == b"why\n");
@@ -292,7 +292,7 @@ fn all_fit(what: &str, mut output: reaped::Output) {
     }
 }
 
-/// Buffers are as large as a pipe, and a word is not to keep one.
+/// Buffers are as large as a pipe, and one word must not keep such a buffer.
 #[test]
 fn nothing_handed_out_keeps_its_buffer() {
     everywhere(|| async {
@@ -330,7 +330,7 @@ fn nothing_handed_out_keeps_its_buffer() {
 #[test]
 fn an_event_keeps_no_buffer() {
     everywhere(|| async {
-        // A stream, for which buffers grow, and then words, one after the other.
+        // A stream, for which buffers grow, and then single words.
         const STREAM: usize = 2_000_000;
         let script = "head -c 2000000 /dev/zero; for n in 1 2 3 4 5; do read go; echo ok; done";
         let mut process = sh(script).spawn().expect("it starts");
@@ -364,7 +364,7 @@ fn a_line_keeps_no_buffer() {
             count += 1;
         }
         assert_eq!(count, 4);
-        // What was read and is not a whole line comes as it is.
+        // Bytes that were read and are no whole line are returned as they are.
         let mut process =
             sh("head -c 100000 /dev/zero; echo; printf rest; exec sleep 0.3").spawn().expect("it starts");
         assert_eq!(process.next_line().await.expect("a line").text.len(), 100_000);
@@ -374,7 +374,7 @@ fn a_line_keeps_no_buffer() {
     });
 }
 
-/// The time of a child is its own, and not that of whoever looks at it late, or never did before.
+/// The time of a child does not depend on when a task polls, early, late or never.
 #[test]
 fn elapsed_ends_when_the_child_ended() {
     everywhere(|| async {
@@ -407,7 +407,7 @@ fn elapsed_ends_when_the_child_ended() {
         // There the exit is seen from the first poll on.
         return;
     }
-    // Nobody polls.
+    // No task polls.
     thread::sleep(LATE);
     for output in block_on(join_all(promises)).into_iter().chain([block_on(promise)]) {
         let output = output.expect("runs");
