@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_core::future::FusedFuture;
 
 use crate::control::Control;
-use crate::error::{Details, Error, TAIL, explain, push_tail};
+use crate::error::{Details, Error, TAIL, explain, push_tail, unshared};
 use crate::output::{Exit, Output};
 use crate::protocol::{Ending, Fault, Keep};
 use crate::transport::{Bounds, Transport};
@@ -309,7 +309,7 @@ fn judge(bounds: &Bounds, exit: Exit, fault: Option<Fault>, output: Output) -> R
         None => return Ok(output),
         Some(Fault::Io { fd, error }) => {
             let text = format!("failed on descriptor {fd}: {error}");
-            Error::Io { source: error, details: Details::of(output, text) }
+            Error::Io { source: unshared(error), details: Details::of(output, text) }
         }
         Some(Fault::TimedOut) => {
             let most = bounds.timeout.unwrap_or_default();

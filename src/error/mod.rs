@@ -12,6 +12,7 @@ mod of_output;
 
 use std::ffi::OsStr;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::{fmt, io};
 
 use crate::output::Output;
@@ -597,6 +598,11 @@ impl fmt::Debug for Details {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// The error itself if nobody else holds it, or a copy.
+pub(crate) fn unshared(error: Arc<io::Error>) -> io::Error {
+    Arc::try_unwrap(error).unwrap_or_else(|shared| copy(&shared))
 }
 
 /// A system error cannot be cloned, but its number can. Any other keeps its kind and text.

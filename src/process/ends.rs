@@ -225,8 +225,7 @@ fn handed_on(pipe: Result<io::Result<OpenFile>, &'static str>) -> Stdio {
 /// the `Reader` misses them.
 ///
 /// # Panics
-/// If the pipe had ended before you took the reader, for example during [`wait`](crate::Process::wait). Also if the
-/// descriptor is copied ([`Stdio::tee`]) and another thread runs the copy at this moment.
+/// If the pipe had ended before you took the reader, for example during [`wait`](crate::Process::wait).
 ///
 /// # Platform
 /// Unix.

@@ -13,9 +13,9 @@ use std::task::{Context, Poll, ready};
 use futures_core::stream::{FusedStream, Stream};
 
 use crate::control::Control;
-use crate::error::Error;
 #[cfg(unix)]
 use crate::error::{Details, InvalidReason};
+use crate::error::{Error, unshared};
 use crate::output::Output;
 use crate::promise::{Call, Promise};
 use crate::protocol::{Fault, Notice};
@@ -518,7 +518,7 @@ impl Stream for Process {
         Poll::Ready(notice.map(|notice| match notice {
             Notice::Data { fd, data } => Event::Data { fd, data },
             Notice::Closed { fd } => Event::Closed { fd },
-            Notice::Fault(Fault::Io { fd, error }) => Event::Failed { fd, error },
+            Notice::Fault(Fault::Io { fd, error }) => Event::Failed { fd, error: unshared(error) },
             Notice::Fault(Fault::TimedOut | Fault::Idle) => Event::TimedOut,
             Notice::Fault(Fault::Limit { fd }) => Event::LimitReached { fd },
             Notice::Exited(exit) => Event::Exited(exit.status()),

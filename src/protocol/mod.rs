@@ -29,8 +29,8 @@ mod secret;
 mod tests;
 
 use std::io;
+use std::sync::Arc;
 
-use crate::error::copy;
 use crate::output::{Exit, Gap};
 
 pub(crate) use batch::LineBatch;
@@ -45,8 +45,10 @@ pub(crate) struct Protocol {
     exit: Option<Exit>,
     /// The pipes were read after the exit.
     settled: bool,
-    fault: Option<Fault>,
-    /// The fault came after the exit could be reported, so it did not cause the exit.
+    /// Only the first one counts. The others are kept, because an error may be code of the user's, and so must its drop be:
+    /// not to be run under the lock of the transport.
+    faults: Vec<Fault>,
+    /// The first fault came after the exit could be reported, so it did not cause the exit.
     fault_after_exit: bool,
     /// `Next::Terminate` or `Next::Kill` was done, or another part of this program ended the child.
     ended_by_us: bool,
@@ -122,10 +124,10 @@ pub(crate) enum Direction {
 }
 
 /// What went wrong while the child ran.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Fault {
     /// A descriptor failed.
-    Io { fd: i32, error: io::Error },
+    Io { fd: i32, error: Arc<io::Error> },
     /// The child ran for too long.
     TimedOut,
     /// Nothing moved on any descriptor for too long.
@@ -195,7 +197,7 @@ impl Protocol {
             channels: channels.into_iter().map(channel).collect(),
             exit: None,
             settled: false,
-            fault: None,
+            faults: Vec::new(),
             fault_after_exit: false,
             ended_by_us: false,
             killed: false,
@@ -249,11 +251,17 @@ impl Protocol {
         self.channels[slot].trim();
     }
 
-    /// Only the first fault counts.
     fn fails(&mut self, fault: Fault) {
-        if self.fault.is_none() {
-            (self.fault, self.fault_after_exit) = (Some(fault), self.exit_is_known().is_some());
+        if self.faults.is_empty() {
+            self.fault_after_exit = self.exit_is_known().is_some();
         }
+        self.faults.push(fault);
+    }
+
+    /// Whether bytes of a channel were dropped because they were above its limit.
+    pub(crate) fn is_cut_off(&self, slot: Slot) -> bool {
+        let of = self.channels[slot].fd;
+        self.faults.iter().any(|fault| matches!(fault, Fault::Limit { fd } if *fd == of))
     }
 
     /// Whether it leads into the child.
@@ -275,13 +283,13 @@ impl Protocol {
     pub(crate) fn failed(&mut self, slot: Slot, error: io::Error) {
         self.closed(slot);
         let fd = self.channels[slot].fd;
-        self.fails(Fault::Io { fd, error });
+        self.fails(Fault::Io { fd, error: Arc::new(error) });
     }
 
     /// The tee failed of a descriptor that the caller has taken over. The caller closes it.
-    pub(crate) fn copy_failed(&mut self, slot: Slot, error: &io::Error) {
+    pub(crate) fn copy_failed(&mut self, slot: Slot, error: Arc<io::Error>) {
         let fd = self.channels[slot].fd;
-        self.fails(Fault::Io { fd, error: copy(error) });
+        self.fails(Fault::Io { fd, error });
     }
 
     /// The caller takes the pipe over, with the bytes that were read and not reported.
@@ -398,12 +406,12 @@ impl Protocol {
 
     /// Whether there is a fault, or this program ended the child.
     pub(crate) fn was_stopped(&self) -> bool {
-        self.fault.is_some() || self.ended_by_us
+        !self.faults.is_empty() || self.ended_by_us
     }
 
     /// The first fault.
     pub(crate) fn fault(&self) -> Option<&Fault> {
-        self.fault.as_ref()
+        self.faults.first()
     }
 
     /// Whether the child has exited.
@@ -418,8 +426,8 @@ impl Protocol {
 
     /// The exit, and the fault before it. Once they are known they do not change. A later fault belongs to the end.
     pub(crate) fn outcome(&self) -> Option<(Exit, Option<Fault>)> {
-        let fault = self.fault.as_ref().filter(|_| !self.fault_after_exit);
-        Some((self.exit_is_known()?, fault.map(Fault::copy)))
+        let fault = self.fault().filter(|_| !self.fault_after_exit);
+        Some((self.exit_is_known()?, fault.cloned()))
     }
 
     /// Whether every pipe is closed.
@@ -437,7 +445,7 @@ impl Protocol {
                 Some(_) => Next::Wait,
             };
         }
-        match &self.fault {
+        match self.fault() {
             Some(Fault::TimedOut | Fault::Idle) if !self.ended_by_us => Next::Terminate,
             Some(Fault::Io { .. } | Fault::Limit { .. }) if !self.killed => Next::Kill,
             _ => Next::Wait,
@@ -455,9 +463,9 @@ impl Protocol {
                 return Some(Notice::Closed { fd });
             }
         }
-        if let (Some(fault), false) = (&self.fault, self.reported.fault) {
+        if let (Some(fault), false) = (self.faults.first(), self.reported.fault) {
             self.reported.fault = true;
-            return Some(Notice::Fault(fault.copy()));
+            return Some(Notice::Fault(fault.clone()));
         }
         let exit = self.exit_is_known()?;
         if !std::mem::replace(&mut self.reported.exit, true) {
@@ -523,7 +531,8 @@ impl Protocol {
             }
             collected.push((channel.fd, channel.collected.take()));
         }
-        Ending { exit: self.exit.unwrap_or(Exit::Lost), fault: self.fault, collected, gaps, still_open }
+        let (exit, fault) = (self.exit.unwrap_or(Exit::Lost), self.faults.into_iter().next());
+        Ending { exit, fault, collected, gaps, still_open }
     }
 }
 
@@ -534,17 +543,6 @@ impl Channel {
             Kept::All => {}
             Kept::Ends(ends) => ends.take_in(self.collected.buffer()),
             Kept::Nothing => self.collected.clear(),
-        }
-    }
-}
-
-impl Fault {
-    fn copy(&self) -> Self {
-        match self {
-            Fault::Io { fd, error } => Fault::Io { fd: *fd, error: copy(error) },
-            Fault::TimedOut => Fault::TimedOut,
-            Fault::Idle => Fault::Idle,
-            Fault::Limit { fd } => Fault::Limit { fd: *fd },
         }
     }
 }

@@ -144,7 +144,11 @@ impl Chunks {
         match std::mem::replace(&mut self.state, State::Gives) {
             State::AtEnd => Some(Step::Done),
             // The reader's error does not matter if the child no longer reads.
-            State::Failed(_) if pipe.is_closed() => Some(Step::Done),
+            // It is dropped with the pipe: to drop it is code of the user's.
+            State::Failed(error) if pipe.is_closed() => {
+                self.state = State::Failed(error);
+                Some(Step::Done)
+            }
             State::Failed(error) => Some(Step::Failed(error)),
             // A reader may have nothing for a year. Do not wait for it if the child no longer reads.
             State::Waits if waits => {

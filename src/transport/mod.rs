@@ -304,7 +304,12 @@ impl Transport {
         let (read, slot, output, activity, is_terminal) = self.with(|state| {
             let slot = state.protocol.slot(fd, Direction::Out)?;
             let output = match mem::replace(&mut state.pipes[slot], PipeState::Gone) {
-                PipeState::Output(output) => Some(output),
+                PipeState::Output(output) if !state.protocol.is_cut_off(slot) => Some(output),
+                // Between the bytes that were read and the next ones there would be a hole.
+                output @ PipeState::Output(_) => {
+                    state.garbage.push(output);
+                    None
+                }
                 _ if state.protocol.has_unreported_end(slot) => None,
                 _ => return None,
             };

@@ -96,9 +96,11 @@ impl Output {
         self.owed = Some(self.end.holds());
     }
 
-    /// How many of these bytes are left. `None` while this waits for the tee.
+    /// How many of these bytes are left to be read; those of a copy are owed until it has taken them. `None` while the copy
+    /// takes its time.
     pub(super) fn owes(&self) -> Option<usize> {
-        self.owed.filter(|_| self.waits_for_pipe())
+        let is_quick = |tee: &UserCodeCell<Tee>| tee.with(|tee| !tee.waits_for_writer()).unwrap_or(false);
+        self.owed.filter(|_| self.tee.as_ref().is_none_or(is_quick))
     }
 
     /// Takes what the pipe holds at this moment, even if another process keeps writing to it. Returns whether the pipe

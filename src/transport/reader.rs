@@ -14,6 +14,7 @@ use super::output::{Output, Step};
 use super::pipe::Armed;
 use super::slice::Slice;
 use super::waiting::Handle;
+use crate::error::unshared;
 use crate::protocol::Slot;
 #[cfg(unix)]
 use crate::spawn::is_copy;
@@ -82,12 +83,13 @@ impl TakenReader {
         });
         let Some(error) = failed else { return read };
         // As for a pipe that was not taken: the child is killed, and the call fails.
-        self.connection.with(|state| state.protocol.copy_failed(self.slot, &error));
+        let error = Arc::new(error);
+        self.connection.with(|state| state.protocol.copy_failed(self.slot, error.clone()));
         self.connection.waiting.wake_all_later();
         if matches!(read, Poll::Ready(Ok(0))) {
-            return Poll::Ready(Err(error));
+            return Poll::Ready(Err(unshared(error)));
         }
-        self.failed = Some(error);
+        self.failed = Some(unshared(error));
         read
     }
 

@@ -64,6 +64,11 @@ impl Tee {
         self.chunk.is_empty() && !self.at_end
     }
 
+    /// Whether the writer has said that it takes no more now.
+    pub(super) fn waits_for_writer(&self) -> bool {
+        matches!(self.state, State::Waits)
+    }
+
     pub(super) fn next(&mut self) -> Next {
         if let State::Failed(_) = self.state {
             return match std::mem::replace(&mut self.state, State::Closed) {

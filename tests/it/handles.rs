@@ -1,19 +1,19 @@
 //! The handles of one child: whoever is awaited drives all of it, a poll is bounded by time, and no drop wakes anybody.
 
 use std::future::{Future, pending, poll_fn};
-use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use futures::executor::block_on;
 use futures::future::{join, select};
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, sink};
 use futures::{FutureExt, pin_mut};
-use reaped::{Command, Error, Process, PtySize, Stdio};
+use reaped::{Command, Error, Event, Process, PtySize, Stdio, Writer};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::support::{everywhere, sh};
@@ -495,5 +495,158 @@ fn no_order_of_drops_wakes_on_the_spot() {
             told
         });
         in_time("the close", told).await;
+    });
+}
+
+/// An error of the user's that uses a handle of the same process when it is shown and when it is dropped.
+struct UsesHandle(Arc<Mutex<Option<Writer>>>);
+
+impl UsesHandle {
+    fn use_it(&self) {
+        let Ok(mut writer) = self.0.try_lock() else { return };
+        if let Some(writer) = &mut *writer {
+            let closed = writer.closed();
+            pin_mut!(closed);
+            let _: Poll<()> = closed.poll(&mut Context::from_waker(Waker::noop()));
+        }
+    }
+}
+
+impl Drop for UsesHandle {
+    fn drop(&mut self) {
+        self.use_it();
+    }
+}
+
+impl fmt::Display for UsesHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.use_it();
+        f.write_str("of the user's")
+    }
+}
+
+impl fmt::Debug for UsesHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UsesHandle")
+    }
+}
+
+impl std::error::Error for UsesHandle {}
+
+/// A source and a copy that fail with it.
+struct Fails(Arc<Mutex<Option<Writer>>>);
+
+impl Fails {
+    fn error<T>(&self) -> Poll<io::Result<T>> {
+        Poll::Ready(Err(io::Error::other(UsesHandle(self.0.clone()))))
+    }
+}
+
+impl AsyncRead for Fails {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+        // The child has closed its end by then.
+        thread::sleep(Duration::from_millis(300));
+        self.error()
+    }
+}
+
+impl AsyncWrite for Fails {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        self.error()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn an_error_of_the_users_may_use_the_handles() {
+    /// What is done with the process, and whether it has to fail.
+    fn run(what: &str) -> bool {
+        let writer = Arc::<Mutex<Option<Writer>>>::default();
+        let mut command = sh("echo out; echo err >&2; exec <&-; sleep 1");
+        command.fd(3, Stdio::input());
+        match what {
+            "source" => command.stdin(Stdio::reader(Fails(writer.clone()))),
+            "both" => {
+                command.stdout(Stdio::tee(Fails(writer.clone()))).stderr(Stdio::tee(Fails(writer.clone())))
+            }
+            _ => command.stdout(Stdio::tee(Fails(writer.clone()))),
+        };
+        let mut process = command.spawn().expect("starts");
+        *writer.lock().expect("nobody panics") = process.writer(3);
+        let mut has_failed = false;
+        block_on(async {
+            if what == "reader" {
+                let read = process.reader(1).expect("piped").read_to_end(&mut Vec::new()).await;
+                assert_eq!(read.expect_err("the copy fails").to_string(), "of the user's");
+            }
+            while let Some(event) = process.next().await {
+                if let Event::Failed { error, .. } = event {
+                    assert_eq!(error.to_string(), "of the user's");
+                    has_failed = true;
+                }
+            }
+        });
+        drop(process);
+        let left = writer.lock().expect("nobody panics").take();
+        drop(left);
+        has_failed
+    }
+    for (what, fails) in [("source", false), ("events", true), ("reader", true), ("both", true)] {
+        // One that locks itself out cannot be left by dropping it.
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || tell.send(run(what)));
+        assert_eq!(told.recv_timeout(EVER).expect(what), fails, "{what}");
+    }
+}
+
+#[test]
+fn what_a_quick_copy_takes_comes_before_the_exit() {
+    block_on(async {
+        for round in 0..100 {
+            let mut command = sh("echo out");
+            let mut process = command.stdout(Stdio::tee(sink())).spawn().expect("starts");
+            if round % 2 == 0 {
+                // The first look finds all of it.
+                smol::Timer::after(Duration::from_millis(5)).await;
+            }
+            let mut data = Vec::new();
+            while let Some(event) = in_time("events", process.next()).await {
+                match event {
+                    Event::Data { data: some, .. } => data.extend(some),
+                    Event::Exited(_) => assert_eq!(data, b"out\n", "round {round}"),
+                    _ => {}
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_reader_of_a_descriptor_above_its_limit_has_no_hole() {
+    block_on(async {
+        for round in 0..20 {
+            let mut command = sh("i=100000; while [ $i -lt 130000 ]; do echo $i; i=$((i+1)); done");
+            let mut process = command.limit_fd(1, 20_001 + 97 * round).new_group().spawn().expect("starts");
+            let mut all = Vec::new();
+            while let Some(event) = in_time("events", process.next()).await {
+                match event {
+                    Event::Data { fd: 1, data } => all.extend(data),
+                    Event::LimitReached { .. } => break,
+                    _ => {}
+                }
+            }
+            if let Some(mut reader) = process.reader(1) {
+                in_time("the rest", reader.read_to_end(&mut all)).await.expect("read");
+            }
+            let expected = (100_000..).flat_map(|n| format!("{n}\n").into_bytes());
+            assert!(all.iter().copied().eq(expected.take(all.len())), "round {round}: {} bytes", all.len());
+        }
     });
 }
