@@ -45,8 +45,8 @@ pub(crate) struct Protocol {
     exit: Option<Exit>,
     /// The pipes were read after the exit.
     settled: bool,
-    /// Only the first one counts. The others are kept, because an error may be code of the user's, and so must its drop be:
-    /// not to be run under the lock of the transport.
+    /// Only the first one counts. The others are kept until this is dropped: to drop an error may be code of the user's, and
+    /// that must not run under the lock of the transport.
     faults: Vec<Fault>,
     /// The first fault came after the exit could be reported, so it did not cause the exit.
     fault_after_exit: bool,

@@ -96,8 +96,8 @@ impl Output {
         self.owed = Some(self.end.holds());
     }
 
-    /// How many of these bytes are left to be read; those of a copy are owed until it has taken them. `None` while the copy
-    /// takes its time.
+    /// How many of these bytes are left to be read. With a tee it stays owed until the tee has taken the last chunk. `None`
+    /// while the tee's writer takes no more.
     pub(super) fn owes(&self) -> Option<usize> {
         let is_quick = |tee: &UserCodeCell<Tee>| tee.with(|tee| !tee.waits_for_writer()).unwrap_or(false);
         self.owed.filter(|_| self.tee.as_ref().is_none_or(is_quick))
