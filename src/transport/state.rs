@@ -278,6 +278,8 @@ impl State {
         self.hang_up();
         // The child's output is there, even if the reactor has set no flag yet.
         self.owe_all();
+        // Each pipe has its turn before the clock, so that a pipe that the child closed is reported before its exit.
+        self.turn = 0;
         self.note_end();
     }
 
