@@ -49,6 +49,16 @@ def command(family, total, piece, program):
     return ["/bin/echo", "hi"]
 
 
+async def take_turns(family, total, run):
+    # Nothing else is to be driven meanwhile, so reading may block.
+    while sys.stdin.readline():
+        start = time.perf_counter()
+        found = await run()
+        seconds = time.perf_counter() - start
+        assert turn_checked(family, total, found)
+        print(seconds, flush=True)
+
+
 def with_asyncio(family, total, words):
     import asyncio
     from asyncio.subprocess import DEVNULL, PIPE
@@ -79,16 +89,7 @@ def with_asyncio(family, total, words):
 
     task = {"lines": lines, "many": many}.get(family, output)
 
-    async def main():
-        # Nothing else is to be driven meanwhile, so reading may block.
-        while sys.stdin.readline():
-            start = time.perf_counter()
-            found = await task()
-            seconds = time.perf_counter() - start
-            assert turn_checked(family, total, found)
-            print(seconds, flush=True)
-
-    asyncio.run(main())
+    asyncio.run(take_turns(family, total, task))
 
 
 def with_twisted(family, total, words):
@@ -127,15 +128,7 @@ def with_twisted(family, total, words):
 
     run = {"lines": lines, "many": many}.get(family, output)
 
-    async def main():
-        while sys.stdin.readline():
-            start = time.perf_counter()
-            found = await run()
-            seconds = time.perf_counter() - start
-            assert turn_checked(family, total, found)
-            print(seconds, flush=True)
-
-    task.react(lambda _: defer.ensureDeferred(main()))
+    task.react(lambda _: defer.ensureDeferred(take_turns(family, total, run)))
 
 
 if __name__ == "__main__":

@@ -81,21 +81,11 @@ pub fn contestants(contest: Contest) -> Vec<Contestant> {
             seconds
         }));
     } else {
-        // They block: a thread for each child that runs at the same time.
-        let blocking: [(&'static str, Run); 2] = [("duct", with_duct), ("subprocess", with_subprocess)];
-        contestants.extend(blocking.map(|(name, run)| {
-            Contestant::blocking(name, move || {
-                let (seconds, right) = timed_call(|| in_threads(total, run));
-                assert_eq!(right, total);
-                seconds
-            })
-        }));
+        contestants.push(in_threads("duct", total, with_duct));
+        contestants.push(in_threads("subprocess", total, with_subprocess));
     }
     contestants
 }
-
-/// What is said, by a call that blocks.
-pub type Run = fn() -> io::Result<Vec<u8>>;
 
 fn with_duct() -> io::Result<Vec<u8>> {
     let expression = duct::cmd!("/bin/echo", "hi").stdin_null();
@@ -109,8 +99,17 @@ fn with_subprocess() -> io::Result<Vec<u8>> {
     if capture.exit_status.success() { Ok(capture.stdout) } else { Err(io::ErrorKind::Other.into()) }
 }
 
+/// One whose call blocks, and so needs a thread for each run of so many that is there at the same time.
+pub fn in_threads(name: &'static str, total: usize, run: fn() -> io::Result<Vec<u8>>) -> Contestant {
+    Contestant::blocking(name, move || {
+        let (seconds, right) = timed_call(|| right_in_threads(total, run));
+        assert_eq!(right, total);
+        seconds
+    })
+}
+
 /// How many runs said what they should, of so many in `WIDTH` threads.
-pub fn in_threads(total: usize, run: Run) -> usize {
+fn right_in_threads(total: usize, run: fn() -> io::Result<Vec<u8>>) -> usize {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         let work = || {

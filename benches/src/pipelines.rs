@@ -9,8 +9,8 @@ use std::io;
 use std::process::Stdio;
 
 use crate::Scale;
-use crate::compare::{Contest, Contestant, Executor, compare, timed, timed_call};
-use crate::many::{Run, WIDTH, in_threads, run_all};
+use crate::compare::{Contest, Contestant, Executor, compare, timed};
+use crate::many::{WIDTH, in_threads, run_all};
 use crate::report::Figure;
 
 pub fn run(scale: Scale) -> Vec<Figure> {
@@ -45,14 +45,8 @@ pub fn contestants(contest: Contest) -> Vec<Contestant> {
     ];
     if width == WIDTH {
         contestants.push(contestant!("processkit", with_processkit).at_most(1));
-        let blocking: [(&'static str, Run); 2] = [("duct", with_duct), ("subprocess", with_subprocess)];
-        contestants.extend(blocking.map(|(name, run)| {
-            Contestant::blocking(name, move || {
-                let (seconds, right) = timed_call(|| in_threads(total, run));
-                assert_eq!(right, total);
-                seconds
-            })
-        }));
+        contestants.push(in_threads("duct", total, with_duct));
+        contestants.push(in_threads("subprocess", total, with_subprocess));
     }
     contestants
 }

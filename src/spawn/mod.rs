@@ -40,10 +40,8 @@ pub(crate) use launch::{End, Launch, ParentEnds};
 #[cfg(unix)]
 pub(crate) use sys::is_copy;
 pub(crate) use sys::{Pipe, pipe_between};
-#[cfg(target_os = "linux")]
-pub(crate) use unix::prepare;
 #[cfg(unix)]
-pub(crate) use unix::{Hosted, check_inherited, grow, raises_sigpipe, resize, write_quietly};
+pub(crate) use unix::{Hosted, check_inherited, grow, prefault, raises_sigpipe, resize, write_quietly};
 
 /// A child that was just started.
 #[derive(Debug)]

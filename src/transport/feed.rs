@@ -101,13 +101,13 @@ impl Feeder {
                 if left.is_empty() { Step::Done } else { write(pipe, left, offset) }
             }
             From::Reader(cell) => {
-                let step = cell.with(|chunks| match chunks.start < chunks.end {
+                let step = cell.step(|chunks| match chunks.start < chunks.end {
                     true => Some(write(pipe, &chunks.chunk[chunks.start..chunks.end], &mut chunks.start)),
                     false => chunks.next(pipe),
                 });
                 match step {
-                    Some(Some(step)) => step,
-                    Some(None) => cell.try_take().map_or(Step::Nothing, Step::Ask),
+                    Some(Ok(step)) => step,
+                    Some(Err(source)) => Step::Ask(source),
                     None => Step::Nothing,
                 }
             }

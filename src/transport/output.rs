@@ -54,7 +54,7 @@ impl Output {
             return if reads { read(&mut self.end, &mut self.owed, buffer) } else { Step::Nothing };
         };
         let (end, owed) = (&mut self.end, &mut self.owed);
-        let step = tee.with(|tee| {
+        let step = tee.step(|tee| {
             Some(match tee.next() {
                 tee::Next::Read if !reads => Step::Nothing,
                 tee::Next::Read => match read(end, owed, &mut tee.chunk) {
@@ -74,8 +74,8 @@ impl Output {
             })
         });
         match step {
-            Some(Some(step)) => step,
-            Some(None) => tee.try_take().map_or(Step::Nothing, Step::Ask),
+            Some(Ok(step)) => step,
+            Some(Err(tee)) => Step::Ask(tee),
             None => Step::Nothing,
         }
     }

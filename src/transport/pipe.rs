@@ -20,9 +20,7 @@ use rustix::io::{Errno, ioctl_fionbio, ioctl_fionread, read};
 use zeroize::Zeroize;
 
 use super::waiting::Flag;
-#[cfg(target_os = "linux")]
-use crate::spawn::prepare;
-use crate::spawn::{Hosted, Pipe, grow, is_copy, raises_sigpipe, write_quietly};
+use crate::spawn::{Hosted, Pipe, grow, is_copy, prefault, raises_sigpipe, write_quietly};
 
 /// A pipe that carried this many bytes carries a stream.
 const STREAM: u32 = 128 * 1024;
@@ -226,8 +224,7 @@ impl ReadEnd {
         if count >= asked {
             self.room = MOST.min(2 * self.room);
         }
-        #[cfg(target_os = "linux")]
-        prepare(buffer, count);
+        prefault(buffer, count);
         Ok(count)
     }
 

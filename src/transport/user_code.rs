@@ -38,15 +38,22 @@ impl<T: UserCode> UserCodeCell<T> {
 
     /// Calls `look` with the code, or returns `None` while a task runs the code.
     pub(super) fn with<R>(&self, look: impl FnOnce(&mut T) -> R) -> Option<R> {
-        let mut inner = self.lock();
-        inner.was_missed |= inner.code.is_none();
-        inner.code.as_mut().map(look)
+        self.step(|code| Some(look(code)))?.ok()
     }
 
-    /// Takes the code out, to run it.
-    pub(super) fn try_take(&self) -> Option<UserCodeGuard<T>> {
-        let code = self.lock().code.take()?;
-        Some(UserCodeGuard { code: Some(code), cell: UserCodeCell(self.0.clone()) })
+    /// Calls `look` with the code. If that returns `None`, the code is taken out instead, to run it. `None` while a task runs
+    /// the code.
+    pub(super) fn step<R>(
+        &self,
+        look: impl FnOnce(&mut T) -> Option<R>,
+    ) -> Option<Result<R, UserCodeGuard<T>>> {
+        let mut inner = self.lock();
+        inner.was_missed |= inner.code.is_none();
+        if let Some(found) = look(inner.code.as_mut()?) {
+            return Some(Ok(found));
+        }
+        let code = inner.code.take();
+        Some(Err(UserCodeGuard { code, cell: UserCodeCell(self.0.clone()) }))
     }
 }
 

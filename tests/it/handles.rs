@@ -16,7 +16,7 @@ use futures::{FutureExt, pin_mut};
 use reaped::{Command, Error, Event, Process, PtySize, Stdio, Writer};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
-use super::support::{everywhere, sh};
+use super::support::{Fails, everywhere, sh};
 
 /// What never takes so long, on any machine: only there so that a failure ends.
 const EVER: Duration = Duration::from_secs(30);
@@ -533,37 +533,6 @@ impl fmt::Debug for UsesHandle {
 
 impl std::error::Error for UsesHandle {}
 
-/// A source and a copy that fail with it.
-struct Fails(Arc<Mutex<Option<Writer>>>);
-
-impl Fails {
-    fn error<T>(&self) -> Poll<io::Result<T>> {
-        Poll::Ready(Err(io::Error::other(UsesHandle(self.0.clone()))))
-    }
-}
-
-impl AsyncRead for Fails {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
-        // The child has closed its end by then.
-        thread::sleep(Duration::from_millis(300));
-        self.error()
-    }
-}
-
-impl AsyncWrite for Fails {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        self.error()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 #[test]
 fn an_error_of_the_users_may_use_the_handles() {
     /// What is done with the process, and whether it has to fail.
@@ -571,12 +540,16 @@ fn an_error_of_the_users_may_use_the_handles() {
         let writer = Arc::<Mutex<Option<Writer>>>::default();
         let mut command = sh("echo out; echo err >&2; exec <&-; sleep 1");
         command.fd(3, Stdio::input());
+        let held = writer.clone();
+        let error = move || io::Error::other(UsesHandle(held.clone()));
         match what {
-            "source" => command.stdin(Stdio::reader(Fails(writer.clone()))),
-            "both" => {
-                command.stdout(Stdio::tee(Fails(writer.clone()))).stderr(Stdio::tee(Fails(writer.clone())))
-            }
-            _ => command.stdout(Stdio::tee(Fails(writer.clone()))),
+            "source" => command.stdin(Stdio::reader(Fails(move || {
+                // The child has closed its end by then.
+                thread::sleep(Duration::from_millis(300));
+                error()
+            }))),
+            "both" => command.stdout(Stdio::tee(Fails(error.clone()))).stderr(Stdio::tee(Fails(error))),
+            _ => command.stdout(Stdio::tee(Fails(error))),
         };
         let mut process = command.spawn().expect("starts");
         *writer.lock().expect("nobody panics") = process.writer(3);

@@ -4,21 +4,19 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use futures::future::join_all;
-use futures::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use futures::io::AsyncWriteExt;
 use proptest::prelude::*;
 use proptest::string::string_regex;
 use proptest::test_runner::TestRunner;
 use reaped::{Command, Error, Event, Stdio};
 
 use super::harness::skip;
-use super::support::{alone, everywhere, helper, sh};
+use super::support::{Fails, alone, everywhere, helper, sh};
 
 /// Characters that change the text around them, or that have no shape. The table is Unicode's, as in proptest's regex.
 const UNSEEN: &str = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\u{115f}\u{1160}\u{17b4}\u{17b5}\u{34f}\u{3164}\u{ffa0}]";
@@ -117,35 +115,6 @@ fn a_quoted_program_is_run_by_sh() {
     }
 }
 
-/// A reader or a writer that fails with this message.
-struct Fails(String);
-
-impl Fails {
-    fn error<T>(&self) -> Poll<io::Result<T>> {
-        Poll::Ready(Err(io::Error::other(Words(self.0.clone()))))
-    }
-}
-
-impl AsyncRead for Fails {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.error()
-    }
-}
-
-impl AsyncWrite for Fails {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        self.error()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 /// A foreign error that escapes nothing, not even in Debug.
 struct Words(String);
 
@@ -165,6 +134,8 @@ impl std::fmt::Debug for Words {
 
 /// Errors that quote this text: from the caller, from the child, from a foreign crate.
 fn errors_that_quote(text: &str) -> Vec<(&'static str, Error)> {
+    let words = text.to_owned();
+    let error = move || io::Error::other(Words(words.clone()));
     let fails = |command: &mut Command| block_on(command.read()).expect_err("it fails");
     let mut errors = vec![
         ("a program", fails(&mut Command::new(format!("/no/such {text}")))),
@@ -178,8 +149,8 @@ fn errors_that_quote(text: &str) -> Vec<(&'static str, Error)> {
             let mut talks = sh("printf %s \"$A\" >&2; echo more; exec sleep 100");
             fails(talks.env("A", text).limit_fd(1, 0))
         }),
-        ("a reader", fails(Command::new("cat").stdin(Stdio::reader(Fails(text.to_owned()))))),
-        ("a writer", fails(sh("echo x; exec sleep 100").stdout(Stdio::tee(Fails(text.to_owned()))))),
+        ("a reader", fails(Command::new("cat").stdin(Stdio::reader(Fails(error.clone()))))),
+        ("a writer", fails(sh("echo x; exec sleep 100").stdout(Stdio::tee(Fails(error.clone()))))),
         (
             "a member",
             block_on(Command::new("false").arg(text).pipe(Command::new("cat")).read()).expect_err("fails"),

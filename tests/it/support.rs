@@ -7,11 +7,39 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures::io::AsyncRead;
+#[cfg(unix)]
+use futures::io::AsyncWrite;
 use reaped::Command;
 #[cfg(target_os = "linux")]
 use reaped::{Error, Output};
 
 use super::harness::skip;
+
+/// A reader or a writer that fails with the error that the call makes.
+#[cfg(unix)]
+pub struct Fails<F>(pub F);
+
+#[cfg(unix)]
+impl<F: Fn() -> io::Error> AsyncRead for Fails<F> {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(self.0()))
+    }
+}
+
+#[cfg(unix)]
+impl<F: Fn() -> io::Error> AsyncWrite for Fails<F> {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(self.0()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
 
 /// Runs the test under each executor that the crate promises to work with.
 pub fn everywhere<F: Future<Output = ()> + Send + 'static>(test: impl Fn() -> F) {

@@ -27,9 +27,7 @@ pub(super) use fds::Action;
 pub(crate) use forked::{Hosted, is_copy};
 #[cfg(target_os = "linux")]
 pub(super) use guardian::{DIGITS, Guarded, Registration};
-pub(crate) use pages::grow;
-#[cfg(target_os = "linux")]
-pub(crate) use pages::prepare;
+pub(crate) use pages::{grow, prefault};
 pub(super) use portable::{Portable, spawn as spawn_portable};
 pub(super) use prepare::Prepared;
 #[cfg(target_os = "linux")]

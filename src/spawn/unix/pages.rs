@@ -31,9 +31,13 @@ pub(crate) fn grow(buffer: &mut Vec<u8>, room: usize) {
     }
 }
 
-/// Has the pages ready that the next reads of a large buffer will fill, after one that has filled so much.
+/// Faults in the pages that the next reads of a large buffer will fill, after a read of so many bytes.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn prefault(_buffer: &mut Vec<u8>, _read: usize) {}
+
+/// Faults in the pages that the next reads of a large buffer will fill, after a read of so many bytes.
 #[cfg(target_os = "linux")]
-pub(crate) fn prepare(buffer: &mut Vec<u8>, read: usize) {
+pub(crate) fn prefault(buffer: &mut Vec<u8>, read: usize) {
     use rustix::mm::{Advice, madvise};
     /// So much at a time: about as much as a stream's pipe holds, and a tenth of a millisecond.
     const STEP: usize = 256 * 1024;
@@ -42,7 +46,7 @@ pub(crate) fn prepare(buffer: &mut Vec<u8>, read: usize) {
     if length < LARGE_PAGE / 2 || (length - read) / STEP == step {
         return;
     }
-    // The rest of this step was made ready before.
+    // The rest of this step was faulted in before.
     let from = (step + 1) * STEP - length;
     let spare = buffer.spare_capacity_mut();
     let Some(ahead) = spare.get_mut(from..spare.len().min(from + STEP)) else { return };
@@ -79,8 +83,8 @@ mod tests {
             }
             let n = buffer.len() as u64;
             buffer.extend_from_slice(&n.to_ne_bytes());
-            #[cfg(all(target_os = "linux", not(miri)))]
-            prepare(&mut buffer, 8);
+            #[cfg(not(miri))]
+            prefault(&mut buffer, 8);
         }
         let words =
             buffer.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes")));
