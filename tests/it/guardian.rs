@@ -174,7 +174,11 @@ fn without_a_handler_children_keep_running() {
         let child = Command::new("sleep").arg("1000").terminate_on_drop(true).spawn().expect("starts");
         println!("\n{MARK}{}", child.pid().expect("runs"));
         match ending.parse() {
-            Ok(signal) => unsafe { libc::kill(libc::getpid(), signal) },
+            Ok(signal) => {
+                // Whoever started the tests in the background of a script had SIGINT ignored.
+                unsafe { libc::signal(signal, libc::SIG_DFL) };
+                unsafe { libc::kill(libc::getpid(), signal) }
+            }
             Err(_) => process::exit(0),
         };
         loop {
