@@ -1,4 +1,4 @@
-//! 5 million short lines, as `lines()` and as events, beside tokio's and std's `BufReader::lines`.
+//! 5 million short lines, as `lines()`, as lent lines and as events, beside tokio's and std's `BufReader::lines`.
 //!
 //! This program itself writes them. Each contestant counts lines, and sums what they hold.
 
@@ -18,14 +18,13 @@ pub fn run(scale: Scale) -> Vec<Figure> {
     for executor in [Executor::TokioCt, Executor::Futures] {
         let contest = Contest { family: "lines", executor, variant: 0, scale };
         let medians = compare(contest, scale.pick(15, 1), contestants);
-        let events = medians[1].1;
-        let peers = &medians[2..];
-        for (kind, seconds) in [("lines", medians[0].1), ("events", events)] {
+        let (ours, peers) = medians.split_at(3);
+        for (kind, seconds) in ours {
             let name = format!("lines/{kind}-{}", executor.name());
-            let figure = peers.iter().fold(Figure::new(name, seconds, "s"), |figure, (peer, value)| {
+            let figure = peers.iter().fold(Figure::new(name, *seconds, "s"), |figure, (peer, value)| {
                 figure.beside(peer, seconds / value)
             });
-            let (peer, most) = match (kind, executor.is_tokio()) {
+            let (peer, most) = match (*kind, executor.is_tokio()) {
                 ("lines", true) => ("tokio", 0.8),
                 ("lines", false) => ("std", 0.65),
                 (_, true) => ("tokio", 1.0),
@@ -81,6 +80,11 @@ pub fn contestants(contest: Contest) -> Vec<Contestant> {
     let mut contestants = vec![
         Contestant::new("lines", move || async move {
             let (seconds, sum) = timed(|| as_lines(total)).await;
+            assert_eq!(sum, Sum::expected(total));
+            seconds
+        }),
+        Contestant::new("lent", move || async move {
+            let (seconds, sum) = timed(|| as_lent_lines(total)).await;
             assert_eq!(sum, Sum::expected(total));
             seconds
         }),
@@ -145,6 +149,18 @@ async fn as_lines(total: usize) -> Sum {
     let mut sum = Sum::default();
     let mut lines = process.lines();
     while let Some(line) = lines.next().await {
+        sum.line(&line.text);
+    }
+    assert!(process.status().await.expect("a status").success());
+    sum
+}
+
+async fn as_lent_lines(total: usize) -> Sum {
+    let mut command = reaped::Command::new(program());
+    let mut process = command.args(arguments(total)).stdin(reaped::Stdio::null()).spawn().expect("a child");
+    let mut sum = Sum::default();
+    let mut lines = process.lines();
+    while let Some(line) = lines.next_borrowed().await {
         sum.line(&line.text);
     }
     assert!(process.status().await.expect("a status").success());

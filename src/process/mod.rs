@@ -239,7 +239,7 @@ impl Process {
     /// ```
     #[doc(alias = "LineReceiver")]
     pub fn lines(&mut self) -> Lines<'_> {
-        Lines { process: self, limit: Lines::LIMIT, over: false }
+        Lines::new(self)
     }
 
     /// The next line of [`lines`](Self::lines). Between two lines you can call other methods of the process.

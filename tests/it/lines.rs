@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use futures::stream::FusedStream;
 use futures::{FutureExt, Stream};
 use reaped::{Command, Error, Event, InvalidReason, Line, Process, Stdio};
 
@@ -43,6 +44,54 @@ fn every_kind_of_line() {
         assert_eq!(seen, expected);
         assert_eq!(lines[5].text, "caf\u{fffd}");
         assert!(process.status().await.expect("a status").success());
+    });
+}
+
+/// A lent line is the line that `next` would have returned, whichever of the two calls reads it.
+#[test]
+fn lent_lines() {
+    // More than a batch, bytes that are not UTF-8, pieces, both streams' ends, and a last line without an end.
+    let script = r"seq 30000; printf 'abcdefgh\r\ncaf\351\n\n'; seq 30000; printf last";
+    everywhere(|| async {
+        let expected = all(&mut sh(script).spawn().expect("starts"), 5).await;
+        assert_eq!(expected.len(), 60_005);
+        for every in [1, 2, 1000] {
+            let mut process = sh(script).spawn().expect("starts");
+            let mut lines = process.lines().limit(5);
+            let mut seen = Vec::new();
+            loop {
+                let line = match seen.len() % every {
+                    0 => lines.next_borrowed().await.cloned(),
+                    _ => lines.next().await,
+                };
+                let Some(line) = line else { break };
+                seen.push(line);
+            }
+            assert!(seen == expected);
+            assert!(lines.next_borrowed().await.is_none() && lines.next_borrowed().await.is_none());
+            assert!(lines.is_terminated());
+        }
+    });
+}
+
+/// A future of a lent line that is dropped before it is ready has taken no line.
+#[test]
+fn a_lent_line_that_is_not_waited_for() {
+    everywhere(|| async {
+        let script = "for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; sleep 0.01; done";
+        let mut process = sh(script).spawn().expect("starts");
+        let mut lines = process.lines();
+        let (mut seen, mut dropped) = (Vec::new(), 0);
+        loop {
+            match lines.next_borrowed().now_or_never() {
+                None => dropped += 1,
+                Some(None) => break,
+                Some(Some(line)) => seen.push(line.text.clone()),
+            }
+            smol::Timer::after(Duration::from_millis(1)).await;
+        }
+        assert!(dropped > 0);
+        assert_eq!(seen, ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]);
     });
 }
 

@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use memchr::memchr;
+
 use super::super::launch::Launch;
 use super::{diagnosis, program};
 use crate::error::{InvalidReason, Refusal};
@@ -26,7 +28,7 @@ impl ExecArguments {
         if launch.program.as_bytes().contains(&0) {
             return Err(contains_nul(|| "the program's name".into()));
         }
-        let mut argv = CStrings::default();
+        let mut argv = CStrings::with_room(launch.args.len() + 1, 0);
         argv.push(&[launch.arg0.unwrap_or(launch.program)], || "argument 0".into())?;
         for (place, arg) in (1..).zip(launch.args) {
             argv.push(&[arg], || format!("argument {place}"))?;
@@ -55,26 +57,25 @@ impl ExecArguments {
 
 /// The inherited variables that are not set or removed, in the order of their names, and the set ones.
 fn environment(launch: &Launch<'_>) -> Result<CStrings, Refusal> {
-    let mut envp = CStrings::default();
-    let mut push = |name: &OsStr, value: &OsStr| {
-        // The value may be a secret, so it is not shown.
-        envp.push(&[name, OsStr::new("="), value], || "an environment variable".into())
-    };
+    let mut inherited: Vec<(OsString, OsString)> = Vec::new();
     if !launch.env_clear {
-        let mut inherited: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+        inherited.extend(std::env::vars_os());
         // A name may be inherited twice. getenv(3) finds the first one, so the child gets that. The sort keeps their order.
         inherited.sort_by(|(one, _), (other, _)| one.cmp(other));
         inherited.dedup_by(|(later, _), (first, _)| later == first);
-        for (name, value) in &inherited {
-            if launch.env.binary_search_by_key(&&**name, |(set, _)| set).is_err() {
-                push(name, value)?;
-            }
-        }
+        inherited.retain(|(name, _)| launch.env.binary_search_by_key(&&**name, |(set, _)| set).is_err());
     }
-    for (name, value) in &launch.env {
-        if let Some(value) = value {
-            push(name, value)?;
-        }
+    let inherited = inherited.iter().map(|(name, value)| (&**name, &**value));
+    let set = launch.env.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+    let all = inherited.chain(set);
+    // With `=` and a NUL byte.
+    let (count, bytes) = all
+        .clone()
+        .fold((0, 0), |(count, bytes), (name, value)| (count + 1, bytes + name.len() + value.len() + 2));
+    let mut envp = CStrings::with_room(count, bytes);
+    for (name, value) in all {
+        // The value may be a secret, so it is not shown.
+        envp.push(&[name, OsStr::new("="), value], || "an environment variable".into())?;
     }
     Ok(envp)
 }
@@ -89,7 +90,7 @@ fn contains_nul(what: impl FnOnce() -> String) -> Refusal {
 
 /// Strings for `argv` or `envp`, and the array of pointers for execve(2). All strings share one piece of memory,
 /// because an environment has many.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::spawn) struct CStrings {
     text: Vec<u8>,
     starts: Vec<usize>,
@@ -98,14 +99,25 @@ pub(in crate::spawn) struct CStrings {
 }
 
 impl CStrings {
+    /// With room for so many strings and bytes. There may be more.
+    fn with_room(strings: usize, bytes: usize) -> Self {
+        CStrings {
+            text: Vec::with_capacity(bytes),
+            starts: Vec::with_capacity(strings),
+            pointers: Vec::with_capacity(strings + 1),
+        }
+    }
+
     /// One string, of parts.
     fn push(&mut self, parts: &[&OsStr], what: impl FnOnce() -> String) -> Result<(), Refusal> {
-        self.starts.push(self.text.len());
+        let start = self.text.len();
+        self.starts.push(start);
         for part in parts {
-            if part.as_bytes().contains(&0) {
-                return Err(contains_nul(what));
-            }
             self.text.extend_from_slice(part.as_bytes());
+        }
+        // One look at the whole: most parts are too short for a fast one.
+        if memchr(0, &self.text[start..]).is_some() {
+            return Err(contains_nul(what));
         }
         self.text.push(0);
         Ok(())
@@ -113,7 +125,7 @@ impl CStrings {
 
     fn end(mut self) -> Self {
         let pointers = self.starts.iter().map(|start| self.text[*start..].as_ptr().cast());
-        self.pointers = pointers.chain([std::ptr::null()]).collect();
+        self.pointers.extend(pointers.chain([std::ptr::null()]));
         self
     }
 
