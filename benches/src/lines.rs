@@ -27,6 +27,8 @@ pub fn run(scale: Scale) -> Vec<Figure> {
             let (peer, most) = match (*kind, executor.is_tokio()) {
                 ("lines", true) => ("tokio", 0.8),
                 ("lines", false) => ("std", 0.65),
+                ("lent", true) => ("tokio", 0.6),
+                ("lent", false) => ("std", 0.5),
                 (_, true) => ("tokio", 1.0),
                 (_, false) => ("std", 1.0),
             };
