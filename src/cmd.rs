@@ -17,9 +17,14 @@ use crate::command::Command;
 /// # #[cfg(unix)] futures::executor::block_on(async {
 /// use reaped::cmd;
 /// let (message, files) = ("it's $HOME; rm -rf *", ["a b", "c"]);
-/// let said = cmd!("printf '%s\n' commit -m {} --author={} {}", message, "me", ..files).read().await?;
+/// let said = cmd!("printf '%s\n' commit -m {} --author={} {}", message, "me", ..files)
+///     .read()
+///     .await?;
 /// assert_eq!(said, "commit\n-m\nit's $HOME; rm -rf *\n--author=me\na b\nc");
-/// assert_eq!(cmd!("seq 100").pipe(cmd!("sort -r")).pipe(cmd!("head -n {}", 1)).read().await?, "99");
+/// assert_eq!(
+///     cmd!("seq 100").pipe(cmd!("sort -r")).pipe(cmd!("head -n {}", 1)).read().await?,
+///     "99"
+/// );
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///

@@ -14,10 +14,16 @@ use crate::spawn::ChildRef;
 ///
 /// ```
 /// # #[cfg(unix)] futures::executor::block_on(async {
-/// let promise = reaped::Command::new("sleep").arg("1000").output();
-/// let control = promise.control();
-/// std::thread::spawn(move || control.terminate());
-/// assert!(!promise.await?.status.success());
+/// use reaped::Command;
+/// use std::thread;
+/// let sleep = Command::new("sleep")
+///     .arg("1000")
+///     .status();
+/// let control = sleep.control();
+/// thread::spawn(move || {
+///     control.terminate()
+/// });
+/// assert!(!sleep.await?.success());
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///

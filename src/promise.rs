@@ -29,7 +29,9 @@ pub(crate) use members::Members;
 ///
 /// ```
 /// # futures::executor::block_on(async {
-/// let promise = reaped::read("echo", ["hi"]); // runs already
+/// use reaped::read;
+/// let promise = read("echo", ["hi"]);
+/// // The program runs already.
 /// assert_eq!(promise.await?, "hi");
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
