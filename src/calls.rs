@@ -15,9 +15,9 @@ use crate::promise::Promise;
 /// use std::path::PathBuf;
 /// run("test", ["-d", "/"]).await?;
 ///
-/// // Without arguments, `Command` is
-/// // shorter than `[""; 0]`. It takes
-/// // arguments of several types, too.
+/// // Without arguments, `Command`
+/// // is shorter than `[""; 0]`. It
+/// // takes several types, too.
 /// Command::new("true").run().await?;
 /// let option = String::from("-d");
 /// let folder = PathBuf::from("/");
@@ -49,9 +49,9 @@ pub fn run(program: impl AsRef<OsStr>, args: impl IntoIterator<Item = impl AsRef
 /// let hi = read("echo", ["hi"]);
 /// assert_eq!(hi.await?, "hi");
 ///
-/// // Without arguments, `Command` is
-/// // shorter than `[""; 0]`. It takes
-/// // arguments of several types, too.
+/// // Without arguments, `Command`
+/// // is shorter than `[""; 0]`. It
+/// // takes several types, too.
 /// let system = Command::new("uname")
 ///     .read()
 ///     .await?;

@@ -89,14 +89,14 @@
 //!     .read()
 //!     .await;
 //! match sorted {
-//!     Ok(words) => print!("{words}"),
+//!     Ok(all) => println!("{all}"),
 //!     Err(Error::Spawn {
 //!         reason: ProgramNotFound,
 //!         ..
-//!     }) => print!("install sort"),
-//!     // `sort gone` exited with code
-//!     // 2: sort: cannot read: gone: …
-//!     Err(error) => print!("{error}"),
+//!     }) => println!("no sort here"),
+//!     // `sort gone` exited with
+//!     // code 2: sort: cannot read: …
+//!     Err(e) => println!("{e}"),
 //! }
 //! # });
 //! ```

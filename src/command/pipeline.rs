@@ -28,11 +28,9 @@ use crate::transport::{Activity, Transport};
 /// ```
 /// # #[cfg(unix)] futures::executor::block_on(async {
 /// use reaped::Command;
-/// let mut seq = Command::new("seq");
-/// let mut sort = Command::new("sort");
-/// let last = seq
+/// let last = Command::new("seq")
 ///     .arg("1000")
-///     .pipe(sort.arg("-r"))
+///     .pipe(reaped::sh("sort -r"))
 ///     .pipe(reaped::sh("head -n 1"))
 ///     .read()
 ///     .await?;

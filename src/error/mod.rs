@@ -27,20 +27,22 @@ pub(crate) use cause::explain;
 ///
 /// ```
 /// # futures::executor::block_on(async {
-/// let script = "echo oh >&2; exit 4";
-/// let error = reaped::Command::new("sh")
+/// use reaped::Command;
+/// let script = "echo a >&2; exit 3";
+/// let error = Command::new("sh")
 ///     .args(["-c", script])
 ///     .read()
 ///     .await
 ///     .unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
-///     "`sh -c 'echo oh >&2; exit 4'` \
-///      exited with code 4: oh"
+///     "`sh -c 'echo a >&2; exit 3'` \
+///      exited with code 3: a"
 /// );
-/// let output = error.output().unwrap();
+/// let output = error.output();
+/// let output = output.unwrap();
 /// let code = output.status.code();
-/// assert_eq!(code, Some(4));
+/// assert_eq!(code, Some(3));
 /// # });
 /// ```
 ///
@@ -50,11 +52,11 @@ pub(crate) use cause::explain;
 /// # futures::executor::block_on(async {
 /// use reaped::SpawnReason::*;
 /// use reaped::{Error, read};
-/// match read("no-fmt", ["a"]).await {
+/// match read("cobol", ["a"]).await {
 ///     Err(Error::Spawn {
 ///         reason: ProgramNotFound,
 ///         ..
-///     }) => println!("install fmt"),
+///     }) => println!("install cobol"),
 ///     other => panic!("{other:?}"),
 /// }
 /// # });

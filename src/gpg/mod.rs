@@ -19,9 +19,9 @@
 //! let letter =
 //!     decrypt(letter, "secret");
 //! match letter.await {
-//!     Ok(found) => {
-//!         let text = found.plaintext;
-//!         assert_eq!(text.len(), 11);
+//!     Ok(it) => {
+//!         let n = it.plaintext.len();
+//!         assert_eq!(n, 11);
 //!     }
 //!     Err(GpgMissing { .. }) => {
 //!         println!("install gpg");
@@ -101,9 +101,9 @@ const PIECE: usize = 1024 * 1024;
 /// let letter =
 ///     decrypt(letter, "secret");
 /// match letter.await {
-///     Ok(found) => {
-///         let text = found.plaintext;
-///         assert_eq!(text.len(), 14);
+///     Ok(it) => {
+///         let n = it.plaintext.len();
+///         assert_eq!(n, 14);
 ///     }
 ///     Err(GpgMissing { .. }) => {
 ///         println!("install gpg");
