@@ -93,9 +93,9 @@
 //!     Err(Error::Spawn {
 //!         reason: ProgramNotFound,
 //!         ..
-//!     }) => println!("no sort here"),
+//!     }) => println!("no sort yet"),
 //!     // `sort gone` exited with
-//!     // code 2: sort: cannot read: …
+//!     // code 2: sort: cannot read …
 //!     Err(e) => println!("{e}"),
 //! }
 //! # });

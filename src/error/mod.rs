@@ -28,7 +28,7 @@ pub(crate) use cause::explain;
 /// ```
 /// # futures::executor::block_on(async {
 /// use reaped::Command;
-/// let script = "echo a >&2; exit 3";
+/// let script = "echo a>&2; exit 3";
 /// let error = Command::new("sh")
 ///     .args(["-c", script])
 ///     .read()
@@ -36,7 +36,7 @@ pub(crate) use cause::explain;
 ///     .unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
-///     "`sh -c 'echo a >&2; exit 3'` \
+///     "`sh -c 'echo a>&2; exit 3'` \
 ///      exited with code 3: a"
 /// );
 /// let output = error.output();
@@ -56,7 +56,7 @@ pub(crate) use cause::explain;
 ///     Err(Error::Spawn {
 ///         reason: ProgramNotFound,
 ///         ..
-///     }) => println!("install cobol"),
+///     }) => println!("get cobol"),
 ///     other => panic!("{other:?}"),
 /// }
 /// # });

@@ -20,8 +20,8 @@
 //!     decrypt(letter, "secret");
 //! match letter.await {
 //!     Ok(it) => {
-//!         let n = it.plaintext.len();
-//!         assert_eq!(n, 11);
+//!         let text = it.plaintext;
+//!         assert!(text.len() == 11);
 //!     }
 //!     Err(GpgMissing { .. }) => {
 //!         println!("install gpg");
@@ -102,8 +102,8 @@ const PIECE: usize = 1024 * 1024;
 ///     decrypt(letter, "secret");
 /// match letter.await {
 ///     Ok(it) => {
-///         let n = it.plaintext.len();
-///         assert_eq!(n, 14);
+///         let text = it.plaintext;
+///         assert!(text.len() == 14);
 ///     }
 ///     Err(GpgMissing { .. }) => {
 ///         println!("install gpg");
