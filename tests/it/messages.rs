@@ -86,7 +86,7 @@ fn a_quoted_argument_is_read_back_by_sh() {
     read_back_by("sh", "");
 }
 
-/// With history as at a prompt, where `!` has a meaning even within double quotes.
+/// With history as at a prompt: there `!` has a meaning even within double quotes.
 #[test]
 fn a_quoted_argument_is_read_back_by_bash() {
     if std::process::Command::new("bash").arg("--version").output().is_err() {
@@ -301,7 +301,7 @@ fn nothing_handed_out_keeps_its_buffer() {
 #[test]
 fn an_event_keeps_no_buffer() {
     everywhere(|| async {
-        // A stream, for which buffers grow, and then single words.
+        // Buffers grow for a stream; single words follow.
         const STREAM: usize = 2_000_000;
         let script = "head -c 2000000 /dev/zero; for n in 1 2 3 4 5; do read go; echo ok; done";
         let mut process = sh(script).spawn().expect("it starts");

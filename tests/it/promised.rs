@@ -1,4 +1,5 @@
-//! What the README and the first page promise: which test shows each claim, and the tests of those that no other file has.
+//! What the README and the first page promise: the test that shows each claim, and the tests that no other
+//! file has.
 
 #[cfg(target_os = "linux")]
 use std::io;
@@ -22,7 +23,7 @@ use reaped::{Command, Error, Stdio};
 #[cfg(target_os = "linux")]
 use super::support::{alone, children, eventually};
 
-/// The words of a claim, and the test that shows it. A claim that is changed is shown anew.
+/// The words of a claim, and the test that shows it. If a claim changes, its test is looked at again.
 const README: &[(&str, &str)] = &[
     ("The program starts at the call.", "calls::the_child_starts_at_the_call"),
     ("it was reaped", "endings::the_end_waits_for_the_exit"),
@@ -101,13 +102,13 @@ const FIRST_PAGE: &[(&str, &str)] = &[
     ("never the arguments, the environment or the input", "tracing::no_secret_is_told"),
 ];
 
-/// Prose on one line, without what marks it as documentation.
+/// Text on one line, without the marks of a comment.
 fn prose(text: &str) -> String {
     let lines = text.lines().map(|line| line.trim().trim_start_matches("//!"));
     lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
 }
 
-/// Every claim stands where the table says, and every test is there.
+/// Every claim is on its page, and every test exists.
 #[test]
 fn every_claim_has_its_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -127,7 +128,7 @@ fn every_claim_has_its_test() {
     assert_eq!(prose("//! a\n//!   b"), "a b");
 }
 
-/// Its source notes who reads it.
+/// A source that notes the thread that reads it.
 #[cfg(target_os = "linux")]
 struct Noting(Arc<Mutex<Vec<ThreadId>>>);
 
@@ -153,7 +154,7 @@ fn the_thread_that_polls_does_the_work() {
     assert!(!seen.is_empty() && seen.iter().all(|id| *id == polls), "{seen:?}, and not {polls:?}");
 }
 
-/// The clock runs from the call, and nobody looks at it here.
+/// The clock runs from the call, and nobody polls here.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_timeout_needs_no_poll() {
@@ -172,7 +173,7 @@ fn read_has_no_input() {
     assert_eq!(said, "/dev/null");
 }
 
-/// No signal is handled otherwise than before. async-process, the other engine, may need one.
+/// No signal has another handler than before. async-process, the other engine, may need one.
 #[cfg(all(target_os = "linux", not(reaped_portable)))]
 #[test]
 fn no_signal_has_a_handler() {
