@@ -111,8 +111,8 @@ impl Mark {
 /// Nobody polls, and the child has its grace all the same: alone, with a group, with another signal, as a
 /// member.
 #[test]
-fn dropped_gracefully() {
-    alone("asked::dropped_gracefully", || {
+fn a_dropped_child_has_its_grace() {
+    alone("asked::a_dropped_child_has_its_grace", || {
         let mark = Mark::new();
         let plain = mark.command("plain", "TERM").run();
         let grouped = mark.command("grouped", "TERM").new_group().output();
@@ -132,8 +132,8 @@ fn dropped_gracefully() {
 
 /// If the child ignores the polite signal, SIGKILL ends it after the grace.
 #[test]
-fn dropped_and_deaf() {
-    alone("asked::dropped_and_deaf", || {
+fn a_dropped_child_that_ignores_the_signal_is_killed() {
+    alone("asked::a_dropped_child_that_ignores_the_signal_is_killed", || {
         let deaf = || {
             let mut command = sh("trap '' TERM; echo up; while :; do sleep 0.02; done");
             command.terminate_on_drop(true).grace(Duration::from_millis(100));

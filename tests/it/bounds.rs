@@ -110,7 +110,7 @@ fn a_child_that_does_not_obey() {
 
 /// Three generations in one group. The first two ignore the polite signal.
 #[test]
-fn a_group_goes_as_a_whole() {
+fn a_group_ends_as_a_whole() {
     everywhere(|| async {
         let script = "trap '' TERM; sh -c 'trap \"\" TERM; sleep 1000 & echo $$ $!; wait; while :; do sleep 0.01; done' & \
                       echo $!; while :; do sleep 0.01; done";
@@ -512,7 +512,7 @@ impl futures::AsyncRead for Endless {
 }
 
 #[test]
-fn a_reader_that_never_waits_holds_nothing_up() {
+fn a_reader_that_is_always_ready_does_not_delay_the_timeout() {
     everywhere(|| async {
         let mut swallow = Command::new("cat");
         let error = swallow

@@ -61,8 +61,8 @@ fn a_child_that_never_reads_its_input_succeeds() {
 
 /// The same in a host that leaves SIGPIPE at its default, as C programs do.
 #[test]
-fn a_deadly_sigpipe_stays_away() {
-    super::support::alone("bulk::a_deadly_sigpipe_stays_away", || {
+fn a_default_sigpipe_does_not_kill_the_host() {
+    super::support::alone("bulk::a_default_sigpipe_does_not_kill_the_host", || {
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
         for _ in 0..20 {
             let mut command = sh("exec <&-; exit 0");
@@ -82,8 +82,8 @@ fn a_deadly_sigpipe_stays_away() {
 /// the bytes up to it.
 #[cfg(target_os = "linux")]
 #[test]
-fn what_is_thrown_away_needs_no_memory() {
-    super::support::alone("bulk::what_is_thrown_away_needs_no_memory", || {
+fn discarded_output_needs_no_memory() {
+    super::support::alone("bulk::discarded_output_needs_no_memory", || {
         let flood = || helper(&["out:134217728", "err:134217728"]);
         let peak = || {
             let status = std::fs::read_to_string("/proc/self/status").expect("procfs");

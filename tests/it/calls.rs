@@ -59,7 +59,7 @@ fn exit_code_is_a_value_and_a_signal_is_not() {
 }
 
 #[test]
-fn output_gives_all_whatever_the_end() {
+fn output_returns_everything_after_any_end() {
     everywhere(|| async {
         let output = reaped::output("sh", sh("echo out; echo err >&2; exit 4")).await.expect("a value");
         assert_eq!(output.status.code(), Some(4));

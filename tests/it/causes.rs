@@ -47,7 +47,7 @@ fn the_codes_of_a_shell() {
 
 /// Other codes, and other programs, which may mean anything by a code.
 #[test]
-fn what_no_shell_says() {
+fn codes_that_no_shell_gives() {
     for code in [1, 125, 128, 128 + 65, 254, 255] {
         assert_eq!(said(&mut sh(&format!("exit {code}"))), format!("`sh` exited with code {code}"));
     }

@@ -260,8 +260,8 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 #[test]
-fn it_ends_as_std_says() {
-    alone("differential::it_ends_as_std_says", || {
+fn results_are_equal_to_stds() {
+    alone("differential::results_are_equal_to_stds", || {
         // If this process ignores a signal (under nohup(1), for example), std's children ignore it too, and
         // this crate's do not.
         for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGALRM, libc::SIGTERM, libc::SIGUSR1] {

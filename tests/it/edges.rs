@@ -146,7 +146,7 @@ fn paused_and_closed() {
 /// A member has exited, and a grandchild holds its stderr. Once the others are told to end, the call does not
 /// wait for the grandchild.
 #[test]
-fn what_a_member_has_left() {
+fn a_grandchild_of_a_member_is_not_waited_for_after_a_signal() {
     for kills in [true, false] {
         let output = block_on(patiently(|longer| async move {
             let first = sh("sleep 100 >&2 & exit 0");
@@ -386,7 +386,7 @@ async fn until_exited(process: &mut Process) -> (Option<usize>, usize) {
 
 /// The child's own output comes before its exit, about as much as a pipe can hold.
 #[test]
-fn a_large_pipe_is_told_before_the_exit() {
+fn output_of_a_large_pipe_comes_before_the_exit() {
     everywhere(|| async {
         let mut process = helper(&["room:1:1048576", "out:1000000"]).spawn().expect("starts");
         has_exited(&process);
@@ -431,8 +431,8 @@ fn knows_all() -> bool {
 
 /// The host replaces any handler of SIGCHLD by its own setting. No call hangs.
 #[test]
-fn sigchld_is_the_hosts() {
-    alone("edges::sigchld_is_the_hosts", || {
+fn sigchld_is_handled_by_the_host() {
+    alone("edges::sigchld_is_handled_by_the_host", || {
         block_on(Command::new("true").run()).expect("success");
         for disposition in [libc::SIG_DFL, libc::SIG_IGN] {
             unsafe { libc::signal(libc::SIGCHLD, disposition) };

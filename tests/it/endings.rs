@@ -106,8 +106,8 @@ fn usage_and_elapsed() {
 /// A child that needs 200 MiB, more than this process ever had.
 #[test]
 #[cfg(all(target_os = "linux", not(reaped_portable)))]
-fn usage_tells_the_peak_memory() {
-    alone("endings::usage_tells_the_peak_memory", || {
+fn usage_has_the_peak_memory() {
+    alone("endings::usage_has_the_peak_memory", || {
         let peak = |bytes: &str| {
             let script = format!("head -c {bytes} /dev/zero | tail -c {bytes} >/dev/null");
             let output = futures::executor::block_on(sh(&script).output()).expect("runs");
@@ -142,7 +142,7 @@ fn the_end_waits_for_the_exit() {
 /// polls.
 #[test]
 #[cfg(target_os = "linux")]
-fn waiting_costs_no_polls_whatever_the_waker() {
+fn waiting_costs_no_polls_with_any_waker() {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
@@ -158,7 +158,7 @@ fn waiting_costs_no_polls_whatever_the_waker() {
     let waker = unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &FIRST)) };
     assert!(!waker.will_wake(&waker.clone()), "the case that this is about");
 
-    alone("endings::waiting_costs_no_polls_whatever_the_waker", || {
+    alone("endings::waiting_costs_no_polls_with_any_waker", || {
         let mut promise =
             sh("exec sleep 0.5").stdin(Stdio::input()).timeout(std::time::Duration::from_secs(60)).output();
         let mut cat = Command::new("cat").spawn().expect("starts");

@@ -312,9 +312,9 @@ fn another_user_leaves_the_parent_alone() {
 /// child.
 #[cfg(target_os = "linux")]
 #[test]
-fn no_id_is_left() {
+fn no_root_id_is_left() {
     root_needed();
-    alone("environment::no_id_is_left", || {
+    alone("environment::no_root_id_is_left", || {
         unsafe {
             assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
             assert_eq!(libc::setresgid(0, 65533, 0), 0);

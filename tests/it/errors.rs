@@ -57,7 +57,7 @@ fn a_missing_program_with_extra_descriptors() {
 }
 
 #[test]
-fn each_reason_is_told() {
+fn each_reason_is_reported() {
     let dir = tempfile::tempdir().expect("a folder");
     let missing = dir.path().join("missing");
     assert_eq!(spawn_reason(&mut Command::new("no-such-program")), SpawnReason::ProgramNotFound);
@@ -86,7 +86,7 @@ fn each_reason_is_told() {
 }
 
 #[test]
-fn each_invalid_command_is_told() {
+fn each_invalid_command_is_reported() {
     assert_eq!(invalid_reason(&mut Command::new("")), InvalidReason::EmptyProgram);
     assert_eq!(invalid_reason(&mut Command::new("tr\0ue")), InvalidReason::Nul);
     assert_eq!(invalid_reason(Command::new("true").arg("\0")), InvalidReason::Nul);
@@ -137,8 +137,8 @@ fn failures_leave_nothing_behind() {
         warm_up();
         let before = descriptors();
         for _ in 0..5 {
-            each_reason_is_told();
-            each_invalid_command_is_told();
+            each_reason_is_reported();
+            each_invalid_command_is_reported();
             a_missing_program_with_extra_descriptors();
         }
         no_children();
@@ -183,7 +183,7 @@ fn out_of_descriptors() {
 
 /// Another process has the program open for writing, for longer than a start takes.
 #[test]
-fn a_busy_program_is_told() {
+fn a_busy_program_is_reported() {
     let dir = tempfile::tempdir().expect("a folder");
     let busy = dir.path().join("busy");
     std::fs::copy("/bin/true", &busy).expect("a copy");

@@ -147,8 +147,8 @@ fn a_tree_dies_with_its_parent() {
 
 /// Without a group only the child dies. A child without `die_with_parent` keeps running.
 #[test]
-fn who_is_not_to_die_lives() {
-    const TEST: &str = "who_is_not_to_die_lives";
+fn a_child_that_need_not_die_keeps_running() {
+    const TEST: &str = "a_child_that_need_not_die_keeps_running";
     if std::env::var(ENDING).is_ok() {
         let (_tree, pids) = tree(false);
         let lives = Command::new("sleep").arg("1000").spawn().expect("starts");
@@ -244,8 +244,8 @@ fn a_guardian_that_was_killed_is_replaced() {
 /// child of this process.
 #[cfg(target_os = "linux")]
 #[test]
-fn the_guardian_has_nothing_of_ours() {
-    alone("guardian::the_guardian_has_nothing_of_ours", || {
+fn the_guardian_has_no_descriptor_of_the_program() {
+    alone("guardian::the_guardian_has_no_descriptor_of_the_program", || {
         let open = unsafe { libc::fcntl(2, libc::F_DUPFD, 60) };
         assert!(open >= 60);
         let (tree, _) = tree(true);

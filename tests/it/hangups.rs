@@ -82,7 +82,7 @@ fn a_child_that_closes_a_full_pipe_and_keeps_running() {
 
 /// After a kill each pipe is looked at once: its end may be all that is in it.
 #[test]
-fn only_what_somebody_holds_is_still_open() {
+fn only_what_a_process_has_open_is_still_open() {
     everywhere(|| async {
         let mut command = sh("head -c 70000 /dev/zero; exec sleep 1000");
         let error =

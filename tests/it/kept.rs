@@ -122,10 +122,10 @@ fn ends_beside_everything_else() {
     });
 }
 
-/// If a verb does not return a descriptor's output, none of it is kept in memory.
+/// Output that the result does not contain takes no memory.
 #[test]
-fn much_is_not_held() {
-    alone("kept::much_is_not_held", || {
+fn much_output_takes_no_memory() {
+    alone("kept::much_output_takes_no_memory", || {
         const MUCH: &str = "out:200000000";
         let sink = || Stdio::tee(futures::io::sink());
         let before = reset_peak();
@@ -438,7 +438,7 @@ fn a_pipe_goes_on_to_another_child() {
 
 /// A grandchild has the pipe, so nothing else would wake the task.
 #[test]
-fn whoever_waits_is_told_of_a_pipe_that_goes_on() {
+fn a_task_is_woken_if_a_pipe_is_passed_on() {
     let mut process =
         sh("exec 3<&0; sleep 3 <&3 3<&- >/dev/null 2>&1 & exec 3<&-; echo hi").spawn().expect("starts");
     let writer = process.writer(0).expect("an input");

@@ -292,7 +292,7 @@ fn a_tee_that_fails_is_an_error_with_what_was_captured() {
 
 /// The child writes no faster than the copy takes the bytes.
 #[test]
-fn a_stuck_tee_holds_the_child_back() {
+fn a_stuck_tee_blocks_the_child() {
     struct Stuck;
     impl AsyncWrite for Stuck {
         fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {

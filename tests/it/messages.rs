@@ -196,7 +196,7 @@ fn a_message_is_one_line_that_is_safe_to_print() {
 
 /// Unicode's table of characters that have no shape.
 #[test]
-fn nothing_unseen_is_told() {
+fn no_invisible_character_is_printed() {
     let mut runner =
         TestRunner::new(ProptestConfig { cases: 256, failure_persistence: None, ..Default::default() });
     let unseen = string_regex(&format!("{UNSEEN}{{1,6}}")).expect("a regex");
@@ -215,7 +215,7 @@ fn nothing_unseen_is_told() {
 
 /// Foreign text may be very long. The message stays short.
 #[test]
-fn a_message_stays_short_whoever_wrote_it() {
+fn a_message_stays_short_for_every_author() {
     for (whose, error) in errors_that_quote(&"long ü\u{202e} ".repeat(5000)) {
         for told in [error.to_string(), format!("{error:?}")] {
             // Debug shows the source too, which is as long as its author made it.

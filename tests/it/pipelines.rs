@@ -108,7 +108,7 @@ fn sixty_four_mebibytes_through_three() {
 }
 
 #[test]
-fn who_has_failed() {
+fn the_first_failed_member_counts() {
     everywhere(|| async {
         let three = |codes: [i32; 3]| {
             let [one, two, three] = codes.map(|code| sh(&format!("cat; echo said {code} >&2; exit {code}")));
@@ -224,7 +224,7 @@ fn a_timeout_ends_all() {
 
 /// If one member writes something, no member counts as silent.
 #[test]
-fn silence_is_that_of_all() {
+fn a_pipeline_is_silent_if_all_members_are() {
     let said = block_on(patiently(|longer| {
         let (silent, pause) = (1.5 * f64::from(longer), 0.2 * f64::from(longer));
         let speaker = sh(&format!("for i in 1 2 3 4 5 6 7 8; do echo x; sleep {pause}; done"));
@@ -235,8 +235,8 @@ fn silence_is_that_of_all() {
 }
 
 #[test]
-fn groups_go_as_a_whole() {
-    alone("pipelines::groups_go_as_a_whole", || {
+fn groups_end_as_a_whole() {
+    alone("pipelines::groups_end_as_a_whole", || {
         let script = "sleep 1000 & echo $! >&2; wait";
         let pipeline = sh(script).pipe(sh(script));
         let both = |output: &Output| output.stderr.iter().filter(|byte| **byte == b'\n').count() == 2;
@@ -292,7 +292,7 @@ fn limits_drains_and_stderr() {
 }
 
 #[test]
-fn what_is_set_on_a_member_stays() {
+fn settings_of_a_member_stay() {
     everywhere(|| async {
         let both = sh("echo out; echo err >&2").stderr(Stdio::same_as(1)).pipe(Command::new("sort"));
         assert_eq!({ both }.read().await.expect("text"), "err\nout");
@@ -466,7 +466,7 @@ async fn block_on_a_while(promise: &mut reaped::Promise<Output>) {
 }
 
 #[test]
-fn figures_are_those_of_all() {
+fn usage_and_time_count_all_members() {
     let output = block_on(patiently(|longer| async move {
         let mut pipeline = sh("sleep 0.1").pipe(sh(&format!("sleep {longer}"))).pipe(cat());
         let output = pipeline.output().await.expect("a value");
@@ -511,8 +511,8 @@ fn eventually_reaped() -> bool {
 
 /// Here, a pipe between two members would get the number that is not open in the parent.
 #[test]
-fn what_is_to_be_inherited_is_open_before() {
-    alone("pipelines::what_is_to_be_inherited_is_open_before", || {
+fn inherited_descriptors_are_open_before_the_pipes() {
+    alone("pipelines::inherited_descriptors_are_open_before_the_pipes", || {
         warm_up();
         let next = { std::os::fd::AsRawFd::as_raw_fd(&std::fs::File::open("/dev/null").expect("a file")) };
         let mut yes = Command::new("yes");

@@ -28,8 +28,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// Turns a byte into its disguise, and back.
 const DISGUISE: u8 = 0xa5;
 
-/// Long enough not to come up by chance. Short enough for a freed block, whose
-/// head the allocator overwrites.
+/// Long enough not to come up by chance. Short enough for a freed block, whose head the allocator overwrites.
 const PIECE: usize = 16;
 
 /// A secret, in disguise.
@@ -201,8 +200,8 @@ fn a_secret_that_is_not_taken_is_wiped() {
         length_of(&secret).env("A=B", "").spawn().expect_err("no name of a variable");
         secret.is_nowhere();
 
-        // More than a pipe holds, for a program that reads nothing. The run is dropped, killed, or closes the
-        // pipe.
+        // More than a pipe holds, for a program that reads nothing. The run is dropped or killed, or the child
+        // closes the pipe.
         let large = Hidden::new(1 << 20);
         let feed = |script: &str| {
             let mut command = sh(script);

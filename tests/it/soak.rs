@@ -1,10 +1,10 @@
 //! Thousands of runs, many at a time. Each has a random child, and a random end at a random moment.
 //! Afterwards nothing is left of them.
 //!
-//! A failure prints the seed and the plan of the run. `REAPED_TEST_ALONE=1 cargo test --test it -- soak
-//! --nocapture` shows the output of a run that passes. `REAPED_SOAK_RUNS` is the number of runs, or
-//! `REAPED_SOAK_SECONDS` the time for them. `REAPED_SOAK_SEED` is the seed of an earlier run. The moments
-//! depend on the clock: the same seed gives the same plans, and not quite the same events.
+//! A failure prints the seed and the plan of the run. To see the output of a run that passes, use
+//! `REAPED_TEST_ALONE=1 cargo test --test it -- soak --nocapture`. `REAPED_SOAK_RUNS` is the number of runs, or
+//! `REAPED_SOAK_SECONDS` the time for them. `REAPED_SOAK_SEED` is the seed of an earlier run. The moments depend on
+//! the clock: the same seed gives the same plans, and not quite the same events.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -27,7 +27,7 @@ const RUNS: u64 = 10_000;
 const AT_ONCE: usize = 16;
 /// At the end the process may use this much more memory than after the first quarter.
 const GROWTH: u64 = 8 << 20;
-/// Only makes a hang fail, with the plan of the run.
+/// Only makes a run that hangs fail, and print its plan.
 const HUNG: Duration = Duration::from_secs(40);
 
 /// glibc gives each thread a heap, and keeps the free memory of all but the first: tens of megabytes here.
@@ -96,7 +96,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }
 
-/// The time that all children of these runs sleep. Its fraction distinguishes them from any other process.
+/// The time for which a child sleeps until it is killed. Its fraction distinguishes it from any other process.
 fn for_long() -> String {
     format!("120.{:07}", std::process::id())
 }
@@ -303,7 +303,7 @@ impl Run {
         self.may_leave = true;
     }
 
-    /// Bounds that end the child, and perhaps some that are not reached.
+    /// Any of the bounds; if the child does not end by itself, at least one that ends it.
     fn bounds(&mut self, dice: &mut Dice, ends: bool) {
         if dice.one_in(4) {
             self.idle_timeout(dice);

@@ -125,7 +125,7 @@ fn what_is_wrong_with_an_interpreter() {
 
 /// The error is about the file in `PATH` that caused it.
 #[test]
-fn the_candidate_that_is_told_of() {
+fn the_error_is_about_the_candidate_that_caused_it() {
     let dir = tempfile::tempdir().expect("a folder");
     for folder in ["one", "two"] {
         std::fs::create_dir(dir.path().join(folder)).expect("made");
@@ -352,8 +352,8 @@ fn no_number_left() {
 }
 
 #[test]
-fn a_failed_start_leaves_nobody() {
-    alone("starting::a_failed_start_leaves_nobody", || {
+fn a_failed_start_leaves_no_process() {
+    alone("starting::a_failed_start_leaves_no_process", || {
         block_on(sh("exit 0").umask(0o022).run()).expect("success");
         for _ in 0..200 {
             let (reason, _) = refused(Command::new("/no/such/program").umask(0o022));

@@ -138,7 +138,7 @@ fn closing_one_by_one_is_told_one_by_one() {
 }
 
 #[test]
-fn closing_our_side_ends_cat() {
+fn closing_the_input_ends_cat() {
     everywhere(|| async {
         let mut cat = Command::new("cat").spawn().expect("starts");
         assert!(cat.close(0));
@@ -185,7 +185,7 @@ fn a_writer_dropped_in_the_middle_is_the_end_of_file() {
 }
 
 #[test]
-fn writing_to_who_does_not_read() {
+fn writing_to_a_child_that_does_not_read() {
     everywhere(|| async {
         let mut process = sh("exec <&-; sleep 0.1; echo fine").spawn().expect("starts");
         let mut writer = process.writer(0).expect("an input");
@@ -393,8 +393,8 @@ fn a_gibibyte_through_cat_in_constant_memory() {
 }
 
 #[test]
-fn a_slow_consumer_holds_the_child_back() {
-    alone("talk::a_slow_consumer_holds_the_child_back", || {
+fn a_slow_consumer_blocks_the_child() {
+    alone("talk::a_slow_consumer_blocks_the_child", || {
         warm_up();
         let before = reset_peak();
         futures::executor::block_on(async {
@@ -419,7 +419,7 @@ fn a_slow_consumer_holds_the_child_back() {
 }
 
 #[test]
-fn a_paused_descriptor_holds_back_no_other() {
+fn a_paused_descriptor_delays_no_other() {
     everywhere(|| async {
         let mut process = helper(&["out:300000", "sleep:1", "err:3"]).spawn().expect("starts");
         let mut both = sh("yes >&2 & exec cat").stderr(Stdio::output()).spawn().expect("starts");

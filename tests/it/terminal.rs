@@ -50,7 +50,7 @@ fn ctrl_c_reaches_the_foreground() {
 }
 
 #[test]
-fn a_new_size_is_told() {
+fn a_new_size_reaches_the_child() {
     everywhere(|| async {
         let script = "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.01; done";
         let mut process = sh(script).pty(PtySize::default()).spawn().expect("starts");

@@ -169,7 +169,7 @@ fn every_byte_is_counted() {
 }
 
 #[test]
-fn a_failed_start_is_told() {
+fn a_failed_start_is_reported() {
     let spans = listen(|_| {
         block_on(reaped::run("no-such-program", ["s3cr3t-arg"])).expect_err("missing");
         block_on(Command::new("true").env("TOKEN=s3cr3t-env", "").run()).expect_err("no name");
@@ -218,7 +218,7 @@ fn an_ended_process_closes_its_span() {
 }
 
 #[test]
-fn no_secret_is_told() {
+fn no_secret_is_reported() {
     let spans = listen(|_| {
         for hide in [false, true] {
             let mut command = sh("cat <&3; cat; echo s3cr3t-out; echo s3cr3t-err >&2; exit 1");

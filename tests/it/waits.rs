@@ -186,7 +186,7 @@ fn an_exit_that_is_there_is_seen_at_once() {
 /// A task that waits for events keeps its wake-up if another call looks at the process: in the same task, or
 /// in another thread.
 #[test]
-fn a_look_takes_nobodys_turn() {
+fn a_look_keeps_the_wake_ups_of_others() {
     everywhere(|| async {
         let mut process = sh("sleep 0.1; echo hi; sleep 0.1").spawn().expect("starts");
         let (mut all, mut looks) = (Vec::new(), 0);
@@ -294,7 +294,7 @@ fn a_paused_descriptor_is_not_read() {
 
 /// Feeds, copies and readers go on while the caller awaits only the exit.
 #[test]
-fn all_of_it_goes_on() {
+fn feeds_copies_and_readers_go_on() {
     everywhere(|| async {
         let (copied, fed) = (Arc::new(Mutex::new(Vec::new())), vec![b'x'; 500_000]);
         let mut command = sh("cat; cat <&3 >&2");
@@ -325,7 +325,7 @@ impl std::io::Write for Shared {
 
 /// A failure is reported each time, with the status. The output so far stays.
 #[test]
-fn what_goes_wrong() {
+fn failures_are_reported_each_time() {
     everywhere(|| async {
         let mut late = sh("echo half; exec sleep 1000");
         let mut process = late.timeout(Duration::from_millis(300)).spawn().expect("starts");
@@ -379,7 +379,7 @@ fn what_goes_wrong() {
 
 /// If something goes wrong with its grandchildren after the exit, no answer changes.
 #[test]
-fn what_goes_wrong_after_the_exit() {
+fn failures_after_the_exit_change_no_answer() {
     block_on(async {
         // The child must exit in time, on a busy machine too.
         for asks_before in [true, false] {

@@ -148,7 +148,7 @@ impl AsyncRead for Failing {
 
 /// Output from before the kill is kept, although a grandchild holds the pipe open.
 #[test]
-fn a_failing_reader_costs_the_child_its_life_and_nothing_of_its_output() {
+fn a_failing_reader_kills_the_child_and_keeps_its_output() {
     everywhere(|| async {
         let folder = tempfile::tempdir().expect("a folder");
         let said = folder.path().join("said");
@@ -418,7 +418,7 @@ fn an_inherited_variable_is_removed_in_any_case() {
 }
 
 #[test]
-fn each_reason_is_told() {
+fn each_reason_is_reported() {
     let is = |command: &mut Command, reason, words: &str| {
         let (told, text) = spawn_reason(command);
         assert_eq!(told, reason, "{text}");
@@ -443,7 +443,7 @@ fn each_reason_is_told() {
 }
 
 #[test]
-fn each_invalid_command_is_told() {
+fn each_invalid_command_is_reported() {
     assert_eq!(invalid_reason(&mut Command::new("")), InvalidReason::EmptyProgram);
     assert_eq!(invalid_reason(&mut Command::new("a\0b")), InvalidReason::Nul);
     assert_eq!(invalid_reason(helper(&[]).arg("a\0b")), InvalidReason::Nul);

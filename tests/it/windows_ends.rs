@@ -375,7 +375,7 @@ fn a_group_without_its_child() {
 /// Processes that were not ended keep running: the rest of a group whose child has ended by itself, and a
 /// detached child.
 #[test]
-fn a_group_that_is_let_live() {
+fn a_group_that_is_not_ended_keeps_running() {
     let folder = tempfile::tempdir().expect("a folder");
     let said = folder.path().join("ended");
     let mut command = family(&said, 4000, "exit:0");
@@ -397,7 +397,7 @@ fn a_group_that_is_let_live() {
 
 /// Without a group only the child itself is ended.
 #[test]
-fn a_descendant_without_a_group_lives_on() {
+fn a_grandchild_without_a_group_keeps_running() {
     let folder = tempfile::tempdir().expect("a folder");
     let said = folder.path().join("said");
     let promise = family(&said, 4000, "sleep:30000").output();

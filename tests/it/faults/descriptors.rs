@@ -83,7 +83,7 @@ fn check(bits: usize) {
                 } else if bits & (1 << fd) == 0 {
                     assert_eq!(childs, parents, "{fd} of {listed:?}, pipes {pipes:03b}");
                 } else {
-                    // The reactor may have taken that number meanwhile; the test has not asked for it.
+                    // The reactor may have this number, and the command does not set it.
                     assert!(childs.is_none() || childs == parents, "{fd} of {listed:?}, pipes {pipes:03b}");
                 }
             }
@@ -101,7 +101,7 @@ fn closed_from_the_start() {
         "descriptors::closed_from_the_start",
         0..8,
         |bits| {
-            // In that process, `pipe` names another pipe than here.
+            // A pipe that the test runner gave this process is none of the crate's.
             with_closed(bits, || {
                 check(bits);
                 let before = Traces::now();

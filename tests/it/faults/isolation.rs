@@ -172,8 +172,8 @@ fn inherited_is_what_the_host_left_open() {
 /// Two calls run at once, and neither child has the other's pipes. If one child closes a pipe, its end of
 /// file does not wait for the other.
 #[test]
-fn an_end_of_file_waits_for_nobody_else() {
-    fault("isolation::an_end_of_file_waits_for_nobody_else", || {
+fn an_end_of_file_waits_for_no_other_child() {
+    fault("isolation::an_end_of_file_waits_for_no_other_child", || {
         for _ in 0..20 {
             let stays = sh("exec sleep 1000").spawn().expect("starts");
             let (first, second) = (

@@ -93,8 +93,8 @@ fn all_signals_ignored_and_blocked_later() {
 /// A host in another language may leave SIGPIPE at its default. If a child does not read, that must not kill
 /// the host.
 #[test]
-fn sigpipe_is_deadly() {
-    fault("signals::sigpipe_is_deadly", || {
+fn sigpipe_has_its_default_action() {
+    fault("signals::sigpipe_has_its_default_action", || {
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
         again_and_again(3, || {
             everything();
