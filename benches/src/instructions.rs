@@ -9,8 +9,8 @@
 //! the usual engine. The child and other threads are not counted. A string instruction counts once, however
 //! often it repeats. The environment has 20 variables.
 //!
-//! **A run** is `/bin/true` from the call to the result with both streams captured, by callgrind: with
-//! reaped's portable engine, and all threads of each contestant.
+//! **A run** is `/bin/true` from the call to the result with both streams captured. callgrind counts it, with reaped's
+//! portable engine, and all threads of each contestant.
 
 use std::ffi::c_long;
 use std::io;

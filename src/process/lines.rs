@@ -98,7 +98,7 @@ impl Lines<'_> {
         self
     }
 
-    /// The next line; `None` when the process has ended. It is the same as the [`Stream`]'s `next`.
+    /// The next line; `None` when the process has ended. It is the same as `next` of the stream.
     ///
     /// ```
     /// # futures::executor::block_on(async {

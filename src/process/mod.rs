@@ -97,7 +97,8 @@ pub enum Event {
     Ended(ExitStatus),
 }
 
-/// A running child to talk to, which [`Command::spawn`](crate::Command::spawn) returns: a [`Stream`] of [`Event`]s.
+/// A running child to talk to, which [`Command::spawn`](crate::Command::spawn) returns: a
+/// [`Stream`](https://docs.rs/futures-core/latest/futures_core/stream/trait.Stream.html) of [`Event`]s.
 ///
 /// Use it to read output while the child runs, or to write input that depends on the answers. To run to the end and
 /// get a result, another verb and its [`Promise`] are shorter.
@@ -163,7 +164,7 @@ impl Process {
         Process { call: Box::new(call) }
     }
 
-    /// The next event; `None` after [`Event::Ended`]. It is the same as the [`Stream`]'s `next`.
+    /// The next event; `None` after [`Event::Ended`]. It is the same as `next` of the stream.
     ///
     /// ```
     /// # futures::executor::block_on(async {

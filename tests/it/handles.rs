@@ -1,5 +1,5 @@
-//! The handles of one child: awaiting any of them drives all of it, a poll is bounded by time, and no drop
-//! wakes a task on its own thread.
+//! The handles of one child. Awaiting any of them drives all of the child. A poll is bounded by time. No drop wakes a
+//! task on its own thread.
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;

@@ -1,5 +1,5 @@
-//! Messages and buffers: a message is one line that is safe to print, real shells read a quoted command back, and
-//! output keeps no spare memory.
+//! Messages and buffers. A message is one line that is safe to print. Real shells read a quoted command back. Output
+//! keeps no spare memory.
 
 use std::ffi::{OsStr, OsString};
 use std::io;

@@ -96,7 +96,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }
 
-/// The time for which a child sleeps until it is killed. Its fraction distinguishes it from any other process.
+/// A child sleeps this long, until it is killed. The fraction distinguishes it from any other process.
 fn for_long() -> String {
     format!("120.{:07}", std::process::id())
 }

@@ -23,8 +23,8 @@ enum Seen {
     Ended,
 }
 
-/// Collects all events, and checks the promises for them: data come before the close of their descriptor,
-/// each close comes once, the exit once, and the end once and last.
+/// Collects all events, and checks the promises for them. Data come before the close of their descriptor. Each close,
+/// the exit and the end come once, and the end is last.
 async fn events(process: Process) -> (Vec<Seen>, ExitStatus) {
     events_and(process, || ()).await
 }

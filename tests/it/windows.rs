@@ -400,7 +400,7 @@ fn the_last_setting_of_a_variable_wins() {
     }
 }
 
-/// The parent's own variable goes, whatever the case of the name.
+/// The parent's own variable is removed; the case of the name does not matter.
 #[test]
 fn an_inherited_variable_is_removed_in_any_case() {
     alone("windows::an_inherited_variable_is_removed_in_any_case", || {

@@ -62,7 +62,7 @@ fn a_batch_file_is_found_by_its_name_alone() {
     assert_eq!(read(named("reaped-batch").arg("x")), "bat x");
     assert_eq!(read(named("reaped-batch.bat").arg("x")), "bat x");
     assert_eq!(read(&mut named("reaped.dot")), "dotted");
-    // The order is that of `PATHEXT`, the child's if the command sets it.
+    // `PATHEXT` gives the order: the child's, if the command sets one.
     assert_eq!(read(named("reaped-both").env("PATHEXT", ".EXE;.CMD;.BAT")), "cmd");
     assert_eq!(read(named("reaped-both").env("PathExt", ".bat;.cmd")), "bat");
     // By a path, absolute or relative to the child's folder.

@@ -62,7 +62,7 @@ fn among_strangers(check: impl Fn(Vec<(i32, String)>) + Sync, mut body: impl FnM
     no_child();
 }
 
-/// Calls of every kind run. No program that another thread starts sees a descriptor of theirs.
+/// Calls of every kind run. No program that another thread starts sees their descriptors.
 #[test]
 fn strangers_never_see_ours() {
     fault("isolation::strangers_never_see_ours", || {

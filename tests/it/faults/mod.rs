@@ -1,6 +1,7 @@
 //! Faults of the host and of the system, made for real if possible: limits, sandboxes, odd signals, odd
-//! descriptors, other threads that reap or fork, debuggers. After each the result has the right type, the
-//! next call works, and no child, descriptor, thread or memory is left.
+//! descriptors, other threads that reap or fork, debuggers.
+//!
+//! After each the result has the right type, and the next call works. No child, descriptor, thread or memory is left.
 //!
 //! Each fault has a test of its name, in a process of its own.
 
@@ -77,8 +78,8 @@ fn each_alone(
     judge(verdicts.collect());
 }
 
-/// Like `fault`, and once more as on an old kernel: there a pidfd does not report a child that another thread
-/// has reaped, and does not reach a group.
+/// Like `fault`, and once more as on an old kernel. There a pidfd does not report a child that another thread has
+/// reaped, and does not reach a group.
 fn on_old_kernels_too(name: &str, body: impl FnOnce()) {
     each_alone(
         name,

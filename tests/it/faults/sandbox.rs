@@ -1,5 +1,5 @@
-//! System calls that fail, by a filter of seccomp(2): a sandbox around the whole process, from the start or
-//! later; or one around the calling thread alone, so that each system call of a start fails in turn.
+//! System calls that fail, by a filter of seccomp(2). A sandbox is around the whole process, from the start or later;
+//! or it is around the calling thread alone. Then each system call of a start fails in turn.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;

@@ -89,8 +89,8 @@ fn open_all(home: &Home, messages: Vec<Vec<u8>>, mut each: impl FnMut(usize, Res
     }));
 }
 
-/// The text in the three ways that a message can have it: unsigned; with a signature before it, as in PGP 2;
-/// with a signature that is announced before it and comes after.
+/// The text in the three ways that a message can have it: unsigned; with a signature before it, as in PGP 2; with a
+/// signature after it. The message announces the last before the text.
 fn texts(home: &Home, text: &str) -> [Vec<u8>; 3] {
     let signature = home.gpg(&["-u", "bob@x", "--detach-sign"], text);
     let data = literal(text.as_bytes());

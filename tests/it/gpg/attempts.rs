@@ -158,8 +158,8 @@ fn a_session_key_of_an_unknown_version() {
     assert!(matches!(error, Error::NotEncrypted(_)), "{error:?}");
 }
 
-/// Sound messages that are refused: gpg's exit code is not 0, for a reason that no status line gives, or that
-/// is no part of the message. The error has gpg's words.
+/// Sound messages that are refused, because gpg's exit code is not 0. No status line gives the reason, or it is not
+/// about the message. The error has gpg's words.
 #[test]
 fn what_remains_refused() {
     let home = Home::with_keys();
