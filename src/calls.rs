@@ -11,13 +11,21 @@ use crate::promise::Promise;
 ///
 /// ```
 /// # futures::executor::block_on(async {
-/// reaped::run("test", ["-d", "/"]).await?;
+/// use reaped::{Command, run};
+/// use std::path::PathBuf;
+/// run("test", ["-d", "/"]).await?;
 ///
-/// // Without arguments, and with arguments of several types, `Command` is shorter.
-/// use reaped::Command;
-/// let (options, folder) = (vec![String::from("-d")], std::path::PathBuf::from("/"));
-/// Command::new("true").run().await?; // the same as run("true", [""; 0])
-/// Command::new("test").args(&options).arg(&folder).run().await?;
+/// // Without arguments, `Command`
+/// // is shorter than `[""; 0]`. It
+/// // takes several types, too.
+/// Command::new("true").run().await?;
+/// let option = String::from("-d");
+/// let folder = PathBuf::from("/");
+/// Command::new("test")
+///     .arg(&option)
+///     .arg(&folder)
+///     .run()
+///     .await?;
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///
@@ -36,13 +44,25 @@ pub fn run(program: impl AsRef<OsStr>, args: impl IntoIterator<Item = impl AsRef
 ///
 /// ```
 /// # futures::executor::block_on(async {
-/// assert_eq!(reaped::read("echo", ["hi"]).await?, "hi");
+/// use reaped::{Command, read};
+/// use std::path::PathBuf;
+/// let hi = read("echo", ["hi"]);
+/// assert_eq!(hi.await?, "hi");
 ///
-/// // Without arguments, and with arguments of several types, `Command` is shorter.
-/// use reaped::Command;
-/// let (options, folder) = (vec![String::from("-d")], std::path::PathBuf::from("/"));
-/// let name = Command::new("uname").read().await?; // the same as read("uname", [""; 0])
-/// assert_eq!(Command::new("ls").args(&options).arg(&folder).read().await?, "/");
+/// // Without arguments, `Command`
+/// // is shorter than `[""; 0]`. It
+/// // takes several types, too.
+/// let system = Command::new("uname")
+///     .read()
+///     .await?;
+/// let option = String::from("-d");
+/// let folder = PathBuf::from("/");
+/// let listed = Command::new("ls")
+///     .arg(&option)
+///     .arg(&folder)
+///     .read()
+///     .await?;
+/// assert_eq!(listed, "/");
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///
@@ -70,7 +90,9 @@ pub fn read(
 ///
 /// ```
 /// # futures::executor::block_on(async {
-/// assert_eq!(reaped::read_bytes("echo", ["hi"]).await?, b"hi\n");
+/// use reaped::read_bytes;
+/// let a = read_bytes("echo", ["a"]);
+/// assert_eq!(a.await?, b"a\n");
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "getProcessOutput")]
@@ -93,7 +115,10 @@ pub fn read_bytes(
 ///
 /// ```
 /// # futures::executor::block_on(async {
-/// assert_eq!(reaped::exit_code("sh", ["-c", "exit 3"]).await?, 3);
+/// use reaped::exit_code;
+/// let script = ["-c", "exit 3"];
+/// let sh = exit_code("sh", script);
+/// assert_eq!(sh.await?, 3);
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "getProcessValue")]
@@ -115,8 +140,12 @@ pub fn exit_code(
 ///
 /// ```
 /// # futures::executor::block_on(async {
-/// let output = reaped::output("sh", ["-c", "echo hi; exit 3"]).await?;
-/// assert_eq!((output.status.code(), &output.stdout[..]), (Some(3), &b"hi\n"[..]));
+/// use reaped::output;
+/// let sh = ["-c", "echo a; exit 3"];
+/// let all = output("sh", sh).await?;
+/// assert_eq!(all.stdout, b"a\n");
+/// let code = all.status.code();
+/// assert_eq!(code, Some(3));
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 #[doc(alias = "getProcessOutputAndValue")]
@@ -156,7 +185,12 @@ pub fn output(
 /// ```
 /// # futures::executor::block_on(async {
 /// let name = "two words; echo oops";
-/// assert_eq!(reaped::sh("echo \"$1\" | wc -l").arg(name).read().await?.trim(), "1");
+/// let script = "echo \"$1\"|wc -l";
+/// let lines = reaped::sh(script)
+///     .arg(name)
+///     .read()
+///     .await?;
+/// assert_eq!(lines.trim(), "1");
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 #[cfg(unix)]

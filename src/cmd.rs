@@ -17,9 +17,14 @@ use crate::command::Command;
 /// # #[cfg(unix)] futures::executor::block_on(async {
 /// use reaped::cmd;
 /// let (message, files) = ("it's $HOME; rm -rf *", ["a b", "c"]);
-/// let said = cmd!("printf '%s\n' commit -m {} --author={} {}", message, "me", ..files).read().await?;
+/// let said = cmd!("printf '%s\n' commit -m {} --author={} {}", message, "me", ..files)
+///     .read()
+///     .await?;
 /// assert_eq!(said, "commit\n-m\nit's $HOME; rm -rf *\n--author=me\na b\nc");
-/// assert_eq!(cmd!("seq 100").pipe(cmd!("sort -r")).pipe(cmd!("head -n {}", 1)).read().await?, "99");
+/// assert_eq!(
+///     cmd!("seq 100").pipe(cmd!("sort -r")).pipe(cmd!("head -n {}", 1)).read().await?,
+///     "99"
+/// );
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///
@@ -47,21 +52,32 @@ use crate::command::Command;
 /// ```
 #[macro_export]
 macro_rules! cmd {
-    (@values $line:literal [$($list:literal)*] [$($value:expr,)*]) => {{
-        const _: () = $crate::__cmd::check($line, &[$($list),*]);
-        $crate::__cmd::command($line, [$($value),*])
-    }};
-    (@values $line:literal [$($list:literal)*] [$($value:expr,)*] .. $next:expr $(, $($rest:tt)*)?) => {
-        $crate::cmd!(@values $line [$($list)* true] [$($value,)* $crate::__cmd::list($next),] $($($rest)*)?)
-    };
-    (@values $line:literal [$($list:literal)*] [$($value:expr,)*] $next:expr $(, $($rest:tt)*)?) => {
-        $crate::cmd!(@values $line [$($list)* false] [$($value,)* $crate::__cmd::one(&$next),] $($($rest)*)?)
-    };
     ($line:literal $(, $($values:tt)*)?) => {
-        $crate::cmd!(@values $line [] [] $($($values)*)?)
+        $crate::__cmd_values!($line [] [] $($($values)*)?)
     };
     ($($other:tt)*) => {
         ::core::compile_error!("cmd! takes one command line, in quotes, and then a value for each {} in it; for words that are known only when the program runs there is Command::new")
+    };
+}
+
+/// The values of [`cmd!`](macro@crate::cmd), one at a time. A macro of its own, so that the page of `cmd!` shows only
+/// how to call it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __cmd_values {
+    ($line:literal [$($list:literal)*] [$($value:expr,)*]) => {{
+        const _: () = $crate::__cmd::check($line, &[$($list),*]);
+        $crate::__cmd::command($line, [$($value),*])
+    }};
+    ($line:literal [$($list:literal)*] [$($value:expr,)*] .. $next:expr $(, $($rest:tt)*)?) => {
+        $crate::__cmd_values!($line [$($list)* true] [$($value,)* $crate::__cmd::list($next),] $($($rest)*)?)
+    };
+    ($line:literal [$($list:literal)*] [$($value:expr,)*] $next:expr $(, $($rest:tt)*)?) => {
+        $crate::__cmd_values!($line [$($list)* false] [$($value,)* $crate::__cmd::one(&$next),] $($($rest)*)?)
+    };
+    // Values that do not fit: the message of `cmd!` without a line.
+    ($($other:tt)*) => {
+        $crate::cmd!()
     };
 }
 

@@ -14,10 +14,16 @@ use crate::spawn::ChildRef;
 ///
 /// ```
 /// # #[cfg(unix)] futures::executor::block_on(async {
-/// let promise = reaped::Command::new("sleep").arg("1000").output();
-/// let control = promise.control();
-/// std::thread::spawn(move || control.terminate());
-/// assert!(!promise.await?.status.success());
+/// use reaped::Command;
+/// use std::thread;
+/// let sleep = Command::new("sleep")
+///     .arg("1000")
+///     .status();
+/// let control = sleep.control();
+/// thread::spawn(move || {
+///     control.terminate()
+/// });
+/// assert!(!sleep.await?.success());
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///
@@ -78,10 +84,18 @@ impl Control {
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use reaped::{Command, Signal};
-    /// let promise = Command::new("sleep").arg("1000").run();
-    /// promise.control().signal(Signal::HUP)?;
-    /// let error = promise.await.unwrap_err();
-    /// assert_eq!(error.to_string(), "`sleep 1000` was killed by SIGHUP (signal 1)");
+    /// let sleep = Command::new("sleep")
+    ///     .arg("9")
+    ///     .run();
+    /// let control = sleep.control();
+    /// control.signal(Signal::HUP)?;
+    /// let result = sleep.await;
+    /// let error = result.unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "`sleep 9` was killed by \
+    ///      SIGHUP (signal 1)"
+    /// );
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     #[doc(alias = "signalProcess")]
@@ -112,10 +126,18 @@ impl Control {
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
-    /// let promise = reaped::Command::new("sleep").arg("1000").run();
-    /// promise.control().terminate()?;
-    /// let error = promise.await.unwrap_err();
-    /// assert_eq!(error.to_string(), "`sleep 1000` was killed by SIGTERM (signal 15)");
+    /// use reaped::Command;
+    /// let sleep = Command::new("sleep")
+    ///     .arg("9")
+    ///     .run();
+    /// sleep.control().terminate()?;
+    /// let result = sleep.await;
+    /// let error = result.unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "`sleep 9` was killed by \
+    ///      SIGTERM (signal 15)"
+    /// );
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn terminate(&self) -> Result<(), Error> {
@@ -129,11 +151,17 @@ impl Control {
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
-    /// let promise = reaped::Command::new("sleep").arg("1000").run();
-    /// let control = promise.control();
+    /// use reaped::{Command, Error};
+    /// let sleep = Command::new("sleep")
+    ///     .arg("9")
+    ///     .run();
+    /// let control = sleep.control();
     /// control.kill()?;
-    /// assert!(promise.await.is_err());
-    /// assert!(matches!(control.kill(), Err(reaped::Error::AlreadyEnded(_))));
+    /// assert!(sleep.await.is_err());
+    /// assert!(matches!(
+    ///     control.kill(),
+    ///     Err(Error::AlreadyEnded(_))
+    /// ));
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     #[doc(alias = "start_kill")]

@@ -1,10 +1,13 @@
 //! Child processes for async Rust: one-line calls that run a program and return a future.
 //!
 //! ```
-//! fn main() -> Result<(), reaped::Error> {
-//!     futures::executor::block_on(async {
-//!         let system = reaped::read("uname", ["-s"]).await?;
-//!         println!("This is {system}.");
+//! use futures::executor::block_on;
+//! use reaped::{Error, read};
+//!
+//! fn main() -> Result<(), Error> {
+//!     let ls = read("ls", ["/"]);
+//!     block_on(async {
+//!         println!("{}", ls.await?);
 //!         Ok(())
 //!     })
 //! }
@@ -51,7 +54,10 @@
 //! # let file = folder.path().join("words");
 //! # std::fs::write(&file, "pear\napple\n")?;
 //! use reaped::Command;
-//! let sorted = Command::new("sort").arg(&file).read().await?;
+//! let sorted = Command::new("sort")
+//!     .arg(&file)
+//!     .read()
+//!     .await?;
 //! assert_eq!(sorted, "apple\npear");
 //! # Ok::<(), std::io::Error>(()) }).unwrap();
 //! ```
@@ -62,8 +68,11 @@
 //! ```
 //! # #[cfg(unix)] futures::executor::block_on(async {
 //! use reaped::{Command, Stdio};
-//! let words = Stdio::bytes("pear\napple\n");
-//! let sorted = Command::new("sort").stdin(words).read().await?;
+//! let words = "pear\napple\n";
+//! let sorted = Command::new("sort")
+//!     .stdin(Stdio::bytes(words))
+//!     .read()
+//!     .await?;
 //! assert_eq!(sorted, "apple\npear");
 //! # Ok::<(), reaped::Error>(()) }).unwrap();
 //! ```
@@ -73,19 +82,21 @@
 //!
 //! ```
 //! # #[cfg(unix)] futures::executor::block_on(async {
-//! use reaped::{Command, Error, SpawnReason};
-//! let mut sort = Command::new("sort");
-//! match sort.arg("no-such-file").env("LC_ALL", "C").read().await {
-//!     Ok(sorted) => println!("{sorted}"),
-//!     Err(Error::Spawn { reason: SpawnReason::ProgramNotFound, .. }) => {
-//!         println!("please install sort");
-//!     }
-//!     Err(error) => {
-//!         // `sort no-such-file` exited with code 2:
-//!         // sort: cannot read: no-such-file: No such file or directory
-//!         eprintln!("{error}");
-//!         assert!(error.output().is_some_and(|output| output.stdout.is_empty()));
-//!     }
+//! use reaped::SpawnReason::*;
+//! use reaped::{Command, Error};
+//! let sorted = Command::new("sort")
+//!     .arg("gone")
+//!     .read()
+//!     .await;
+//! match sorted {
+//!     Ok(all) => println!("{all}"),
+//!     Err(Error::Spawn {
+//!         reason: ProgramNotFound,
+//!         ..
+//!     }) => println!("no sort yet"),
+//!     // `sort gone` exited with
+//!     // code 2: sort: cannot read …
+//!     Err(e) => println!("{e}"),
 //! }
 //! # });
 //! ```
@@ -94,14 +105,24 @@
 //!
 //! ```
 //! # #[cfg(unix)] futures::executor::block_on(async {
+//! use reaped::{Error, sh};
 //! use std::time::Duration;
-//! use reaped::{Command, Error};
-//! let mut sort = Command::new("sh");
-//! sort.args(["-c", "echo half; sort | sleep 100"]);
-//! sort.timeout(Duration::from_secs(1)).limit(1 << 20).new_group();
-//! let error = sort.read().await.unwrap_err(); // and no `sleep` is left
-//! assert!(matches!(error, Error::TimedOut(_)));
-//! assert_eq!(error.into_output().unwrap().stdout, b"half\n");
+//! let soon = Duration::from_secs(1);
+//! let error = sh("echo a; sleep 99")
+//!     .timeout(soon)
+//!     .limit(1 << 20)
+//!     .new_group()
+//!     .read()
+//!     .await
+//!     .unwrap_err();
+//! // No `sleep` is left.
+//! assert!(matches!(
+//!     error,
+//!     Error::TimedOut(_)
+//! ));
+//! let output = error.into_output();
+//! let half = output.unwrap().stdout;
+//! assert_eq!(half, b"a\n");
 //! # });
 //! ```
 //!
@@ -111,15 +132,22 @@
 //! ```
 //! # #[cfg(unix)] futures::executor::block_on(async {
 //! use futures::io::AsyncWriteExt;
-//! let mut sort = reaped::Command::new("sort").spawn()?;
-//! let mut writer = sort.writer(0).expect("a pipe, not taken yet");
-//! for word in ["pear", "apple"] {
-//!     writer.write_all(format!("{word}\n").as_bytes()).await?;
-//! }
-//! drop(writer); // the child's end of file
-//! assert_eq!(sort.next_line().await.expect("a line").text, "apple");
-//! assert_eq!(sort.next_line().await.expect("a line").text, "pear");
-//! assert!(sort.status().await?.success());
+//! use reaped::Command;
+//! let mut sort =
+//!     Command::new("sort").spawn()?;
+//! let stdin = sort.writer(0);
+//! let mut stdin = stdin.unwrap();
+//! stdin.write_all(b"pear\n").await?;
+//! stdin.write_all(b"fig\n").await?;
+//! drop(stdin); // the end of file
+//! let line = sort.next_line().await;
+//! let line = line.unwrap().text;
+//! assert_eq!(line, "fig");
+//! let line = sort.next_line().await;
+//! let line = line.unwrap().text;
+//! assert_eq!(line, "pear");
+//! let status = sort.status().await?;
+//! assert!(status.success());
 //! # Ok::<(), std::io::Error>(()) }).unwrap();
 //! ```
 //!
@@ -128,10 +156,14 @@
 //! ```
 //! # #[cfg(unix)] futures::executor::block_on(async {
 //! use reaped::{Command, Stdio};
-//! let mut merge = Command::new("sort");
-//! merge.args(["-m", "/dev/fd/3", "/dev/fd/4"]);
-//! merge.fd(3, Stdio::bytes("apple\npear\n")).fd(4, Stdio::bytes("banana\n"));
-//! assert_eq!(merge.read().await?, "apple\nbanana\npear");
+//! let merged = Command::new("sort")
+//!     .args(["-m", "/dev/fd/3"])
+//!     .arg("/dev/fd/4")
+//!     .fd(3, Stdio::bytes("a\nc\n"))
+//!     .fd(4, Stdio::bytes("b\n"))
+//!     .read()
+//!     .await?;
+//! assert_eq!(merged, "a\nb\nc");
 //! # Ok::<(), reaped::Error>(()) }).unwrap();
 //! ```
 //!
@@ -140,16 +172,25 @@
 //! ```
 //! # #[cfg(unix)] futures::executor::block_on(async {
 //! use reaped::{Command, Stdio, gpg};
-//! let message = "-----BEGIN PGP MESSAGE-----
+//! let letter = "\
+//! -----BEGIN PGP MESSAGE-----
 //!
-//! jA0ECQMCepU8zKh0zR3/0kABEa2w3syZfo/n0fnXQa+MDgwi3ud3pGMtJo7G9D0m
-//! o5zPphzH9tmd9ntkMeTOG++6XVJ9g9LO2sqrRX0/aEbq
+//! jA0ECQMCepU8zKh0zR3/0kABEa2w3syZ
+//! fo/n0fnXQa+MDgwi3ud3pGMtJo7G9D0m
+//! o5zPphzH9tmd9ntkMeTOG++6XVJ9g9LO
+//! 2sqrRX0/aEbq
 //! =lr0e
 //! -----END PGP MESSAGE-----";
 //! # // If there is no gpg, the call says so.
-//! # if let Err(gpg::Error::GpgMissing { .. }) = gpg::decrypt(message, "secret").await { return Ok(()) }
-//! let words = gpg::decrypt(message, "secret").await?.plaintext;
-//! let sorted = Command::new("sort").stdin(Stdio::secret(words)).read().await?;
+//! # if let Err(gpg::Error::GpgMissing { .. }) = gpg::decrypt(letter, "secret").await { return Ok(()) }
+//! let words =
+//!     gpg::decrypt(letter, "secret")
+//!         .await?
+//!         .plaintext;
+//! let sorted = Command::new("sort")
+//!     .stdin(Stdio::secret(words))
+//!     .read()
+//!     .await?;
 //! assert_eq!(sorted, "apple\npear");
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
@@ -163,8 +204,12 @@
 //! # #[cfg(unix)] futures::executor::block_on(async {
 //! use reaped::cmd;
 //! let digits = "[1-5]";
-//! let mut count = cmd!("seq 9").pipe(cmd!("grep {}", digits)).pipe(cmd!("wc -l"));
-//! assert_eq!(count.read().await?.trim(), "5");
+//! let count = cmd!("seq 9")
+//!     .pipe(cmd!("grep {}", digits))
+//!     .pipe(cmd!("wc -l"))
+//!     .read()
+//!     .await?;
+//! assert_eq!(count.trim(), "5");
 //! # Ok::<(), reaped::Error>(()) }).unwrap();
 //! ```
 //!

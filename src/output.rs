@@ -13,10 +13,17 @@ use std::time::Duration;
 ///
 /// ```
 /// # futures::executor::block_on(async {
-/// let output = reaped::output("sh", ["-c", "echo out; echo err >&2; exit 3"]).await?;
-/// assert_eq!(output.status.code(), Some(3));
-/// assert_eq!(output.stdout, b"out\n");
-/// assert_eq!(output.stderr, b"err\n");
+/// use reaped::Command;
+/// let script =
+///     "echo a; echo b >&2; exit 3";
+/// let output = Command::new("sh")
+///     .args(["-c", script])
+///     .output()
+///     .await?;
+/// let code = output.status.code();
+/// assert_eq!(code, Some(3));
+/// assert_eq!(output.stdout, b"a\n");
+/// assert_eq!(output.stderr, b"b\n");
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 #[derive(Clone)]
@@ -197,7 +204,8 @@ impl Output {
     ///
     /// ```
     /// # futures::executor::block_on(async {
-    /// let output = reaped::Command::new("echo").arg("0123456789").capture_ends(2, 3).output().await?;
+    /// let output =
+    ///     reaped::Command::new("echo").arg("0123456789").capture_ends(2, 3).output().await?;
     /// assert_eq!((&output.stdout[..], output.omitted(1)), (&b"0189\n"[..], 6));
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```

@@ -29,8 +29,10 @@ pub(crate) use members::Members;
 ///
 /// ```
 /// # futures::executor::block_on(async {
-/// let promise = reaped::read("echo", ["hi"]); // runs already
-/// assert_eq!(promise.await?, "hi");
+/// use reaped::read;
+/// let hi = read("echo", ["hi"]);
+/// // The program runs already.
+/// assert_eq!(hi.await?, "hi");
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///
@@ -100,10 +102,12 @@ impl<T> Promise<T> {
     ///
     /// ```
     /// # futures::executor::block_on(async {
-    /// let promise = reaped::run("true", [""; 0]);
-    /// assert!(promise.pid().is_some());
-    /// # promise.await.unwrap();
-    /// assert!(reaped::run("no-such-program", [""; 0]).pid().is_none());
+    /// use reaped::run;
+    /// let sleep = run("sleep", ["0"]);
+    /// assert!(sleep.pid().is_some());
+    /// # sleep.await.unwrap();
+    /// let gone = run("no-such", ["0"]);
+    /// assert!(gone.pid().is_none());
     /// # });
     /// ```
     pub fn pid(&self) -> Option<u32> {
@@ -121,9 +125,12 @@ impl<T> Promise<T> {
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use reaped::Command;
-    /// let promise = Command::new("sleep").arg("0.1").pipe(Command::new("cat")).run();
-    /// assert_eq!(promise.pids().len(), 2);
-    /// # promise.await.unwrap();
+    /// let two = Command::new("sleep")
+    ///     .arg("0.1")
+    ///     .pipe(Command::new("cat"))
+    ///     .run();
+    /// assert_eq!(two.pids().len(), 2);
+    /// # two.await.unwrap();
     /// # });
     /// ```
     pub fn pids(&self) -> Vec<Option<u32>> {
@@ -146,8 +153,9 @@ impl<T> Promise<T> {
     /// The same errors as awaiting the promise.
     ///
     /// ```
-    /// let hi = reaped::read("echo", ["hi"]).wait()?;
-    /// assert_eq!(hi, "hi");
+    /// use reaped::read;
+    /// let hi = read("echo", ["hi"]);
+    /// assert_eq!(hi.wait()?, "hi");
     /// # Ok::<(), reaped::Error>(())
     /// ```
     pub fn wait(self) -> Result<T, Error> {
@@ -166,7 +174,11 @@ impl<T> Promise<T> {
     /// ```
     /// # futures::executor::block_on(async {
     /// use reaped::{Command, Stdio};
-    /// Command::new("true").stdout(Stdio::null()).stderr(Stdio::null()).run().detach()?;
+    /// Command::new("true")
+    ///     .stdout(Stdio::null())
+    ///     .stderr(Stdio::null())
+    ///     .run()
+    ///     .detach()?;
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn detach(self) -> Result<(), Error> {
@@ -185,9 +197,13 @@ impl<T> Promise<T> {
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
-    /// let promise = reaped::Command::new("sleep").arg("1000").status();
-    /// promise.control().kill()?;
-    /// assert!(!promise.await?.success());
+    /// use reaped::Command;
+    /// let sleep = Command::new("sleep")
+    ///     .arg("1000")
+    ///     .status();
+    /// sleep.control().kill()?;
+    /// let status = sleep.await?;
+    /// assert!(!status.success());
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn control(&self) -> Control {

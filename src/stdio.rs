@@ -18,7 +18,11 @@ use zeroize::Zeroizing;
 /// ```
 /// # futures::executor::block_on(async {
 /// use reaped::{Command, Stdio};
-/// let upper = Command::new("tr").args(["a-z", "A-Z"]).stdin(Stdio::bytes("shout")).read().await?;
+/// let upper = Command::new("tr")
+///     .args(["a-z", "A-Z"])
+///     .stdin(Stdio::bytes("shout"))
+///     .read()
+///     .await?;
 /// assert_eq!(upper, "SHOUT");
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
@@ -227,7 +231,11 @@ impl Stdio {
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use reaped::{Command, Stdio};
-    /// let output = Command::new("sh").args(["-c", "echo five >&5"]).fd(5, Stdio::output()).output().await?;
+    /// let output = Command::new("sh")
+    ///     .args(["-c", "echo five >&5"])
+    ///     .fd(5, Stdio::output())
+    ///     .output()
+    ///     .await?;
     /// assert_eq!(output.fd(5), Some(&b"five\n"[..]));
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
@@ -243,7 +251,8 @@ impl Stdio {
     /// ```
     /// # futures::executor::block_on(async {
     /// use reaped::{Command, Stdio};
-    /// let output = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).output().await?;
+    /// let output =
+    ///     Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).output().await?;
     /// assert_eq!(output.stdout, b"");
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
@@ -259,7 +268,8 @@ impl Stdio {
     /// ```
     /// # futures::executor::block_on(async {
     /// use reaped::{Command, Stdio};
-    /// let count = Command::new("wc").arg("-c").stdin(Stdio::bytes(vec![b'x'; 1 << 20])).read().await?;
+    /// let count =
+    ///     Command::new("wc").arg("-c").stdin(Stdio::bytes(vec![b'x'; 1 << 20])).read().await?;
     /// assert_eq!(count.trim(), "1048576");
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
@@ -351,7 +361,11 @@ impl Stdio {
     /// # futures::executor::block_on(async {
     /// use reaped::{Command, Stdio};
     /// let terminal = futures::io::AllowStdIo::new(std::io::stdout());
-    /// let output = Command::new("echo").arg("shown and kept").stdout(Stdio::tee(terminal)).output().await?;
+    /// let output = Command::new("echo")
+    ///     .arg("shown and kept")
+    ///     .stdout(Stdio::tee(terminal))
+    ///     .output()
+    ///     .await?;
     /// assert_eq!(output.stdout, b"shown and kept\n");
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
@@ -420,7 +434,8 @@ impl Stdio {
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use futures::io::AsyncWriteExt;
     /// use reaped::{Command, Stdio};
-    /// let mut process = Command::new("sh").args(["-c", "cat <&3"]).fd(3, Stdio::input()).spawn()?;
+    /// let mut process =
+    ///     Command::new("sh").args(["-c", "cat <&3"]).fd(3, Stdio::input()).spawn()?;
     /// let mut writer = process.writer(3).expect("an input that was not taken");
     /// writer.write_all(b"hi").await?;
     /// drop(writer); // the child's end of file

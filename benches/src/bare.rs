@@ -13,8 +13,8 @@ unsafe extern "C" {
     static environ: *const *mut c_char;
 }
 
-/// Starts a program with the null device as stdin, and `map` (ours, the child's) above it. Every number of ours
-/// has to be above every number of the child's.
+/// Starts a program with the null device as stdin. `map` adds pairs (the parent's number, the child's). Every
+/// number of the parent must be above every number of the child.
 pub fn spawn(arguments: &[&CStr], map: &[(RawFd, RawFd)]) -> io::Result<libc::pid_t> {
     let mut argv: Vec<*mut c_char> = arguments.iter().map(|argument| argument.as_ptr().cast_mut()).collect();
     argv.push(ptr::null_mut());
@@ -102,7 +102,7 @@ impl Captured {
     }
 }
 
-/// Runs a program so many times, at most `width` at a time, and captures what it says.
+/// Runs a program `total` times, at most `width` at a time, and captures the output.
 pub fn outputs(arguments: &[&CStr], total: usize, width: usize) -> io::Result<Vec<Output>> {
     let mut running: Vec<Captured> = Vec::with_capacity(width);
     let mut done = Vec::with_capacity(total);
@@ -137,12 +137,12 @@ pub fn outputs(arguments: &[&CStr], total: usize, width: usize) -> io::Result<Ve
     Ok(done)
 }
 
-/// Runs a program and captures what it says.
+/// Runs a program and captures its output.
 pub fn output(arguments: &[&CStr]) -> io::Result<Output> {
     Ok(outputs(arguments, 1, 1)?.remove(0))
 }
 
-/// A thread that waits until something comes from the pipes of a child, for another one.
+/// A thread that waits for the pipes of a child, and wakes another thread.
 pub struct Relay(Sender<([RawFd; 2], Thread)>);
 
 impl Relay {
@@ -151,7 +151,7 @@ impl Relay {
         thread::Builder::new().spawn(move || {
             for (pipes, waits) in receiver {
                 let mut asked = pipes.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
-                // An error wakes just as well.
+                // An error wakes the thread too.
                 let _: io::Result<()> = poll(&mut asked);
                 waits.unpark();
             }
@@ -159,13 +159,13 @@ impl Relay {
         Ok(Relay(sender))
     }
 
-    /// Runs a program and captures what it says; sleeps until the other thread has seen something.
+    /// Runs a program and captures its output; sleeps until the other thread has seen something.
     pub fn output(&self, arguments: &[&CStr]) -> io::Result<Output> {
         let mut child = Captured::start(arguments)?;
         let pipes = [0, 1].map(|which| child.pipes[which].as_ref().map_or(-1, AsRawFd::as_raw_fd));
         self.0.send((pipes, thread::current())).map_err(io::Error::other)?;
         thread::park();
-        // The rest follows at once, and is waited for here.
+        // The rest follows at once, so this thread waits for it.
         while !child.is_read() {
             child.read(0)?;
             child.read(1)?;

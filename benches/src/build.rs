@@ -1,8 +1,8 @@
-//! A clean release build of a crate that depends on reaped, and of one that depends on async-process alone:
-//! its time, and the number of crates.
+//! A clean release build of two crates, one that depends on reaped, and one on async-process alone: the time,
+//! and the number of crates.
 //!
-//! Each is built once, since twice would take more than a minute. Both are built in a temporary folder, offline where what they need was downloaded before. A smoke run
-//! only counts.
+//! Each is built once, because twice would take more than a minute. Both are built in a temporary folder,
+//! offline if the crates were downloaded before. A smoke run only counts.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -45,7 +45,7 @@ pub fn run(scale: Scale) -> Vec<Figure> {
     figures
 }
 
-/// Crates that are built for this machine, itself not counted.
+/// Crates that are built for this machine, without the crate itself.
 fn count(home: &Path) -> usize {
     let output = cargo(home, &["tree", "--prefix", "none", "--edges", "normal,build", "--format", "{p}"]);
     let text = String::from_utf8(output.stdout).expect("names of crates");
@@ -64,12 +64,12 @@ fn build(home: &Path) -> f64 {
     timed_call(|| cargo(home, &["build", "--release", "--target-dir", "target"])).0
 }
 
-/// Offline, and if that does not do, online.
+/// Offline, and if that fails, online.
 fn cargo(home: &Path, arguments: &[&str]) -> Output {
     let run = |offline: &[&str]| {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(home).args(arguments).args(offline);
-        // Those of a build that this program may be run from.
+        // The variables of a build that may have started this program.
         command.env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS");
         command.output().expect("cargo")
     };

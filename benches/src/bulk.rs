@@ -1,7 +1,7 @@
 //! 512 MiB of stdout collected, on each executor, and the peak of memory meanwhile.
 //!
-//! The source is this program itself, which writes one buffer of 64 KiB over and over, 64 KiB at a write; a
-//! second figure has it write 8 KiB at a time, as many programs do.
+//! The source is this program. It writes one buffer of 64 KiB over and over, 64 KiB at each write. For a
+//! second figure it writes 8 KiB at each write, as many programs do.
 
 use std::process::Stdio;
 
@@ -40,7 +40,7 @@ fn arguments(total: usize, piece: usize) -> [String; 4] {
     ["--child".into(), "out".into(), total.to_string(), piece.to_string()]
 }
 
-/// Who takes part; the variant is how much the source writes at once.
+/// The contestants; the variant is how much the source writes at once.
 pub fn contestants(contest: Contest) -> Vec<Contestant> {
     let (total, piece) = (total(contest.scale), contest.variant);
     let mut contestants = vec![
@@ -83,7 +83,7 @@ pub fn contestants(contest: Contest) -> Vec<Contestant> {
             seconds
         }));
     } else {
-        // They block, so one executor is as good as another.
+        // They block, so one executor is enough.
         contestants.push(Contestant::blocking("duct", move || {
             let expression = duct::cmd(program(), arguments(total, piece)).stdin_null();
             let (seconds, output) = timed_call(|| expression.stdout_capture().stderr_capture().run());
@@ -103,7 +103,7 @@ pub fn contestants(contest: Contest) -> Vec<Contestant> {
     contestants
 }
 
-/// The peak of memory above what was there before, through the bytes collected.
+/// The peak of memory above the memory before, divided by the bytes collected.
 fn peak(total: usize) -> Figure {
     let measure = |collect: &dyn Fn() -> Vec<u8>| {
         machine::forget_peak();

@@ -31,7 +31,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         }
         _ => return ExitCode::from(2),
     };
-    // A parent that reads no more is its own affair.
+    // If the parent stops reading, that is no failure.
     if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -63,7 +63,7 @@ pub fn program() -> OsString {
     std::env::current_exe().expect("this program is a file").into_os_string()
 }
 
-/// So many bytes that repeat every 64 KiB, but not more often.
+/// This many bytes; they repeat every 64 KiB, but not more often.
 pub fn pattern(length: usize) -> Vec<u8> {
     let block: Vec<u8> = (0..BLOCK).map(|i| (i % 251) as u8 ^ (i >> 8) as u8).collect();
     let mut bytes = Vec::with_capacity(length);
@@ -95,12 +95,12 @@ fn write_bytes(total: usize, piece: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// The text of a line, which is all but its end.
+/// The text of a line, without its end.
 pub fn line(number: usize) -> String {
     format!("line {:03} of them", number % 1000)
 }
 
-/// Writes so many lines, of which a thousand are made once.
+/// Writes this many lines. A thousand are made once, and repeated.
 fn write_lines(total: usize) -> io::Result<()> {
     let thousand: String = (0..1000).map(|number| line(number) + "\n").collect();
     let length = thousand.len() / 1000;
@@ -114,7 +114,7 @@ fn write_lines(total: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes so many bytes as the program of that name does.
+/// Writes this many bytes, as yes(1) does.
 fn write_yes(total: usize) -> io::Result<()> {
     let block = b"y\n".repeat(8 * 1024);
     let mut stdout = unbuffered();
@@ -127,7 +127,7 @@ fn write_yes(total: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a block so many times, with a pause in between.
+/// Writes a block this many times, with a pause in between.
 fn trickle(count: usize, milliseconds: usize) -> io::Result<()> {
     let block = pattern(BLOCK);
     let mut stdout = unbuffered();
@@ -138,7 +138,7 @@ fn trickle(count: usize, milliseconds: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes so many bytes to each of so many descriptors from 3 on, some to each in turn.
+/// Writes `each` bytes to each of the descriptors from 3 on, some to each in turn.
 fn spread(descriptors: usize, each: usize) -> io::Result<()> {
     let block = pattern(BLOCK / 4);
     let open = |fd: usize| std::fs::File::options().write(true).open(format!("/proc/self/fd/{fd}"));
@@ -154,7 +154,7 @@ fn spread(descriptors: usize, each: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads all there is, and says how much it was.
+/// Reads everything, and prints how much it was.
 fn take() -> io::Result<()> {
     let (mut buffer, mut total) = (vec![0; BLOCK], 0);
     loop {
@@ -167,7 +167,7 @@ fn take() -> io::Result<()> {
     Ok(())
 }
 
-/// Spins for as long as its stdin is open.
+/// Spins while its stdin is open.
 fn hog() -> io::Result<()> {
     let stdin = std::thread::spawn(take);
     while !stdin.is_finished() {

@@ -1,10 +1,10 @@
 //! Runs contestants in turn, on an executor, and takes medians.
 //!
 //! Each contestant is a process of its own, with one long `block_on`, as in a program that lives longer than
-//! one child. Contestants within one process would disturb each other: async-process leaves a thread in
-//! async-io's `block_on`, and while any thread is in there, async-io's own thread sleeps between two looks (50 us
-//! to 10 ms), which makes everybody else on that reactor slow. Each round runs every contestant once, and
-//! every other round runs them backwards, so that nobody always comes after the same neighbour.
+//! one child. In one process they would disturb each other. async-process leaves a thread in async-io's
+//! `block_on`. While any thread is in there, async-io's own thread sleeps between two looks (50 us to 10 ms),
+//! which slows everything on that reactor. Each round runs every contestant once. Every other round runs them
+//! backwards, so none always comes after the same neighbour.
 
 use std::future::Future;
 use std::io::{self, BufRead, BufReader, Write};
@@ -63,10 +63,10 @@ impl Executor {
     }
 }
 
-/// One who runs the same task as the others, and says what it cost.
+/// A contestant runs the same task as the others, and returns what it cost.
 pub struct Contestant {
     name: &'static str,
-    /// Slow ones take part in the first rounds only.
+    /// Slow ones take part only in the first rounds.
     rounds: usize,
     run: Box<dyn FnMut() -> BoxFuture<'static, f64> + Send>,
 }
@@ -80,12 +80,12 @@ impl Contestant {
         Contestant { name, rounds: usize::MAX, run: Box::new(move || Box::pin(run())) }
     }
 
-    /// One that blocks the thread.
+    /// A contestant that blocks the thread.
     pub fn blocking(name: &'static str, mut run: impl FnMut() -> f64 + Send + 'static) -> Self {
         Contestant::new(name, move || std::future::ready(run()))
     }
 
-    /// Takes part in so many rounds only.
+    /// Takes part in only this many rounds.
     pub fn at_most(mut self, rounds: usize) -> Self {
         self.rounds = rounds;
         self
@@ -108,23 +108,23 @@ pub fn compare_here(rounds: usize, mut contestants: Vec<Contestant>) -> Medians 
     })
 }
 
-/// Rounds and whose turn it is.
+/// The rounds, and the contestant whose turn it is.
 fn turns(rounds: usize, count: usize) -> impl Iterator<Item = (usize, usize)> {
     let index = move |round, turn| if round % 2 == 0 { turn } else { count - 1 - turn };
     (0..rounds).flat_map(move |round| (0..count).map(move |turn| (round, index(round, turn))))
 }
 
-/// One figure's contest, which a contestant's process finds again by its words.
+/// The contest of one figure. A contestant's process finds it again by its words.
 #[derive(Clone, Copy)]
 pub struct Contest {
     pub family: &'static str,
     pub executor: Executor,
-    /// What else the family wants to tell its contestants.
+    /// What else the family passes to its contestants.
     pub variant: usize,
     pub scale: Scale,
 }
 
-/// Who takes part in a contest.
+/// The contestants of a contest.
 pub type Contestants = fn(Contest) -> Vec<Contestant>;
 
 /// Interleaves the contestants, each in a process of its own.
@@ -146,7 +146,7 @@ pub fn compare(contest: Contest, rounds: usize, contestants: Contestants) -> Med
     names.into_iter().zip(samples).map(|(name, samples)| (name, median(samples))).collect()
 }
 
-/// This program, which plays the contestant of that name.
+/// This program, as the contestant of that name.
 fn this_program(contest: Contest, name: &str) -> Command {
     let mut command = Command::new(crate::child::program());
     command.args(["--child", "contest", contest.family, contest.executor.name()]).args([
@@ -194,7 +194,7 @@ pub fn play(contest: Contest, name: &str, contestants: Contestants) -> io::Resul
     let index = contestants.iter().position(|c| c.name == name).ok_or(io::ErrorKind::InvalidInput)?;
     let mut contestant = contestants.swap_remove(index);
     contest.executor.block_on(async move {
-        // Nothing else is to be driven meanwhile, so reading may block.
+        // Nothing else runs meanwhile, so reading may block.
         while io::stdin().read_line(&mut String::new())? > 0 {
             let seconds = (contestant.run)().await;
             println!("{seconds:e}");
@@ -214,15 +214,15 @@ pub fn median(mut samples: Vec<f64>) -> f64 {
     }
 }
 
-/// Seconds of a call and the future that it makes, and what that gave. A call that starts a child does so
-/// before its future is polled, so the call has to be within.
+/// Seconds of a call and its future, and the future's result. If a call starts a child before its future is
+/// polled, the call must be measured too.
 pub async fn timed<F: Future>(call: impl FnOnce() -> F) -> (f64, F::Output) {
     let start = Instant::now();
     let value = call().await;
     (start.elapsed().as_secs_f64(), value)
 }
 
-/// Seconds of a call, and what it gave.
+/// Seconds of a call, and its result.
 pub fn timed_call<T>(call: impl FnOnce() -> T) -> (f64, T) {
     let start = Instant::now();
     let value = call();

@@ -1,5 +1,5 @@
-//! 256 MiB through `cat`, fed from memory and collected, on each executor; std with two threads. async-process is
-//! given a quarter, and its time counts four times.
+//! 256 MiB through `cat`, fed from memory and collected, on each executor; std with two threads.
+//! async-process gets a quarter, and its time counts four times.
 
 use std::io::{Read, Write};
 use std::process::Stdio;
@@ -24,10 +24,10 @@ pub fn run(scale: Scale) -> Vec<Figure> {
     Executor::ALL.map(on).into()
 }
 
-/// What goes through; made once, when it is needed.
+/// The bytes; made once, at the first use.
 type Bytes = Arc<LazyLock<Vec<u8>, Box<dyn FnOnce() -> Vec<u8> + Send>>>;
 
-/// The same bytes for the command, as the peers feed them: a copy of its own would be read from farther away.
+/// The same bytes for the command, as the peers use them. A copy of its own would be farther away in memory.
 struct Shared(Bytes);
 
 impl AsRef<[u8]> for Shared {
@@ -36,12 +36,12 @@ impl AsRef<[u8]> for Shared {
     }
 }
 
-/// Who takes part.
+/// The contestants.
 pub fn contestants(contest: Contest) -> Vec<Contestant> {
     let scale = contest.scale;
     let bytes: Bytes =
         Arc::new(LazyLock::new(Box::new(move || pattern(scale.pick(256 << 20, (4 << 20) + 1)))));
-    // The command keeps hold of the bytes, and feeds each run from them.
+    // The command keeps the bytes, and feeds each run from them.
     let mut cat = None;
     let all = bytes.clone();
     let reaped = Contestant::new("reaped", move || {
@@ -50,7 +50,7 @@ pub fn contestants(contest: Contest) -> Vec<Contestant> {
             cat.stdin(reaped::Stdio::shared(Arc::new(Shared(all.clone()))));
             cat
         });
-        // Made here and not in the future, since it borrows the command: the start is measured too.
+        // Made here and not in the future, because it borrows the command. The start is measured too.
         let start = Instant::now();
         let promise = cat.read_bytes();
         let all = all.clone();

@@ -1,13 +1,13 @@
-//! What a child that keeps its parent busy does to the other tasks of the same thread.
+//! How much a child that keeps its parent busy disturbs the other tasks of the same thread.
 //!
-//! Each work runs as a task of its own beside one that sleeps for 5 ms over and over, on one thread. Measured are the
-//! polls of the work's task, each by the clock and in processor time, and how late the sleeper wakes. Starting the
-//! child, looking at the result and dropping it are not part of a poll. Each turn is a process of its own; the works
-//! take turns alone, and once more beside four processes that spin.
+//! Each work runs as a task of its own, beside one that sleeps for 5 ms over and over, on one thread. The
+//! figures are the polls of the work's task, by the clock and in processor time, and how late the sleeper
+//! wakes. Starting the child, looking at the result and dropping it are not part of a poll. Each turn is a
+//! process of its own. The works take turns alone, and once more beside four processes that spin.
 //!
-//! reaped and async-process run under smol; reaped once more and tokio under tokio's current thread, since their
-//! timers differ: a ratio to tokio is that of these two. Notes tell of reaped, async-process, reaped under tokio, and
-//! tokio, in this order.
+//! reaped and async-process run under smol. reaped once more, and tokio, run under tokio's current thread,
+//! because the timers differ: a ratio to tokio compares these two. Notes show reaped, async-process, reaped
+//! under tokio, and tokio, in this order.
 
 use std::future::Future;
 use std::io;
@@ -32,10 +32,10 @@ use works::{Seen, Who};
 
 const NAP: Duration = Duration::from_millis(5);
 const HOGS: usize = 4;
-/// Of the largest samples so many are handed on: enough to tell 99.9 % of a million.
+/// This many of the largest samples are passed on: enough to find 99.9 % of a million.
 const TOP: usize = 1000;
 
-/// Who runs where. A peer comes after the one that it is compared with.
+/// Each contestant and its executor. A peer comes after the one that it is compared with.
 const SEATS: [(Who, Executor); 4] = [
     (Who::Reaped, Executor::Smol),
     (Who::AsyncProcess, Executor::Smol),
@@ -48,7 +48,7 @@ pub fn run(scale: Scale) -> Vec<Figure> {
     for work in works::WORKS {
         let alone = rounds(work, 4, scale);
         let name = |what: &str| format!("fairness/{work}{what}");
-        // In processor time, which nobody else's work adds to.
+        // In processor time, to which other processes add nothing.
         figures.push(figure(name("/poll-999"), &alone, |seat| seat.cpu.at_999()).aim_value(1.0).note(
             format!("{} polls; by the clock {}", alone[0].cpu.count, each(&alone, |seat| seat.wall.at_999())),
         ));
@@ -61,7 +61,7 @@ pub fn run(scale: Scale) -> Vec<Figure> {
             figure(name("/late"), &alone, |seat| seat.late.most())
                 .note(format!("99.9 %: {}", each(&alone, |seat| seat.late.at_999()))),
         );
-        // By the clock: whoever gives the processor away within a poll uses no time of it.
+        // By the clock: if a task gives the processor away within a poll, it uses no processor time.
         let loaded = {
             let _hogs = Hogs::start(scale.pick(HOGS, 1));
             rounds(work, 3, scale)
@@ -79,12 +79,12 @@ pub fn run(scale: Scale) -> Vec<Figure> {
     figures
 }
 
-/// Than async-process, if it can do the work.
+/// An aim: no more than async-process, if that can do the work.
 fn no_worse(figure: Figure) -> Figure {
     if figure.found("async-process").is_some() { figure.aim("async-process", 1.0) } else { figure }
 }
 
-/// Of every seat, in milliseconds; a dash for one that cannot do the work.
+/// The values of all seats, in milliseconds; a dash for a seat that cannot do the work.
 fn each(seats: &[Measured], value: impl Fn(&Measured) -> f64) -> String {
     let shown = seats.iter().map(value).map(|seconds| match seconds.is_nan() {
         true => "-".to_owned(),
@@ -93,7 +93,7 @@ fn each(seats: &[Measured], value: impl Fn(&Measured) -> f64) -> String {
     shown.collect::<Vec<_>>().join(" / ")
 }
 
-/// In milliseconds, of reaped under smol; a peer that cannot do the work has measured nothing.
+/// In milliseconds, of reaped under smol. A peer that cannot do the work has measured nothing.
 fn figure(name: String, seats: &[Measured], value: impl Fn(&Measured) -> f64) -> Figure {
     let values: Vec<f64> = seats.iter().map(value).collect();
     let mut figure = Figure::new(name, values[0] * 1e3, "ms");
@@ -121,7 +121,7 @@ fn rounds(work: &str, count: usize, scale: Scale) -> Vec<Measured> {
     seats.into()
 }
 
-/// Processes that want a processor each, for as long as this lives.
+/// Processes that each keep a processor busy, until this is dropped.
 struct Hogs(Vec<Child>);
 
 impl Hogs {
@@ -150,13 +150,13 @@ impl Drop for Hogs {
     }
 }
 
-/// Seconds, of which the largest are kept.
+/// Samples in seconds. The largest are kept.
 #[derive(Default)]
 struct Samples {
     count: usize,
-    /// Falling.
+    /// In falling order.
     top: Vec<f64>,
-    /// The largest of each turn.
+    /// The largest sample of each turn.
     most: Vec<f64>,
 }
 
@@ -171,7 +171,7 @@ impl Samples {
         self.top.truncate(TOP);
     }
 
-    /// One of a thousand is longer.
+    /// One in a thousand is longer.
     fn at_999(&self) -> f64 {
         self.top.get(self.count / 1000).copied().unwrap_or(f64::NAN)
     }
@@ -180,13 +180,13 @@ impl Samples {
         self.top.first().copied().unwrap_or(f64::NAN)
     }
 
-    /// The median of the longest of each turn.
+    /// The median of the longest samples of all turns.
     fn most(&self) -> f64 {
         median(self.most.clone())
     }
 }
 
-/// What one seat has measured in its turns.
+/// The measurements of one seat in its turns.
 #[derive(Default)]
 struct Measured {
     wall: Samples,
@@ -254,7 +254,7 @@ struct Log {
     wall: Vec<f64>,
     cpu: Vec<f64>,
     late: Vec<f64>,
-    /// When the sleeper is to wake; `None` ends it.
+    /// When the sleeper should wake; `None` ends it.
     wakes: Option<Instant>,
 }
 
@@ -262,7 +262,7 @@ fn lock(log: &Mutex<Log>) -> std::sync::MutexGuard<'_, Log> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The same on both executors, which differ in how a task is spawned and how one sleeps.
+/// The same on both executors. They differ in how they spawn a task and how a task sleeps.
 async fn turn(
     work: &str,
     who: Who,
@@ -279,7 +279,7 @@ async fn turn(
         let sleeper = spawn(sleep(log.clone(), pause).boxed());
         let polled = |work| spawn(Polled { work, log: log.clone() }.boxed());
         let seen = join_all(works.into_iter().map(polled)).await;
-        // The sleeper may be late already, and not have run yet.
+        // The sleeper may be late already, and may not have run yet.
         lock(log).woke();
         lock(log).wakes = None;
         sleeper.await;
@@ -291,7 +291,7 @@ async fn turn(
 }
 
 impl Log {
-    /// Notes how late it is, if it is.
+    /// Notes how late the sleeper is, if it is late.
     fn woke(&mut self) {
         let late = self.wakes.and_then(|wakes| Instant::now().checked_duration_since(wakes));
         self.late.extend(late.map(|late| late.as_secs_f64()));

@@ -1,8 +1,8 @@
-//! A child with one extra descriptor that it reads and one that it writes, while the parent holds 0, 1 and
-//! 4 GiB of touched memory (each contestant, in a process of its own).
+//! A child with one extra descriptor to read and one to write. The parent holds 0, 1 and 4 GiB of touched
+//! memory (each contestant, in a process of its own).
 //!
-//! The memory is in pages of the usual size (no huge pages), which is what a fork has to copy tables for.
-//! The three sizes take turns. The child is a shell that uses its builtins only.
+//! The memory has pages of the usual size (no huge pages), because a fork has to copy their tables. The three
+//! sizes take turns. The child is a shell that uses only its builtins.
 
 use std::ffi::CString;
 use std::io::{Read, Write};
@@ -23,7 +23,7 @@ const GIB: usize = 1 << 30;
 pub fn run(scale: Scale) -> Vec<Figure> {
     let mut sizes = vec![0, scale.pick(GIB, 16 << 20)];
     let mut notes = String::new();
-    // Each of three contestants holds it.
+    // Each of the three contestants holds this much.
     if scale.smoke || machine::available() > 14 * GIB as u64 {
         sizes.push(scale.pick(4 * GIB, 64 << 20));
     } else {
@@ -53,14 +53,14 @@ pub fn run(scale: Scale) -> Vec<Figure> {
     figures
 }
 
-/// What this contestant's process holds.
+/// The memory that this contestant's process holds.
 static HELD: OnceLock<Vec<u8>> = OnceLock::new();
 
 fn hold(bytes: usize) {
     HELD.get_or_init(|| machine::touched(bytes));
 }
 
-/// Who takes part; the variant is how much memory each of them holds.
+/// The contestants; the variant is how much memory each of them holds.
 pub fn contestants(contest: Contest) -> Vec<Contestant> {
     let bytes = contest.variant;
     vec![
@@ -91,7 +91,7 @@ pub fn contestants(contest: Contest) -> Vec<Contestant> {
     ]
 }
 
-/// Streams are captured as reaped does it; nothing comes from them, so they need no thread.
+/// Captures the streams as reaped does. They stay empty, so they need no thread.
 fn with_command_fds() -> std::io::Result<Vec<u8>> {
     let (theirs_in, mut ours_in) = std::io::pipe()?;
     let (mut ours_out, theirs_out) = std::io::pipe()?;
@@ -107,7 +107,7 @@ fn with_command_fds() -> std::io::Result<Vec<u8>> {
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn()?;
-    // Our copies of the child's ends live in the command.
+    // The command owns the parent's copies of the child's ends.
     drop(command);
     ours_in.write_all(b"word\n")?;
     drop(ours_in);
@@ -118,7 +118,7 @@ fn with_command_fds() -> std::io::Result<Vec<u8>> {
 }
 
 fn with_bare() -> std::io::Result<Vec<u8>> {
-    // Numbers above those of the child, whatever the parent has open.
+    // Numbers above the child's, no matter what the parent has open.
     let occupied: Vec<_> = (0..3).map(|_| std::io::pipe()).collect::<Result<_, _>>()?;
     let (theirs_in, mut ours_in) = std::io::pipe()?;
     let (mut ours_out, theirs_out) = std::io::pipe()?;

@@ -1,15 +1,16 @@
-//! User-space instructions of the parent: for one line of `lines()`, for one start, and for one `/bin/true` and back. Nearly the
-//! same on every machine, and however busy it is.
+//! User-space instructions of the parent: for one line of `lines()`, for one start, and for one `/bin/true`
+//! and back. The figures are nearly the same on every machine, busy or not.
 //!
-//! **A line** is counted by valgrind's callgrind, as the difference between 2 N lines and N, through N. Under valgrind reaped
-//! uses its portable engine, since valgrind cannot share memory with a new process; what makes lines out of bytes is the same.
+//! **A line** is counted by valgrind's callgrind: the difference between 2 N lines and N lines, divided by N.
+//! Under valgrind reaped uses its portable engine, because valgrind cannot share memory with a new process.
+//! Both engines make lines out of bytes in the same way.
 //!
-//! **A start**, the call that starts `/bin/true` until it returns, is counted by running it step by step, ptrace(2), with
-//! the engine that is used in earnest. The child is not counted, and neither are other threads. A string instruction counts
-//! once, however often it repeats. The environment has 20 variables.
+//! **A start** is the call that starts `/bin/true`, until it returns. It runs step by step, ptrace(2), with
+//! the usual engine. The child and other threads are not counted. A string instruction counts once, however
+//! often it repeats. The environment has 20 variables.
 //!
-//! **A run** is `/bin/true` from the call to the result with both streams captured, by callgrind: reaped's portable engine, and
-//! all threads of each contestant.
+//! **A run** is `/bin/true` from the call to the result with both streams captured. callgrind counts it, with reaped's
+//! portable engine, and all threads of each contestant.
 
 use std::ffi::c_long;
 use std::io;
@@ -24,12 +25,12 @@ use crate::report::Figure;
 
 const NAMES: [&str; 4] = ["reaped", "std", "tokio", "async-process"];
 const TRUE: &str = "/bin/true";
-/// Starts that are counted, after some that are not.
+/// The number of starts that count, after some that do not.
 const STARTS: usize = 5;
 
 static VALGRIND: LazyLock<Option<String>> = LazyLock::new(|| said(Command::new("valgrind"), &["--version"]));
 
-/// What cannot be counted here.
+/// What this machine cannot count.
 pub fn missing() -> Vec<String> {
     let mut missing = Vec::new();
     if VALGRIND.is_none() {
@@ -50,7 +51,7 @@ pub fn run(scale: Scale) -> Vec<Figure> {
         let runs = scale.pick(50, 5);
         figures.extend(figure("instructions/run", |name| grown("run", name, runs), &note));
     }
-    // What is between the two marks if nothing is started.
+    // The instructions between the two marks if nothing is started.
     if let Some(nothing) = counted_start("nothing") {
         let start = |name: &str| counted_start(name).map_or(f64::NAN, |count| count - nothing);
         figures.extend(figure("instructions/start", start, "step by step, the usual engine"));
@@ -58,7 +59,7 @@ pub fn run(scale: Scale) -> Vec<Figure> {
     figures
 }
 
-/// Nothing if reaped's could not be counted.
+/// `None` if reaped's could not be counted.
 fn figure(name: &str, count: impl Fn(&str) -> f64, note: &str) -> Option<Figure> {
     let counts = NAMES.map(|contestant| (contestant, count(contestant)));
     counts[0].1.is_finite().then(|| Figure::of(name, &counts.into(), 1.0, "instructions").note(note))
@@ -72,7 +73,7 @@ fn grown(what: &str, name: &str, count: usize) -> f64 {
         steady(command.args(["--child", "instructions", what, name]).arg(count.to_string()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let child = command.spawn().expect("valgrind starts");
-        // A new process under valgrind that does not come to its program has a number of its own.
+        // If a new process under valgrind does not run its program, its lines have another number.
         let ours = format!("=={}==", child.id());
         let output = child.wait_with_output().expect("a status");
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -84,14 +85,14 @@ fn grown(what: &str, name: &str, count: usize) -> f64 {
     (collected(2 * count) - collected(count)) / count as f64
 }
 
-/// The same environment on every machine, and of a usual size.
+/// The same environment on every machine, of a usual size.
 fn steady(command: &mut Command) -> &mut Command {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
     command.env_clear().env("PATH", path);
     command.envs((1..20).map(|number| (format!("VARIABLE_{number}"), "a value of some length")))
 }
 
-/// In the child: does it so many times.
+/// In the child: does the work this many times.
 pub fn play(what: &str, name: &str, count: usize) -> io::Result<()> {
     let name = NAMES
         .into_iter()
@@ -130,11 +131,11 @@ async fn run_once(name: &str) -> io::Result<()> {
     if success { Ok(()) } else { Err(io::ErrorKind::Other.into()) }
 }
 
-/// A start between two marks, if it is to be counted; and the end of the child, after them.
+/// A start, between two marks if it counts; and after them the end of the child.
 async fn start_once(name: &str, marked: bool) -> io::Result<()> {
     let mark = || {
         if marked {
-            // SAFETY: only stops this thread, for whoever traces it.
+            // SAFETY: only stops this thread, for its tracer.
             unsafe { libc::raise(libc::SIGSTOP) };
         }
     };
@@ -184,14 +185,14 @@ fn be_traced() -> io::Result<()> {
     }
 }
 
-/// Instructions between two marks, the median of all pairs; nothing if tracing is not allowed.
+/// Instructions between two marks, the median of all pairs; `None` if tracing is not allowed.
 fn counted_start(name: &str) -> Option<f64> {
     let mut command = Command::new(program());
     command.args(["--child", "instructions", "start", name, "0"]).stdin(Stdio::null()).stdout(Stdio::null());
     let mut child = steady(&mut command).stderr(Stdio::null()).spawn().expect("this program starts");
     let counts = between_marks(&child);
     if counts.is_err() {
-        // A stopped child ends, too.
+        // This ends a stopped child too.
         let _: io::Result<()> = child.kill();
     }
     let counts = counts.ok();
@@ -199,7 +200,7 @@ fn counted_start(name: &str) -> Option<f64> {
     counts.filter(|counts| counts.len() == STARTS).map(median)
 }
 
-/// Lets the child run up to a mark, and then step by step up to the next.
+/// Lets the child run to a mark, and then step by step to the next.
 fn between_marks(child: &Child) -> io::Result<Vec<f64>> {
     let (mut counts, mut steps, mut at) = (Vec::new(), None::<f64>, None);
     while let Some(signal) = stopped(child)? {
@@ -225,10 +226,10 @@ fn between_marks(child: &Child) -> io::Result<Vec<f64>> {
     Ok(counts)
 }
 
-/// The signal that has stopped the child; nothing once it has ended.
+/// The signal that stopped the child; `None` once it has ended.
 fn stopped(child: &Child) -> io::Result<Option<i32>> {
     let mut status = 0;
-    // A child that has ended is left for whoever asks for its status.
+    // If the child has ended, it is not reaped here: another call asks for its status.
     let flags = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT;
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
     // SAFETY: room for the answer.
@@ -247,7 +248,8 @@ fn stopped(child: &Child) -> io::Result<Option<i32>> {
     }
 }
 
-/// The address of the next instruction: that of a repetition is the same. Other processors have no such instructions.
+/// The address of the next instruction. A repeated instruction has the same address each time. Other
+/// processors have no such instructions.
 #[cfg(target_arch = "x86_64")]
 fn address(child: &Child) -> Option<c_long> {
     let place = std::mem::offset_of!(libc::user_regs_struct, rip) as c_long;

@@ -1,8 +1,8 @@
 //! From the call to the result of `/bin/true` with both streams captured, on each executor.
 //!
-//! `bare` waits for the child in the thread that wants to know. `bare-relay` does what any library must that does not
-//! own the executor: a second thread waits, and wakes the first. What is between the two is the machine's price for
-//! one more change of threads.
+//! `bare` waits for the child in the calling thread. `bare-relay` does what a library must do if it does not
+//! own the executor: a second thread waits, and wakes the first. The difference of the two is the machine's
+//! price for one more change of threads.
 
 use std::process::Output;
 
@@ -25,7 +25,7 @@ fn on(executor: Executor, scale: Scale) -> Figure {
     if executor.is_tokio() { figure.aim("tokio", 1.0) } else { figure }
 }
 
-/// Who takes part.
+/// The contestants.
 pub fn contestants(contest: Contest) -> Vec<Contestant> {
     let mut contestants = vec![
         Contestant::new("reaped", async || {
@@ -71,7 +71,7 @@ pub fn contestants(contest: Contest) -> Vec<Contestant> {
             seconds
         }));
     } else {
-        // They block, so one executor is as good as another.
+        // They block, so one executor is enough.
         contestants.push(Contestant::blocking("duct", || {
             let expression = || duct::cmd!(TRUE).stdin_null().stdout_capture().stderr_capture().run();
             let (seconds, output) = timed_call(expression);

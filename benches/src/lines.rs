@@ -1,6 +1,6 @@
 //! 5 million short lines, as `lines()`, as lent lines and as events, beside tokio's and std's `BufReader::lines`.
 //!
-//! This program itself writes them. Each contestant counts lines, and sums what they hold.
+//! This program itself writes them. Each contestant counts the lines, and sums their bytes.
 
 use std::io::BufRead;
 use std::process::Stdio;
@@ -38,7 +38,7 @@ pub fn run(scale: Scale) -> Vec<Figure> {
     figures
 }
 
-/// What a contestant has seen.
+/// What a contestant has counted.
 #[derive(Default, PartialEq, Debug)]
 struct Sum {
     lines: usize,
@@ -76,7 +76,7 @@ pub fn total(scale: Scale) -> usize {
     scale.pick(5_000_000, 10_007)
 }
 
-/// Who takes part.
+/// The contestants.
 pub fn contestants(contest: Contest) -> Vec<Contestant> {
     let total = total(contest.scale);
     let mut contestants = vec![
@@ -121,7 +121,7 @@ pub fn contestants(contest: Contest) -> Vec<Contestant> {
             })
             .at_most(1),
         );
-        // They block, so one executor is as good as another.
+        // They block, so one executor is enough.
         let blocking: [(&'static str, Read); 2] = [("duct", with_duct), ("subprocess", with_subprocess)];
         contestants.extend(blocking.map(|(name, read)| {
             Contestant::blocking(name, move || {
@@ -134,7 +134,7 @@ pub fn contestants(contest: Contest) -> Vec<Contestant> {
     contestants
 }
 
-/// So many lines by the contestant of that name, under tokio.
+/// Reads this many lines with the contestant of that name, under tokio.
 pub async fn read(name: &str, total: usize) -> std::io::Result<()> {
     let sum = match name {
         "reaped" => as_lines(total).await,
@@ -235,11 +235,11 @@ async fn with_processkit(total: usize) -> Sum {
     sum
 }
 
-/// Reads so many lines, and blocks meanwhile.
+/// Reads this many lines, and blocks meanwhile.
 type Read = fn(usize) -> Sum;
 
 fn with_duct(total: usize) -> Sum {
-    // A failure of the child is an error of the reader.
+    // If the child fails, the reader returns an error.
     let reader = duct::cmd(program(), arguments(total)).stdin_null().reader().expect("a child");
     sum_of(reader)
 }

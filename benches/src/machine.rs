@@ -1,4 +1,4 @@
-//! What is asked of the machine: its size, this process's memory, threads and processor time.
+//! Questions to the machine: its size, and this process's memory, threads and processor time.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::python;
 
-/// The system's allocator, with a count of the bytes that live; counts only once it was told to.
+/// The system's allocator, with a count of the bytes in use. It counts only after `count_heap`.
 pub struct Counting;
 
 static COUNTS: AtomicBool = AtomicBool::new(false);
@@ -32,7 +32,7 @@ pub fn live_heap() -> isize {
     LIVE.load(Ordering::Relaxed)
 }
 
-// SAFETY: hands everything on to the system's allocator, and only counts.
+// SAFETY: passes every call on to the system's allocator, and only counts.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size(), 1);
@@ -93,7 +93,7 @@ pub fn threads() -> usize {
     fs::read_dir("/proc/self/task").expect("proc is mounted").count()
 }
 
-/// Where results were taken, and beside whom.
+/// The machine and the peers of the results.
 #[derive(Default, Serialize, Deserialize)]
 pub struct Facts {
     pub processor: String,
@@ -102,14 +102,14 @@ pub struct Facts {
     pub kernel: String,
     /// The compiler.
     pub rustc: String,
-    /// Of each peer.
+    /// The version of each peer.
     pub versions: BTreeMap<String, String>,
     /// What could not be measured, and why.
     pub skipped: Vec<String>,
 }
 
 impl Facts {
-    /// Those of this machine.
+    /// The facts of this machine.
     pub fn look() -> Self {
         let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let processor = processor.lines().find_map(|line| line.strip_prefix("model name"));
@@ -122,7 +122,7 @@ impl Facts {
             processor: if processor.is_empty() { std::env::consts::ARCH.into() } else { processor.into() },
             cores: std::thread::available_parallelism().map_or(0, |cores| cores.get()),
             memory_gib: (kib_field("/proc/meminfo", "MemTotal:") as f64 / f64::from(1 << 30)).round() as u64,
-            // What follows the version names whoever built it.
+            // The part after the version names the machine that built it.
             kernel: kernel.split(['-', '+', '\n']).next().unwrap_or_default().to_owned(),
             rustc: said(rustc, &["--version"]).unwrap_or_else(|| "an unknown rustc".into()),
             versions,
@@ -137,14 +137,14 @@ impl Facts {
     }
 }
 
-/// What a command says on its first line, if it succeeds.
+/// The first line of a command's output, if it succeeds.
 pub fn said(mut command: Command, arguments: &[&str]) -> Option<String> {
     let output = command.args(arguments).stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
-/// The peers that this package depends on, as Cargo.lock has them.
+/// The peers that this package depends on, with the versions in Cargo.lock.
 fn locked_versions() -> BTreeMap<String, String> {
     const PEERS: [&str; 6] = ["async-process", "command-fds", "duct", "processkit", "subprocess", "tokio"];
     let lock = fs::read_to_string(crate::results::home().join("../Cargo.lock")).unwrap_or_default();
@@ -177,7 +177,7 @@ pub fn thread_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// Allows as many open files as this user may have, and says how many.
+/// Allows as many open files as this user may have, and returns how many.
 pub fn raise_open_files() -> u64 {
     /// More than any family needs.
     const ENOUGH: libc::rlim_t = 1 << 17;
@@ -196,7 +196,7 @@ pub fn raise_open_files() -> u64 {
     limit.rlim_cur
 }
 
-/// Memory that is written to, page by page of the usual size: what a fork has to copy tables for.
+/// Memory that was written to, page by page of the usual size. A fork has to copy its page tables.
 pub fn touched(bytes: usize) -> Vec<u8> {
     let mut memory: Vec<u8> = Vec::with_capacity(bytes);
     if bytes > 0 {

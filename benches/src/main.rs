@@ -1,9 +1,9 @@
 //! Measures `reaped` against its peers: `cargo run --release -p reaped-bench -- [NAME] [--json] [--smoke] [--count N]`.
 //!
-//! Each family is a file of its own. Without a name all of them run, three times, `results.json` is written, and from it
-//! `RESULTS.md`, the pictures in `figures` and README's table; at the end it says which claim of README and which aim does not
-//! hold on this machine. `render` makes the pages anew and measures nothing; `check` fails if they are not what
-//! `results.json` gives.
+//! Each family is a file of its own. Without a name all of them run, three times, and the program writes
+//! `results.json`. From it come `RESULTS.md`, the pictures in `figures` and README's table. At the end the
+//! program prints each claim of README and each aim that does not hold on this machine. `render` makes the
+//! pages anew and measures nothing. `check` fails if the pages differ from `results.json`.
 
 mod bare;
 mod build;
@@ -36,11 +36,11 @@ use results::Results;
 #[global_allocator]
 static HEAP: machine::Counting = machine::Counting;
 
-/// How long to run: in a smoke run only what is needed to see that the results are right.
+/// How long to run. A smoke run does only enough to check the results.
 #[derive(Clone, Copy)]
 struct Scale {
     smoke: bool,
-    /// How many children, in place of what the family itself takes.
+    /// How many children, instead of the family's own number.
     count: Option<usize>,
 }
 
@@ -53,7 +53,7 @@ impl Scale {
         if self.smoke { smoke } else { full }
     }
 
-    /// As `pick`, if nobody said how many.
+    /// Like `pick`, unless the caller gave a number.
     fn children(self, full: usize, smoke: usize) -> usize {
         self.count.unwrap_or(self.pick(full, smoke))
     }
@@ -118,7 +118,7 @@ fn check() -> io::Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// Nothing for words that nobody knows.
+/// `None` if no family has these words.
 fn measure(words: &[&str]) -> Option<io::Result<ExitCode>> {
     let (mut json, mut scale, mut name) = (false, Scale::new(false), None);
     let mut words = words.iter();
@@ -155,7 +155,7 @@ fn measure(words: &[&str]) -> Option<io::Result<ExitCode>> {
     Some(if full { finish(&results) } else { Ok(ExitCode::SUCCESS) })
 }
 
-/// Stores a full run, and says what of README it does not bear out.
+/// Stores a full run, and prints the claims of README that it does not confirm.
 fn finish(results: &Results) -> io::Result<ExitCode> {
     let before = Results::load();
     results.store()?;

@@ -30,7 +30,7 @@ pub fn total(scale: Scale) -> usize {
     scale.pick(2000, 100)
 }
 
-/// Who takes part.
+/// The contestants.
 pub fn contestants(contest: Contest) -> Vec<Contestant> {
     let total = total(contest.scale);
     let mut contestants = vec![
@@ -99,7 +99,7 @@ fn with_subprocess() -> io::Result<Vec<u8>> {
     if capture.exit_status.success() { Ok(capture.stdout) } else { Err(io::ErrorKind::Other.into()) }
 }
 
-/// One whose call blocks, and so needs a thread for each run of so many that is there at the same time.
+/// A contestant whose call blocks. It needs a thread for each run that is alive at the same time.
 pub fn in_threads(name: &'static str, total: usize, run: fn() -> io::Result<Vec<u8>>) -> Contestant {
     Contestant::blocking(name, move || {
         let (seconds, right) = timed_call(|| right_in_threads(total, run));
@@ -108,7 +108,7 @@ pub fn in_threads(name: &'static str, total: usize, run: fn() -> io::Result<Vec<
     })
 }
 
-/// How many runs said what they should, of so many in `WIDTH` threads.
+/// How many of `total` runs, in `WIDTH` threads, had the right output.
 fn right_in_threads(total: usize, run: fn() -> io::Result<Vec<u8>>) -> usize {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -124,7 +124,7 @@ fn right_in_threads(total: usize, run: fn() -> io::Result<Vec<u8>>) -> usize {
     })
 }
 
-/// How many children said what they should, of so many at a time.
+/// How many of `total` children, `width` at a time, had the right output.
 pub async fn run_all<F>(total: usize, width: usize, start: impl Fn() -> F) -> usize
 where
     F: Future<Output = io::Result<(bool, Vec<u8>)>>,

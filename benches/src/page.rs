@@ -1,4 +1,5 @@
-//! What is made of the stored results: `RESULTS.md`, the pictures, and the part of README between two comments.
+//! What the program makes of the stored results: `RESULTS.md`, the pictures, and the part of README between
+//! two comments.
 
 use std::fmt::Write;
 use std::fs;
@@ -12,7 +13,7 @@ use crate::results::{Family, Results, home};
 const BEGIN: &str = "<!-- speed: written by reaped-bench -->";
 const END: &str = "<!-- end of speed -->";
 
-/// The rows of README's table: the task in words, and the figure that tells of it.
+/// The rows of README's table: the task in words, and its figure.
 const ROWS: [(&str, &str); 7] = [
     ("`/bin/true` and back, tokio", "latency/tokio-ct"),
     ("512 MiB of output collected, smol", "bulk/smol"),
@@ -23,7 +24,7 @@ const ROWS: [(&str, &str); 7] = [
     ("an extra descriptor from a parent of 4 GiB", "fds/4GiB"),
 ];
 
-/// The columns of README's table: the peer, and what the column is called.
+/// The columns of README's table: the peer, and the column's head.
 const COLUMNS: [(&str, &str); 5] = [
     ("std", "std"),
     ("tokio", "tokio's own"),
@@ -32,7 +33,7 @@ const COLUMNS: [(&str, &str); 5] = [
     ("command-fds", "command-fds"),
 ];
 
-/// By how much a ratio may be above README's before that is called wrong: runs differ by so much.
+/// A ratio may be this much above README's before it counts as wrong, because runs differ.
 const TOLERANCE: f64 = 1.1;
 
 /// Makes all of it anew.
@@ -49,8 +50,8 @@ pub fn render(results: &Results) -> io::Result<()> {
     fs::write(readme_path(), with_speed(&readme, results)?)
 }
 
-/// What is not as the stored results make it. Another version of the plotting crate may draw otherwise, so pictures only have
-/// to be there.
+/// The files that differ from the stored results. Another version of the plotting crate may draw differently,
+/// so a picture only has to exist.
 pub fn stale(results: &Results) -> io::Result<Vec<String>> {
     let mut stale = Vec::new();
     if fs::read_to_string(page_path())? != page(results) {
@@ -69,7 +70,7 @@ pub fn stale(results: &Results) -> io::Result<Vec<String>> {
     Ok(stale)
 }
 
-/// Which claims of README, and which aims, do not hold in these results; `before` is what README says.
+/// The claims of README and the aims that do not hold in these results. `before` has README's numbers.
 pub fn broken(results: &Results, before: Option<&Results>) -> Vec<String> {
     let mut broken = Vec::new();
     if let Some(before) = before {
@@ -188,7 +189,7 @@ fn with_speed(readme: &str, results: &Results) -> io::Result<String> {
     Ok(format!("{before}{BEGIN}\n{}{END}{after}", speed(results)))
 }
 
-/// README's picture and table. A column that no row fills, and a row that was not measured, are left out.
+/// README's picture and table, without empty columns and without rows that were not measured.
 fn speed(results: &Results) -> String {
     let rows: Vec<(&str, Vec<Option<f64>>)> = ROWS
         .iter()
@@ -233,7 +234,8 @@ fn overview(results: &Results) -> String {
     picture::draw("", &groups.collect::<Vec<_>>())
 }
 
-/// A family's figures; none if nothing in it has a peer. Of the many rows of fairness one a work is shown.
+/// A family's figures; `None` if nothing in it has a peer. fairness has many rows: the picture shows one for
+/// each work.
 fn family_picture(family: &Family) -> Option<String> {
     let prefix = format!("{}/", family.name);
     let figures = family.figures();
@@ -292,7 +294,7 @@ mod tests {
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].contains("beside std: it says 1.00, and here it is 1.20"), "{found:?}");
         assert!(found[1].contains("std ≤ 1.00: reached in 1 of 3 runs"), "{found:?}");
-        // What is not measured any more does not hold either.
+        // If a figure is not measured any more, its claim does not hold either.
         let found = broken(&Results::default(), Some(&before));
         assert!(found.len() == 1 && found[0].ends_with("not measured here"), "{found:?}");
     }
@@ -304,7 +306,7 @@ mod tests {
         assert!(
             svg.contains("prefers-color-scheme: dark") && svg.contains("reaped ÷ peer; below 1 is faster")
         );
-        // Every colour that is used is one that the style changes.
+        // The style changes every colour that the picture uses.
         for used in svg.split("fill=\"#").skip(1).filter_map(|rest| rest.get(..6)) {
             assert!(svg.contains(&format!("[fill=\"#{used}\"]{{fill:")), "{used}");
         }

@@ -1,5 +1,5 @@
-//! Bars of ratios on a logarithmic axis, as SVG. A picture has a background of its own, and colours for a light and a
-//! dark page: a viewer that knows of neither shows the light ones, and can be read on both.
+//! Bars of ratios on a logarithmic axis, as SVG. A picture has a background of its own, and colours for a
+//! light and a dark page. If a viewer knows neither, it shows the light ones, which can be read on both.
 
 use std::error::Error;
 
@@ -21,14 +21,14 @@ pub struct Bar {
     pub most: f64,
 }
 
-/// A colour on a light page, and what it is on a dark one.
+/// A colour on a light page, and the colour on a dark page.
 type Shade = (RGBColor, &'static str);
 
 const PAPER: Shade = (RGBColor(255, 255, 255), "#0d1117");
 const INK: Shade = (RGBColor(31, 35, 40), "#e6edf3");
 const PALE: Shade = (RGBColor(89, 99, 110), "#9198a1");
 const GRID: Shade = (RGBColor(216, 222, 228), "#30363d");
-/// Told apart by everybody, and by their side of the line at 1.
+/// Everybody can tell them apart, also by their side of the line at 1.
 const FASTER: Shade = (RGBColor(9, 105, 218), "#4493f8");
 const SLOWER: Shade = (RGBColor(188, 76, 0), "#db6d28");
 const SHADES: [Shade; 6] = [PAPER, INK, PALE, GRID, FASTER, SLOWER];
@@ -40,12 +40,12 @@ const TOP: i32 = 62;
 const BOTTOM: i32 = 12;
 /// plotters takes the height of a line, not of a letter.
 const EM: f64 = 1.24;
-/// For ratios of any size, and for those that are all near 1.
+/// For ratios of any size, and for ratios that are all near 1.
 const WIDE: [f64; 16] =
     [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0];
 const NEAR: [f64; 12] = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.5, 1.75, 2.0];
 
-/// Families whose figures are not times alone.
+/// Families that measure more than time.
 const LESS: [&str; 4] = ["waiting", "talkers", "instructions", "build"];
 
 /// The picture; the title may be empty.
@@ -131,7 +131,7 @@ impl Axis {
         let to = known.iter().position(|tick| *tick >= most).unwrap_or(known.len() - 1);
         let mut ticks = known[from..=to].to_vec();
         if ticks.len() > 9 {
-            // Too close to be read; the ends are where they were.
+            // Too close to be readable. The ends stay.
             ticks.retain(|tick| [known[from], known[to]].contains(tick) || tick.log10().fract() == 0.0);
         }
         Axis { ticks, left, right }
@@ -144,7 +144,7 @@ impl Axis {
     }
 }
 
-/// Puts in the colours of a dark page, and what is read out in place of the picture.
+/// Adds the colours of a dark page, and the text that a screen reader reads instead of the picture.
 fn shaded(svg: &str, title: &str) -> String {
     let mut style = String::from("<style>@media (prefers-color-scheme: dark) {");
     for (RGBColor(red, green, blue), dark) in SHADES {

@@ -1,9 +1,9 @@
 //! 1000 pipelines of three, `echo hi | cat | cat`, under tokio's current thread: 64 at a time, and all of them at once.
 //!
-//! tokio and async-process have no pipelines: their children are connected by hand, as their documentation shows. The crates
-//! that block have a thread for each pipeline that runs at the same time, so they take part at 64 only, as does processkit,
-//! which needs half a minute for all at once. reaped captures the stderr of every member too, for its messages, and processkit
-//! does; the others leave it alone.
+//! tokio and async-process have no pipelines: their children are connected by hand, as their documentation
+//! shows. The crates that block need a thread for each pipeline that runs, so they take part at 64 only.
+//! processkit too takes part at 64 only, because it needs half a minute for all at once. reaped and processkit capture the stderr of
+//! every member, for their messages. The others leave it alone.
 
 use std::io;
 use std::process::Stdio;
@@ -25,7 +25,7 @@ fn total(scale: Scale) -> usize {
     scale.pick(1000, 70)
 }
 
-/// Who takes part; the variant is how many run at the same time.
+/// The contestants; the variant is how many run at the same time.
 pub fn contestants(contest: Contest) -> Vec<Contestant> {
     let (total, width) = (total(contest.scale), contest.variant);
     macro_rules! contestant {

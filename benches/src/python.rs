@@ -28,15 +28,15 @@ pub fn missing() -> Vec<String> {
     missing.map(|(name, _)| format!("{name}, which this machine's python3 does not have")).collect()
 }
 
-/// A contestant that is a program of its own, and in how many rounds it takes part.
+/// A contestant that is a program of its own, and the number of rounds that it takes part in.
 pub struct Script {
     pub name: &'static str,
     pub rounds: usize,
     pub command: Command,
 }
 
-/// Who takes part. Python brings its own loop, so one of our executors stands for all; `total` and `piece` say how much is
-/// to be done.
+/// The contestants. Python brings its own loop, so one executor stands for all. `total` and `piece` say how
+/// much there is to do.
 pub fn scripts(contest: Contest) -> Vec<Script> {
     let (total, piece, rounds) = match (contest.family, contest.executor) {
         ("latency", Executor::Futures) => (0, 0, 100),

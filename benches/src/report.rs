@@ -1,4 +1,4 @@
-//! Figures, and how a single one is shown: a line, or JSON.
+//! Figures, and how one is shown: a line, or JSON.
 
 use std::fmt::Write;
 
@@ -6,17 +6,17 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::compare::{Medians, median};
 
-/// One measured figure of reaped's, and what it is beside its peers.
+/// One measured figure of reaped, and its ratios to the peers.
 #[derive(Serialize, Deserialize)]
 pub struct Figure {
     pub name: String,
-    /// The median of reaped's; NaN if it measured nothing, which JSON knows as null.
+    /// The median of reaped's samples; NaN if it measured nothing, which JSON knows as null.
     #[serde(deserialize_with = "number")]
     pub value: f64,
     pub unit: String,
-    /// reaped's value through the peer's.
+    /// reaped's value divided by the peer's.
     pub ratios: Vec<(String, f64)>,
-    /// What is to be reached: the most that a ratio to this peer, or with no peer the value, may be.
+    /// The aims: the most that a ratio to this peer may be, or the value if there is no peer.
     pub aims: Vec<(String, f64)>,
     pub note: String,
 }
@@ -27,7 +27,7 @@ impl Figure {
         Figure { name, value, unit, ratios: Vec::new(), aims: Vec::new(), note: String::new() }
     }
 
-    /// The first is reaped, the others are its peers; `scale` makes the unit out of what was measured.
+    /// The first is reaped, and the others are its peers. `scale` converts the measurement to the unit.
     pub fn of(name: impl Into<String>, medians: &Medians, scale: f64, unit: &str) -> Self {
         let reaped = medians[0].1;
         medians[1..].iter().fold(Figure::new(name, reaped * scale, unit), |figure, (peer, value)| {
@@ -109,7 +109,7 @@ impl Same<'_> {
     }
 }
 
-/// Three digits that matter.
+/// Rounded to three significant digits.
 pub fn short(value: f64) -> String {
     match value.abs() {
         large if large >= 100.0 => format!("{value:.0}"),

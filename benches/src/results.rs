@@ -1,5 +1,5 @@
-//! The stored results, `results.json`: what every page and picture is made of. What measures does not format, and what
-//! formats does not measure.
+//! The stored results, `results.json`: every page and picture is made from them. Code that measures does not
+//! format, and code that formats does not measure.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::machine::Facts;
 use crate::report::{Figure, Same};
 
-/// All runs of all families, and where they were taken.
+/// All runs of all families, and the machine.
 #[derive(Default, Serialize, Deserialize)]
 pub struct Results {
     pub machine: Facts,
@@ -34,7 +34,7 @@ impl Family {
 }
 
 impl Results {
-    /// None yet, to be taken on this machine.
+    /// No results yet, for this machine.
     pub fn here() -> Self {
         Results { machine: Facts::look(), families: Vec::new() }
     }
@@ -47,7 +47,7 @@ impl Results {
         }
     }
 
-    /// One figure in all runs; it is named after its family.
+    /// One figure in all runs. Its name begins with its family.
     pub fn figure(&self, name: &str) -> Option<Same<'_>> {
         let figures = self.families.iter().flat_map(Family::figures);
         figures.into_iter().find(|same| same.0[0].name == name)
@@ -61,7 +61,7 @@ impl Results {
         fs::write(stored(), self.text())
     }
 
-    /// As JSON, one line a figure, so that two versions can be compared.
+    /// As JSON, one line for each figure, so two versions can be compared.
     fn text(&self) -> String {
         let run = |figures: &Vec<Figure>| {
             format!("[\n{}\n]", figures.iter().map(Figure::json).collect::<Vec<_>>().join(",\n"))

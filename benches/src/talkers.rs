@@ -1,9 +1,10 @@
-//! Many children that each say a line every second, read by one thread: processor time a line.
+//! Many children that each write a line every second, and one thread that reads them: processor time for each
+//! line.
 //!
-//! 1000 of them; `reaped-bench talkers --count 10000` takes more, or as many as there are descriptors for. Each
-//! contestant is a process of its own, and counts the time of all of its threads, a reactor's too. A child says its first line
-//! when it has started, so they do not all speak at the same moment. The clock runs once every child has spoken. What the
-//! children use is their own.
+//! 1000 of them. `reaped-bench talkers --count 10000` takes more, or as many as there are descriptors for.
+//! Each contestant is a process of its own, and counts the time of all of its threads, a reactor's too. A
+//! child writes its first line when it has started, so they do not all write at the same moment. The
+//! measurement begins once every child has written. The children's own time does not count.
 
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
@@ -37,7 +38,7 @@ pub fn run(scale: Scale) -> Vec<Figure> {
     PAIRS.map(pair).into()
 }
 
-/// What a contestant has measured.
+/// The measurements of a contestant.
 struct Measured {
     children: f64,
     a_line: f64,
@@ -58,7 +59,7 @@ fn take_turn(contestant: &str, executor: Executor, count: usize, scale: Scale) -
     Measured { children, a_line, a_child_second }
 }
 
-/// In a talker: says a line a second, until nobody listens.
+/// In a talker: writes a line every second, until nobody reads.
 pub fn talk() -> io::Result<()> {
     loop {
         io::stdout().write_all(b"still here\n")?;
@@ -66,9 +67,10 @@ pub fn talk() -> io::Result<()> {
     }
 }
 
-/// In the contestant: starts the talkers, listens, and prints how many there are, and us a line and a child's second.
+/// In the contestant: starts the talkers, reads, and prints how many there are, and the us for each line and
+/// for each child and second.
 pub fn measure(contestant: &str, executor: &str, count: usize, milliseconds: usize) -> io::Result<()> {
-    // Two descriptors a child, its stdout and its pidfd, and some to spare.
+    // Two descriptors for each child, its stdout and its pidfd, and some to spare.
     let count = count.min((machine::raise_open_files() as usize).saturating_sub(200) / 2);
     let executor = Executor::ALL.into_iter().find(|known| known.name() == executor);
     let executor = executor.ok_or(io::ErrorKind::InvalidInput)?;
@@ -105,16 +107,16 @@ pub fn measure(contestant: &str, executor: &str, count: usize, milliseconds: usi
             assert!(lines > 0, "nobody said a line");
             println!("{count} {} {}", used * 1e6 / lines as f64, used * 1e6 / (count as f64 * seconds));
         };
-        // The talkers end with the pipes that nobody reads any more.
+        // The talkers end once nobody reads their pipes.
         select(listeners, Box::pin(clock)).await;
     });
     Ok(())
 }
 
-/// What was heard from all children.
+/// What came from all children.
 #[derive(Default)]
 struct Heard {
-    /// That said something.
+    /// The children that have written something.
     children: AtomicUsize,
     lines: AtomicUsize,
 }
@@ -124,7 +126,7 @@ impl Heard {
         self.lines.load(Ordering::Relaxed)
     }
 
-    /// One line, the first of its child or not.
+    /// One line, the child's first or not.
     fn line(&self, text: &str, said: &mut bool) {
         assert_eq!(text, "still here");
         self.lines.fetch_add(1, Ordering::Relaxed);

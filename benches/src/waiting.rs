@@ -1,10 +1,10 @@
-//! 1000 children that sleep: heap per child, threads, and processor time of a second in which nothing
+//! 1000 children that sleep: heap for each child, threads, and processor time of a second in which nothing
 //! happens.
 //!
-//! The heap once more with a timeout, with a reader that was taken and is awaited, and with a tee.
+//! The heap once more with a timeout, with a taken reader that is awaited, and with a tee.
 //!
 //! Each contestant measures itself in a process of its own, with an allocator that counts. The heap is all
-//! that lives with the children beside what lived without them, the futures and the reactor included.
+//! memory that is there with the children and was not there without them: the futures and the reactor too.
 
 use std::fmt::Write;
 use std::fs;
@@ -25,7 +25,7 @@ use crate::report::Figure;
 
 const PEERS: [&str; 2] = ["async-process", "tokio"];
 
-/// States in which a child is waited for, beside that of `output`.
+/// The states in which a task waits for a child, beside `output`.
 const STATES: [&str; 3] = ["timeout", "reader", "tee"];
 
 pub fn run(scale: Scale) -> Vec<Figure> {
@@ -56,7 +56,7 @@ fn figure(name: &str, found: [f64; 3], unit: &str, count: f64) -> Figure {
     let mut said = String::new();
     let mut figure = Figure::new(name, found[0], unit);
     for (peer, number) in PEERS.into_iter().zip(&found[1..]) {
-        // A time may be too short to be counted.
+        // A time may be too short to be measured.
         if *number > 0.0 {
             figure = figure.beside(peer, found[0] / number);
         }
@@ -67,7 +67,7 @@ fn figure(name: &str, found: [f64; 3], unit: &str, count: f64) -> Figure {
     figure.note(format!("{count:.0} children{said}"))
 }
 
-/// Heap a child, threads, idle time, and how many children there were.
+/// Heap for each child, threads, idle time, and the number of children.
 fn take_turn(contestant: &str, state: &str, count: usize) -> [f64; 4] {
     let output = Command::new(program())
         .args(["--child", "waiting", contestant, state, &count.to_string()])
@@ -80,12 +80,12 @@ fn take_turn(contestant: &str, state: &str, count: usize) -> [f64; 4] {
     <[f64; 4]>::try_from(numbers).expect("four numbers")
 }
 
-/// Longer than anybody waits.
+/// Longer than any run waits.
 const LONG: Duration = Duration::from_secs(1000);
 
 /// In the child: starts the sleepers, and prints heap per child, threads, idle time, and how many there are.
 pub fn measure(contestant: &str, state: &str, count: usize) -> io::Result<()> {
-    // At most four descriptors a child, and some to spare.
+    // At most four descriptors for each child, and some to spare.
     let count = count.min((machine::raise_open_files() as usize).saturating_sub(64) / 4);
     let plain = state == "plain";
     let boxed = |start: fn() -> Started| Executor::Futures.block_on(report(true, count, pause(plain), start));
@@ -93,7 +93,7 @@ pub fn measure(contestant: &str, state: &str, count: usize) -> io::Result<()> {
     let tokio =
         |start: fn() -> Started| Executor::TokioCt.block_on(report(false, count, tokio_pause(plain), start));
     match (contestant, state) {
-        // Nothing but the promise, without a box.
+        // Only the promise, without a box.
         ("reaped", "plain") => Executor::Futures
             .block_on(report(true, count, pause(plain), || reaped::output("/bin/sleep", ["1000"]))),
         ("reaped", "timeout") => Executor::Futures.block_on(report(true, count, pause(plain), || {
@@ -141,7 +141,7 @@ pub fn measure(contestant: &str, state: &str, count: usize) -> io::Result<()> {
     }
 }
 
-/// A child that is waited for.
+/// A child, and the future that waits for it.
 type Started = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 fn async_sleeper() -> async_process::Command {
@@ -156,7 +156,7 @@ fn tokio_sleeper() -> tokio::process::Command {
     command
 }
 
-/// The second in which nothing happens, which one state has.
+/// The second in which nothing happens; only one state has it.
 async fn pause(plain: bool) {
     if plain {
         smol::Timer::after(Duration::from_secs(1)).await;
@@ -189,7 +189,7 @@ async fn report<F: Future + Unpin>(
     let heap = (machine::live_heap() - before) as f64 / count as f64;
     let alive = children_alive();
     assert_eq!(alive, count, "children that live");
-    // Let what was started settle.
+    // Lets the started children settle.
     std::thread::sleep(Duration::from_millis(200));
     let used = machine::cpu_seconds();
     pause.await;

@@ -1,4 +1,4 @@
-//! The input of a target, read as a row of choices. Plain enough that an input can be written by hand.
+//! The input of a target, read as a row of choices. It is simple enough to be written by hand.
 
 pub(crate) struct Choices<'a>(&'a [u8]);
 
@@ -25,7 +25,7 @@ impl<'a> Choices<'a> {
         self.below(2) == 1
     }
 
-    /// So many bytes, or as many as there are.
+    /// This many bytes, or as many as there are.
     pub(crate) fn bytes(&mut self, count: usize) -> &'a [u8] {
         let (bytes, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;

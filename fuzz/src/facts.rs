@@ -1,4 +1,4 @@
-//! The protocol layer: facts in any order, and what may be said of them at each moment.
+//! The protocol layer: facts in any order, and what the layer may report at each moment.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -8,17 +8,17 @@ use crate::choices::Choices;
 use crate::output::Exit;
 use crate::protocol::{Direction, Fault, Next, Notice, Protocol, Slot};
 
-/// Numbers that are no slots.
+/// Numbers that are not slots.
 const FDS: [i32; 5] = [0, 1, 2, 7, 30];
 
-/// What happened, and what was told. Nothing in here is asked of the layer.
+/// What happened, and what was reported. The log asks the layer nothing.
 #[derive(Default)]
 struct Log {
     channels: Vec<Channel>,
     exit: Option<Exit>,
     settled: bool,
     fault: Option<What>,
-    /// SIGTERM was sent, or somebody else of ours has ended the child.
+    /// SIGTERM was sent, or another part of this program has ended the child.
     ended_by_us: bool,
     killed: bool,
     waited: bool,
@@ -36,9 +36,9 @@ struct Channel {
     left_open: bool,
     close_told: bool,
     room: usize,
-    /// All that came, in the order in which it came, up to the limit.
+    /// All bytes that came, in their order, up to the limit.
     kept: Vec<u8>,
-    /// How many of them were told, or handed over.
+    /// How many of them were reported, or handed over.
     told: usize,
 }
 
@@ -61,7 +61,7 @@ impl What {
         }
     }
 
-    /// Only late, so it is asked politely.
+    /// The child is only late, so it gets the polite signal.
     fn is_polite(self) -> bool {
         matches!(self, What::TimedOut | What::Idle)
     }
@@ -90,7 +90,7 @@ impl Log {
         if self.is_there() {
             Next::Ended
         } else if self.exit.is_some() {
-            // Only an end that is ours, or a time that is over, does not wait for descendants.
+            // Only after this program ended the child, or a time is over, it does not wait for grandchildren.
             let first = self.channels.iter().position(|channel| channel.open);
             match first.filter(|_| self.was_stopped() || self.waited) {
                 Some(slot) => Next::Drain(slot),
@@ -105,7 +105,7 @@ impl Log {
         }
     }
 
-    /// Whether the exit may be told: the pipes were looked at after it.
+    /// Whether the exit may be reported: after it, the pipes were looked at.
     fn was_looked_at(&self) -> bool {
         self.exit.is_some() && (self.settled || self.all_closed())
     }
@@ -116,22 +116,23 @@ impl Channel {
         &self.kept[self.told..]
     }
 
-    /// Whether there is nothing of it that could be told now.
+    /// Whether the channel has nothing to report now.
     fn is_silent(&self) -> bool {
         self.paused || self.released || (self.rest().is_empty() && (self.open || self.close_told))
     }
 }
 
-/// **Invariant.** Facts in any order that a transport may tell them in, commands of the user between them, and looks at
-/// the events at any moment. The rules at the head of `protocol/mod.rs`, each as it is written there:
+/// **Invariant.** Facts in any order that a transport may have, commands of the user between them, and looks
+/// at the events at any moment. The rules are at the head of `protocol/mod.rs`:
 ///
-/// - What is to be done ([`Next`]) follows from the facts alone: ended is reaped and all pipes closed; the first fault
-///   costs the child its life, at once or politely; then, or when the time after the exit is over, the pipes are
-///   drained.
-/// - Each notice is true at its moment, in its order, and told once; nothing comes after the end, nor of a channel that
-///   is held back or was taken over; no channel gives more than its limit.
-/// - When nothing more is told, nothing is left that should be.
-/// - What is left at the end is what was not told.
+/// - The next step ([`Next`]) follows from the facts alone. The child has ended if it was reaped and all pipes are
+///   closed. The first fault ends it, at once or politely. After that, or when the time after the exit is over, the
+///   pipes are drained.
+/// - Each notice is true at its moment, comes in its order, and comes once.
+/// - No notice comes after the end, or from a channel that is paused or was taken over.
+/// - No channel gives more than its limit.
+/// - If there is no notice, nothing is left to report.
+/// - The rest at the end is exactly what was not reported.
 pub fn protocol(data: &[u8]) {
     let mut choices = Choices::new(data);
     let (mut protocol, mut log) = start(&mut choices);
@@ -191,7 +192,7 @@ fn act(choices: &mut Choices<'_>, protocol: &mut Protocol, log: &mut Log) {
     }
     let slot = if op < 8 { choices.below(log.channels.len()) } else { 0 };
     match op {
-        // A transport reads only what is wanted.
+        // A transport reads only a channel that the layer wants read.
         0..=2 if log.channels[slot].open && !log.channels[slot].paused => {
             receive(protocol, log, slot, choices.below(40));
         }
@@ -199,7 +200,7 @@ fn act(choices: &mut Choices<'_>, protocol: &mut Protocol, log: &mut Log) {
             protocol.closed(slot);
             log.channels[slot].open = false;
         }
-        // To close what was taken over is allowed, and changes nothing.
+        // Closing a channel that was taken over is allowed, and changes nothing.
         3 if log.channels[slot].released => protocol.closed(slot),
         4 if log.channels[slot].open => {
             protocol.failed(slot, io::Error::from(io::ErrorKind::BrokenPipe));
@@ -255,7 +256,7 @@ fn receive(protocol: &mut Protocol, log: &mut Log, slot: Slot, count: usize) {
     if channel.direction == Direction::In {
         return;
     }
-    // A lost, doubled or swapped byte shows, and so does one of another channel.
+    // A lost, doubled or swapped byte shows, and so does a byte of another channel.
     let came = channel.kept.len();
     let bytes: Vec<u8> = (came..came + count).map(|place| (place * 5 + slot) as u8).collect();
     protocol.buffer(slot).extend_from_slice(&bytes);
@@ -277,7 +278,7 @@ fn exit(protocol: &mut Protocol, log: &mut Log, code: u8) {
     log.exit = Some(exit);
 }
 
-/// Does what is said, as the transport does it.
+/// Does what the layer asks for, as the transport does.
 fn obey(choices: &mut Choices<'_>, protocol: &mut Protocol, log: &mut Log) {
     match protocol.next() {
         Next::Wait | Next::Ended => {}
@@ -298,7 +299,7 @@ fn obey(choices: &mut Choices<'_>, protocol: &mut Protocol, log: &mut Log) {
                 }
                 assert_eq!(protocol.next(), Next::Drain(slot), "drained out of turn");
                 if log.channels[slot].direction == Direction::Out {
-                    // What is in the pipe is taken, whether it is held back or not.
+                    // Takes the bytes in the pipe, whether the channel is paused or not.
                     receive(protocol, log, slot, choices.below(8));
                     log.channels[slot].left_open = choices.yes();
                 }
@@ -310,7 +311,7 @@ fn obey(choices: &mut Choices<'_>, protocol: &mut Protocol, log: &mut Log) {
     }
 }
 
-/// The rest of any life: nothing is held back, all is closed, the child is reaped.
+/// The rest of any life: nothing is paused, all is closed, the child is reaped.
 fn finish(protocol: &mut Protocol, log: &mut Log) {
     protocol.resume_all();
     log.channels.iter_mut().for_each(|channel| channel.paused = false);
@@ -328,7 +329,7 @@ fn finish(protocol: &mut Protocol, log: &mut Log) {
     assert_eq!(protocol.next(), Next::Ended);
 }
 
-/// What can be asked at any moment.
+/// What can be checked at any moment.
 fn check(protocol: &Protocol, log: &Log) {
     assert_eq!(protocol.next(), log.next());
     assert_eq!(protocol.all_closed(), log.all_closed());
@@ -341,7 +342,7 @@ fn check(protocol: &Protocol, log: &Log) {
     assert_eq!(protocol.holds_back(), log.channels.iter().any(|c| c.paused && !c.rest().is_empty()));
 }
 
-/// Looks for one notice, and whether it is true; if there is none, whether there should be one.
+/// Takes one notice, and checks that it is true. If there is none, checks that there should be none.
 fn look(protocol: &mut Protocol, log: &mut Log) -> bool {
     let Some(notice) = protocol.notice() else {
         assert!(log.channels.iter().all(Channel::is_silent), "a channel has something to tell");

@@ -1,4 +1,4 @@
-//! What gpg reports, from its bytes to the verdict.
+//! gpg's report, from its bytes to the verdict.
 
 use signature::{Signature, Validity};
 use verdict::Facts;
@@ -19,7 +19,7 @@ mod verdict;
 const PLAINTEXT: usize = 6;
 const START: &[u8] = b"[GNUPG:] ";
 
-/// What an input names by one byte.
+/// The lines that an input names by one byte.
 const LINES: &[&str] = &[
     "BEGIN_DECRYPTION",
     "DECRYPTION_INFO 2 9 0",
@@ -83,16 +83,15 @@ const SIGNED: [usize; 10] = [0, 1, 4, 7, 16, 17, 25, 11, 12, 13];
 /// Encrypted twice.
 const TWICE: [usize; 12] = [0, 1, 0, 1, 4, 7, 11, 12, 13, 11, 12, 13];
 
-/// **Invariant.** Whatever bytes come over the status descriptor, and however gpg ends:
+/// **Invariant.** For any bytes on the status descriptor, and any end of gpg:
 ///
-/// - The lines are those that a plain split finds, a SESSION_KEY left out; the report is whole only if all of it is
-///   such lines.
-/// - It is okay if and only if the report, read as a whole, is one of one sound message ([`Report::is_proof`]): never
-///   without DECRYPTION_OKAY and an integrity check in every layer, never with plaintext beside it, never with
-///   BADSIG, BADMDC or DECRYPTION_FAILED, and where a signature is required never without GOODSIG and its VALIDSIG.
-/// - The signatures are those from inside of the encryption, each confirmed only by a VALIDSIG of its own.
-/// - Where the exit code is not 0, each encryption has an MDC, and something beside the plaintext is to blame.
-/// - A refusal is one line that a terminal can bear, and names no key of zeros.
+/// - A plain split finds the same lines, without a SESSION_KEY. The report is whole only if all of it is such lines.
+/// - The verdict is okay if and only if the whole report is about one sound message ([`Report::is_proof`]). Every
+///   layer has DECRYPTION_OKAY and an integrity check. There is no plaintext beside it, and no BADSIG, BADMDC or
+///   DECRYPTION_FAILED. If a signature is required, there is a GOODSIG with its VALIDSIG.
+/// - The signatures come from inside of the encryption. Each is confirmed only by a VALIDSIG of its own.
+/// - If the exit code is not 0, each encryption has an MDC, and the reason is not the plaintext.
+/// - A refusal is one line that is safe to print, and names no key of zeros.
 pub fn gpg(data: &[u8]) {
     let mut choices = Choices::new(data);
     let exit = [Some(0), Some(0), Some(2), Some(1), None, Some(3)][choices.below(6)];
@@ -175,7 +174,7 @@ fn some<'a>(choices: &mut Choices<'a>) -> &'a [u8] {
 struct Line {
     keyword: String,
     text: String,
-    /// How many encryptions it is inside of; of a BEGIN and its END the same number, without their own.
+    /// How many encryptions contain it. A BEGIN and its END have the same number, without their own.
     depth: usize,
 }
 
@@ -193,7 +192,7 @@ struct Report {
     lines: Vec<Line>,
     /// Every byte belongs to a line of gpg.
     whole: bool,
-    /// Each END has a BEGIN, and the other way round.
+    /// Each BEGIN has an END, and each END a BEGIN.
     balanced: bool,
 }
 
@@ -237,7 +236,8 @@ impl Report {
         self.lines.iter().filter(|line| line.is(keyword)).count()
     }
 
-    /// Whether it says of one encrypted message, and of nothing else, that it is sound, and of so many bytes.
+    /// Whether it reports that exactly one encrypted message is sound and has this many bytes, and nothing
+    /// else.
     fn is_proof(&self, exit: Option<i32>, is_aead: bool) -> bool {
         let bad = ["BADSIG", "TRUST_NEVER", "BADMDC", "DECRYPTION_FAILED"];
         let messages =
@@ -256,9 +256,10 @@ impl Report {
             && self.is_one_text()
     }
 
-    /// If there is an MDC around each, the exit code may be 1 or 2 for what is not the plaintext: a signature that cannot be
-    /// checked, a hidden recipient, or a session key that was not got in one way, before it was in another. Otherwise it is
-    /// 0, and the one encryption is as long as it can be.
+    /// If each encryption has an MDC, the exit code may be 1 or 2, for a reason other than the plaintext. The
+    /// reasons are a signature that cannot be checked, a hidden recipient, or a way to the session key that
+    /// failed before another one worked. Otherwise the code is 0, and the one encryption is as long as it can
+    /// be.
     fn excuses(&self, exit: Option<i32>, is_aead: bool) -> bool {
         let begins: Vec<usize> =
             (0..self.lines.len()).filter(|n| self.lines[*n].is("BEGIN_DECRYPTION")).collect();
@@ -286,7 +287,8 @@ impl Report {
         }
     }
 
-    /// Whether the encryption that begins there was told to have an MDC that is good, and nothing else.
+    /// Whether the report says that the encryption that begins there has a good MDC, and says nothing else
+    /// about it.
     fn has_mdc(&self, begin: usize) -> bool {
         let depth = self.lines[begin].depth;
         let mut own = self.lines[begin + 1..]
@@ -298,7 +300,8 @@ impl Report {
         info.is_some_and(|info| named(info, 0) && !named(info, 2)) && own.any(|line| line.is("GOODMDC"))
     }
 
-    /// Whether the encryption that begins there was decrypted, and its integrity proved, with nothing said twice.
+    /// Whether the encryption that begins there was decrypted, and its integrity proved, with nothing
+    /// reported twice.
     fn is_sound(&self, begin: usize) -> bool {
         let depth = self.lines[begin].depth;
         let inside = self.lines[begin + 1..].iter().take_while(|line| line.depth > depth);
@@ -312,7 +315,7 @@ impl Report {
             && info.len() <= 1
     }
 
-    /// Whether there is one text, shown before it was said to be okay, and as long as what came.
+    /// Whether there is one text, shown before it was called okay, and as long as the bytes that came.
     fn is_one_text(&self) -> bool {
         let Some(place) = self.lines.iter().position(|line| line.is("PLAINTEXT")) else { return false };
         let text = &self.lines[place];
@@ -360,7 +363,7 @@ impl Report {
     }
 }
 
-/// Whether one signature proves who signed. Its key is named, so that the fingerprint is known to be of it.
+/// Whether one signature proves the signer. Its key is named, so the fingerprint is known to be the key's.
 fn proves(signature: &Signature) -> bool {
     let key = &signature.key_id;
     let named = key.len() >= 16 && key.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -368,7 +371,7 @@ fn proves(signature: &Signature) -> bool {
     signature.validity == Validity::Good && named && fits
 }
 
-/// Whether a fingerprint is that of a key: a long one begins with its ID, and any other ends with it.
+/// Whether a fingerprint belongs to a key: a long one begins with its ID, and any other ends with it.
 fn is_of(fingerprint: &str, key: &str) -> bool {
     match fingerprint.find(key) {
         Some(0) if fingerprint.len() == 64 => true,
@@ -384,7 +387,7 @@ fn confirms(line: &Line, key: &str) -> Option<(String, String)> {
     Some(((*first).to_owned(), (*args.get(9).unwrap_or(first)).to_owned()))
 }
 
-/// By places, and not by what is left.
+/// By places, and not by the rest of the text.
 fn unescaped(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut plain = Vec::new();

@@ -1,4 +1,5 @@
-//! Fuzz targets for the pure layers of `reaped`: bytes in, a panic where a rule is broken. `fuzz/run TARGET` runs one.
+//! Fuzz targets for the pure layers of `reaped`: bytes in, and a panic if a rule is broken. `fuzz/run TARGET`
+//! runs one.
 //!
 //! | target | layer | model it is held against |
 //! | --- | --- | --- |
@@ -7,8 +8,8 @@
 //! | `plan` | `spawn/unix/fds.rs` | a table of descriptors, as a kernel keeps it |
 //! | `gpg` | `gpg/status.rs`, `verdict.rs`, `signature.rs` | the report read as a whole, by places and counts |
 //!
-//! The layers are included by path, so that nothing of them need be public in `reaped`. What found something is kept in
-//! `corpus/`, and replayed by `cargo test -p reaped-fuzz`.
+//! The layers are included by path, so nothing in them need be public in `reaped`. Inputs that found
+//! something are in `corpus/`, and `cargo test -p reaped-fuzz` replays them.
 
 mod choices;
 mod facts;

@@ -5,16 +5,16 @@ use crate::protocol::{Direction, Notice, Piece, Protocol};
 
 const FDS: [i32; 2] = [1, 2];
 
-/// What lines are made of: ends, and characters of one, two, three and four bytes.
+/// The parts of lines: ends, and characters of one, two, three and four bytes.
 const ALPHABET: [&[u8]; 8] =
     [b"\n", b"\r", b"a", "ä".as_bytes(), "€".as_bytes(), "🦀".as_bytes(), b"\r\n", b"b"];
 
-/// What came over one channel.
+/// The bytes of one channel.
 #[derive(Default)]
 struct Channel {
     /// Every byte within the limit.
     whole: Vec<u8>,
-    /// How many of them were given.
+    /// How many of them were returned.
     given: usize,
     room: usize,
     closed: bool,
@@ -32,7 +32,7 @@ impl Channel {
         !self.paused && !self.released
     }
 
-    /// It is what is left that says what comes next.
+    /// The rest decides what comes next.
     fn gave(&mut self, piece: Piece, limit: usize, at_end: bool) {
         let bytes = piece.raw.as_deref().unwrap_or(piece.text.as_bytes());
         let Some((expected, complete, used)) = next(self.rest(), limit, at_end) else {
@@ -45,12 +45,12 @@ impl Channel {
     }
 }
 
-/// **Invariant.** Whatever comes in whatever chunks, and whenever it is looked at:
+/// **Invariant.** For any bytes in any chunks, and looks at any moment:
 ///
-/// - Each call gives what a splitter without any memory gives of the bytes that were not given yet ([`next`]).
-/// - Where the limit stays the same, all pieces together are those of a split of the whole; where the whole is UTF-8
-///   and a character fits, so is each piece.
-/// - What is taken as it is, by an event or a takeover, is exactly what no line gave.
+/// - Each call returns the same as a splitter without memory that gets the bytes not returned yet ([`next`]).
+/// - If the limit stays the same, the pieces are the same as in a split of all bytes at once.
+/// - If all bytes are UTF-8 and a character fits into the limit, each piece is UTF-8.
+/// - An event or a takeover returns exactly the bytes that no line has returned.
 pub fn lines(data: &[u8]) {
     let mut choices = Choices::new(data);
     let mut protocol = Protocol::new(FDS.map(|fd| (fd, Direction::Out)));
@@ -117,7 +117,7 @@ fn feed(protocol: &mut Protocol, slot: usize, channel: &mut Channel, choices: &[
     for choice in choices {
         match choice {
             0..128 => bytes.extend(ALPHABET[usize::from(choice % 8)]),
-            // Half characters, and what is no UTF-8 at all.
+            // Parts of characters, and bytes that are no UTF-8 at all.
             _ => bytes.push(*choice),
         }
     }
@@ -128,7 +128,7 @@ fn feed(protocol: &mut Protocol, slot: usize, channel: &mut Channel, choices: &[
     channel.whole.extend(&bytes[..kept]);
 }
 
-/// Asks for one line, and for some more of those that are ready; whether there was one.
+/// Asks for one line, and for some more that are ready. Returns whether there was one.
 fn line(protocol: &mut Protocol, channels: &mut [Channel; 2], limit: usize, more: usize) -> bool {
     let told = channels.iter().position(|c| c.told() && next(c.rest(), limit, c.closed).is_some());
     let Some((slot, fd, piece)) = protocol.line(limit) else {
@@ -153,7 +153,7 @@ fn line(protocol: &mut Protocol, channels: &mut [Channel; 2], limit: usize, more
     true
 }
 
-/// Takes what was not given, by an event or by a takeover.
+/// Takes the bytes that were not returned, by an event or by a takeover.
 fn take(protocol: &mut Protocol, slot: usize, channels: &mut [Channel; 2], how: u8) {
     let channel = &mut channels[slot];
     if how & 3 == 3 && !channel.closed && !channel.released {
@@ -167,8 +167,8 @@ fn take(protocol: &mut Protocol, slot: usize, channels: &mut [Channel; 2], how: 
     }
 }
 
-/// The first piece of what is left, whether it is a whole line, and how many bytes it used up. A piece of a longer line
-/// is given only once it is certain that the line is longer than the limit, whatever comes.
+/// The first piece of the rest, whether it is a whole line, and how many bytes it used up. A piece of a
+/// longer line is returned only once the line is certainly longer than the limit.
 fn next(rest: &[u8], limit: usize, at_end: bool) -> Option<(&[u8], bool, usize)> {
     let limit = limit.max(1);
     if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -193,7 +193,7 @@ fn without_cr(line: &[u8]) -> &[u8] {
     }
 }
 
-/// At the limit, or up to three bytes before it where that is inside of a character.
+/// At the limit, or up to three bytes before it if the limit is inside of a character.
 fn place_to_cut(line: &[u8], limit: usize) -> usize {
     let inside = |place: usize| (0x80..0xc0).contains(&line[place]);
     let mut cut = limit;

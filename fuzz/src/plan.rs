@@ -13,7 +13,7 @@ mod fds;
 /// An open descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Open {
-    /// Stands for what it leads to; no two files have the same number.
+    /// Stands for the open file; no two files have the same number.
     file: u32,
     /// Closed when the program starts.
     cloexec: bool,
@@ -21,19 +21,19 @@ struct Open {
 
 type Table = BTreeMap<Fd, Open>;
 
-/// What the engine wants, as `spawn/unix/descriptors.rs` holds it: target and source, sorted by target.
+/// What the engine wants, as in `spawn/unix/descriptors.rs`: target and source, sorted by target.
 struct Descriptors {
     others: Others,
     wanted: Vec<(Fd, Fd)>,
     closed: Vec<Fd>,
 }
 
-/// **Invariant.** Whatever is open in the parent, and whatever is wanted on whatever number:
+/// **Invariant.** For any descriptors that the parent has open, and any targets:
 ///
 /// - No step uses a descriptor that is not open, nor makes one above the highest target.
-/// - The program has each target, open on what its source was when it was named.
-/// - Beside that it has nothing; or, where others are inherited, exactly those that are inheritable, are no target and
-///   are not to be closed. What other threads open in the meantime changes nothing of this.
+/// - The program has each target, open on the file that its source had when the command was built.
+/// - It has nothing else. If it inherits others, it has exactly those that are inheritable, are no target, and need not
+///   be closed. Descriptors that other threads open meanwhile change nothing.
 /// - The parent's own descriptors stay as they were.
 /// - The number of steps does not grow with the numbers.
 pub fn plan(data: &[u8]) {
@@ -70,7 +70,7 @@ pub fn plan(data: &[u8]) {
     for (number, open) in &before {
         assert_eq!(parent.get(number), Some(open), "the parent's own {number} was touched");
     }
-    // What other threads open before the child is there.
+    // Descriptors that other threads open before the child exists.
     for stranger in 0..choices.below(8) {
         let (number, cloexec) = (number(&mut choices), choices.yes());
         parent.entry(number).or_insert(Open { file: 2000 + stranger as u32, cloexec });
@@ -101,7 +101,7 @@ pub fn plan(data: &[u8]) {
     assert_eq!(child, expected, "by {actions:?}");
 }
 
-/// Mostly small, so that they collide; and never so large that a shell could not have it.
+/// Mostly small, so they collide; and never too large for a shell.
 fn number(choices: &mut Choices<'_>) -> Fd {
     match choices.byte() {
         small @ 0..224 => Fd::from(small % 28),
@@ -121,7 +121,7 @@ fn step(table: &mut Table, action: Action, highest: Fd) {
     }
 }
 
-/// As `Descriptors::move_sources`, with a copy by F_DUPFD_CLOEXEC.
+/// Like `Descriptors::move_sources`, with a copy by F_DUPFD_CLOEXEC.
 fn move_sources(descriptors: &mut Descriptors, table: &mut Table) {
     let targets: Vec<Fd> =
         descriptors.wanted.iter().map(|w| w.0).chain(descriptors.closed.iter().copied()).collect();
@@ -137,7 +137,7 @@ fn move_sources(descriptors: &mut Descriptors, table: &mut Table) {
     }
 }
 
-/// As `Descriptors::add`.
+/// Like `Descriptors::add`.
 fn add(descriptors: &mut Descriptors, table: &mut Table, source: Fd) -> Fd {
     let taken = |n: &Fd| descriptors.wanted.iter().any(|w| w.0 == *n) || descriptors.closed.contains(n);
     let target = (3..).find(|n| !taken(n)).expect("a number");

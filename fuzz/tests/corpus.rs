@@ -1,4 +1,4 @@
-//! What found something once is tried again.
+//! Inputs that once found something are tried again.
 
 use std::fs;
 use std::path::Path;

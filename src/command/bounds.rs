@@ -62,7 +62,11 @@ impl Command {
     /// let mut slow = reaped::Command::new("sh");
     /// slow.args(["-c", "echo half; exec sleep 100"]).timeout(Duration::from_secs(1));
     /// let error = slow.read().await.unwrap_err();
-    /// assert!(error.to_string().ends_with("timed out after 1s and was killed by SIGTERM (signal 15)"));
+    /// assert!(
+    ///     error
+    ///         .to_string()
+    ///         .ends_with("timed out after 1s and was killed by SIGTERM (signal 15)")
+    /// );
     /// assert_eq!(error.output().unwrap().stdout, b"half\n");
     /// # });
     /// ```
@@ -86,7 +90,9 @@ impl Command {
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use std::time::Duration;
     /// let mut stuck = reaped::Command::new("sh");
-    /// stuck.args(["-c", "echo a; sleep 0.1; echo b; exec sleep 100"]).idle_timeout(Duration::from_secs(1));
+    /// stuck
+    ///     .args(["-c", "echo a; sleep 0.1; echo b; exec sleep 100"])
+    ///     .idle_timeout(Duration::from_secs(1));
     /// let error = stuck.read().await.unwrap_err();
     /// assert_eq!(error.output().unwrap().stdout, b"a\nb\n");
     /// # });
@@ -273,7 +279,9 @@ impl Command {
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use reaped::{Command, Stdio};
     /// let mut server = Command::new("sh");
-    /// server.args(["-c", "trap 'rm -f lock; exit' TERM; while :; do sleep 0.1; done"]).stdout(Stdio::null());
+    /// server
+    ///     .args(["-c", "trap 'rm -f lock; exit' TERM; while :; do sleep 0.1; done"])
+    ///     .stdout(Stdio::null());
     /// drop(server.terminate_on_drop(true).run()); // and the lock is removed
     /// # });
     /// ```
@@ -302,7 +310,10 @@ impl Command {
     /// # futures::executor::block_on(async {
     /// use std::time::Duration;
     /// let mut script = reaped::Command::new("sh");
-    /// script.args(["-c", "sleep 100 | sleep 100"]).new_group().timeout(Duration::from_millis(50));
+    /// script
+    ///     .args(["-c", "sleep 100 | sleep 100"])
+    ///     .new_group()
+    ///     .timeout(Duration::from_millis(50));
     /// assert!(script.run().await.is_err()); // and no `sleep` is left
     /// # });
     /// ```
@@ -357,7 +368,8 @@ impl Command {
     /// ```
     /// # futures::executor::block_on(async {
     /// use reaped::{Command, Error};
-    /// let result = Command::new("sh").args(["-c", "echo hm >&2"]).fail_on_stderr(true).read().await;
+    /// let result =
+    ///     Command::new("sh").args(["-c", "echo hm >&2"]).fail_on_stderr(true).read().await;
     /// assert!(matches!(result, Err(Error::UnexpectedStderr(_))));
     /// # });
     /// ```

@@ -34,7 +34,10 @@ impl Command {
     /// let mut command = reaped::Command::new("ls");
     /// command.env("TERM", "dumb").env_remove("TZ");
     /// let envs: Vec<_> = command.get_envs().collect();
-    /// assert_eq!(envs, [(OsStr::new("TERM"), Some(OsStr::new("dumb"))), (OsStr::new("TZ"), None)]);
+    /// assert_eq!(
+    ///     envs,
+    ///     [(OsStr::new("TERM"), Some(OsStr::new("dumb"))), (OsStr::new("TZ"), None)]
+    /// );
     /// ```
     pub fn get_envs(&self) -> impl ExactSizeIterator<Item = (&OsStr, Option<&OsStr>)> {
         self.changes().into_iter()

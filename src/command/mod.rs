@@ -24,9 +24,12 @@ pub use pipeline::Pipeline;
 /// ```
 /// # futures::executor::block_on(async {
 /// use reaped::Command;
-/// let mut date = Command::new("date");
-/// date.arg("+%A").env("LC_ALL", "C");
-/// assert!(date.read().await?.ends_with("day"));
+/// let day = Command::new("date")
+///     .arg("+%A")
+///     .env("LC_ALL", "C")
+///     .read()
+///     .await?;
+/// assert!(day.ends_with("day"));
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///

@@ -28,8 +28,13 @@ use crate::transport::{Activity, Transport};
 /// ```
 /// # #[cfg(unix)] futures::executor::block_on(async {
 /// use reaped::Command;
-/// let sorted = Command::new("seq").arg("1000").pipe(Command::new("sort").arg("-r"));
-/// assert_eq!(sorted.pipe(Command::new("head").arg("-1")).read().await?, "999");
+/// let last = Command::new("seq")
+///     .arg("1000")
+///     .pipe(reaped::sh("sort -r"))
+///     .pipe(reaped::sh("head -n 1"))
+///     .read()
+///     .await?;
+/// assert_eq!(last, "999");
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///
@@ -45,9 +50,21 @@ use crate::transport::{Activity, Transport};
 /// ```
 /// # #[cfg(unix)] futures::executor::block_on(async {
 /// use reaped::Command;
-/// assert_eq!(Command::new("yes").pipe(Command::new("head").arg("-1")).read().await?, "y");
-/// let error = Command::new("false").pipe(Command::new("cat")).run().await.unwrap_err();
-/// assert_eq!(error.to_string(), "`false | cat`: `false` exited with code 1");
+/// let y = Command::new("yes")
+///     .pipe(reaped::sh("head -n 1"))
+///     .read()
+///     .await?;
+/// assert_eq!(y, "y");
+/// let error = Command::new("false")
+///     .pipe(Command::new("cat"))
+///     .run()
+///     .await
+///     .unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "`false | cat`: `false` \
+///      exited with code 1"
+/// );
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///
@@ -163,7 +180,8 @@ impl Command {
 /// ```
 /// # #[cfg(unix)] futures::executor::block_on(async {
 /// use reaped::{Command, Pipeline};
-/// let members = [Command::new("yes"), reaped::sh("head -n 3"), Command::new("wc").arg("-l").clone()];
+/// let members =
+///     [Command::new("yes"), reaped::sh("head -n 3"), Command::new("wc").arg("-l").clone()];
 /// let mut lines: Pipeline = members.into_iter().collect();
 /// assert_eq!(lines.read().await?.trim(), "3");
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
@@ -213,9 +231,10 @@ impl Pipeline {
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
-    /// use std::time::Duration;
     /// use reaped::Command;
-    /// let mut slow = Command::new("sh").args(["-c", "echo half; exec sleep 100"]).pipe(Command::new("cat"));
+    /// use std::time::Duration;
+    /// let mut slow =
+    ///     Command::new("sh").args(["-c", "echo half; exec sleep 100"]).pipe(Command::new("cat"));
     /// let error = slow.timeout(Duration::from_secs(1)).read().await.unwrap_err();
     /// assert!(matches!(error, reaped::Error::TimedOut(_)));
     /// assert_eq!(error.output().unwrap().stdout, b"half\n");
@@ -236,9 +255,10 @@ impl Pipeline {
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
-    /// use std::time::Duration;
     /// use reaped::Command;
-    /// let mut stuck = Command::new("sh").args(["-c", "echo a; exec sleep 100"]).pipe(Command::new("cat"));
+    /// use std::time::Duration;
+    /// let mut stuck =
+    ///     Command::new("sh").args(["-c", "echo a; exec sleep 100"]).pipe(Command::new("cat"));
     /// let error = stuck.idle_timeout(Duration::from_secs(1)).read().await.unwrap_err();
     /// assert_eq!(error.output().unwrap().stdout, b"a\n");
     /// # });
@@ -252,11 +272,12 @@ impl Pipeline {
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
-    /// use std::time::Duration;
     /// use reaped::Command;
+    /// use std::time::Duration;
     /// let script = "trap '' TERM; while :; do sleep 0.01; done";
     /// let mut deaf = Command::new("true").pipe(Command::new("sh").args(["-c", script]));
-    /// let error = deaf.timeout(Duration::from_secs(1)).grace(Duration::ZERO).run().await.unwrap_err();
+    /// let error =
+    ///     deaf.timeout(Duration::from_secs(1)).grace(Duration::ZERO).run().await.unwrap_err();
     /// assert!(error.to_string().ends_with("was killed by SIGKILL (signal 9)"));
     /// # });
     /// ```
@@ -270,11 +291,16 @@ impl Pipeline {
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
-    /// use std::time::Duration;
     /// use reaped::Command;
-    /// let mut daemon = Command::new("sh").args(["-c", "sleep 5 >&2 & echo started"]).pipe(Command::new("cat"));
+    /// use std::time::Duration;
+    /// let mut daemon = Command::new("sh")
+    ///     .args(["-c", "sleep 5 >&2 & echo started"])
+    ///     .pipe(Command::new("cat"));
     /// let output = daemon.drain_timeout(Duration::from_millis(50)).output().await?;
-    /// assert_eq!((&output.stdout[..], output.members()[0].still_open()), (&b"started\n"[..], &[2][..]));
+    /// assert_eq!(
+    ///     (&output.stdout[..], output.members()[0].still_open()),
+    ///     (&b"started\n"[..], &[2][..])
+    /// );
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn drain_timeout(&mut self, most: Duration) -> &mut Self {
@@ -291,7 +317,8 @@ impl Pipeline {
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use reaped::Command;
-    /// let error = Command::new("yes").pipe(Command::new("cat")).limit(1000).read().await.unwrap_err();
+    /// let error =
+    ///     Command::new("yes").pipe(Command::new("cat")).limit(1000).read().await.unwrap_err();
     /// assert_eq!(error.output().unwrap().stdout.len(), 1000);
     /// # });
     /// ```
@@ -305,9 +332,10 @@ impl Pipeline {
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
-    /// use std::time::Duration;
     /// use reaped::Command;
-    /// let mut scripts = Command::new("sh").args(["-c", "sleep 100; true"]).pipe(Command::new("cat"));
+    /// use std::time::Duration;
+    /// let mut scripts =
+    ///     Command::new("sh").args(["-c", "sleep 100; true"]).pipe(Command::new("cat"));
     /// scripts.new_group().timeout(Duration::from_millis(50));
     /// assert!(scripts.run().await.is_err()); // and no `sleep` is left
     /// # });
@@ -351,10 +379,15 @@ impl Pipeline {
     ///
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
-    /// use std::time::Duration;
     /// use reaped::{Command, Signal};
+    /// use std::time::Duration;
     /// let mut busy = Command::new("sleep").arg("100").pipe(Command::new("cat"));
-    /// let error = busy.stop_signal(Signal::INT).timeout(Duration::from_millis(50)).run().await.unwrap_err();
+    /// let error = busy
+    ///     .stop_signal(Signal::INT)
+    ///     .timeout(Duration::from_millis(50))
+    ///     .run()
+    ///     .await
+    ///     .unwrap_err();
     /// assert!(error.to_string().ends_with("SIGINT (signal 2)"));
     /// # });
     /// ```
@@ -448,7 +481,8 @@ impl Pipeline {
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use reaped::Command;
-    /// let mut shout = Command::new("echo").arg("hi").pipe(Command::new("tr").args(["a-z", "A-Z"]));
+    /// let mut shout =
+    ///     Command::new("echo").arg("hi").pipe(Command::new("tr").args(["a-z", "A-Z"]));
     /// assert_eq!(shout.read().await?, "HI");
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
@@ -467,7 +501,10 @@ impl Pipeline {
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use reaped::Command;
-    /// assert_eq!(Command::new("printf").arg(r"\0").pipe(Command::new("cat")).read_bytes().await?, b"\0");
+    /// assert_eq!(
+    ///     Command::new("printf").arg(r"\0").pipe(Command::new("cat")).read_bytes().await?,
+    ///     b"\0"
+    /// );
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn read_bytes(&mut self) -> Promise<Vec<u8>> {
@@ -486,7 +523,14 @@ impl Pipeline {
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use reaped::Command;
-    /// assert_eq!(Command::new("echo").arg("hi").pipe(Command::new("grep").arg("ho")).exit_code().await?, 1);
+    /// assert_eq!(
+    ///     Command::new("echo")
+    ///         .arg("hi")
+    ///         .pipe(Command::new("grep").arg("ho"))
+    ///         .exit_code()
+    ///         .await?,
+    ///     1
+    /// );
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn exit_code(&mut self) -> Promise<i32> {
@@ -524,7 +568,8 @@ impl Pipeline {
     /// ```
     /// # #[cfg(unix)] futures::executor::block_on(async {
     /// use reaped::Command;
-    /// let mut both = Command::new("sh").args(["-c", "echo out; exit 3"]).pipe(Command::new("cat"));
+    /// let mut both =
+    ///     Command::new("sh").args(["-c", "echo out; exit 3"]).pipe(Command::new("cat"));
     /// let output = both.output().await?;
     /// assert_eq!((output.status.code(), &output.stdout[..]), (Some(3), &b"out\n"[..]));
     /// # Ok::<(), reaped::Error>(()) }).unwrap();

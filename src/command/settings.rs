@@ -120,7 +120,10 @@ impl Command {
     /// ```
     /// # futures::executor::block_on(async {
     /// let mut sh = reaped::Command::new("sh");
-    /// assert_eq!(sh.args(["-c", "echo $A$B"]).envs([("A", "1"), ("B", "2")]).read().await?, "12");
+    /// assert_eq!(
+    ///     sh.args(["-c", "echo $A$B"]).envs([("A", "1"), ("B", "2")]).read().await?,
+    ///     "12"
+    /// );
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn envs(
@@ -138,7 +141,10 @@ impl Command {
     /// ```
     /// # futures::executor::block_on(async {
     /// let mut sh = reaped::Command::new("sh");
-    /// assert_eq!(sh.args(["-c", "echo ${HOME-unset}"]).env_remove("HOME").read().await?, "unset");
+    /// assert_eq!(
+    ///     sh.args(["-c", "echo ${HOME-unset}"]).env_remove("HOME").read().await?,
+    ///     "unset"
+    /// );
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn env_remove(&mut self, name: impl AsRef<OsStr>) -> &mut Self {
@@ -151,7 +157,10 @@ impl Command {
     ///
     /// ```
     /// # futures::executor::block_on(async {
-    /// assert_eq!(reaped::Command::new("env").env_clear().env("ONLY", "1").read().await?, "ONLY=1");
+    /// assert_eq!(
+    ///     reaped::Command::new("env").env_clear().env("ONLY", "1").read().await?,
+    ///     "ONLY=1"
+    /// );
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     pub fn env_clear(&mut self) -> &mut Self {
@@ -285,7 +294,8 @@ impl Command {
     ///
     /// ```
     /// # futures::executor::block_on(async {
-    /// let error = reaped::Command::new("false").arg("token").hide_args(true).run().await.unwrap_err();
+    /// let error =
+    ///     reaped::Command::new("false").arg("token").hide_args(true).run().await.unwrap_err();
     /// assert_eq!(error.to_string(), "`false` exited with code 1");
     /// # });
     /// ```

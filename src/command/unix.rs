@@ -109,7 +109,11 @@ impl Command {
     /// ```
     /// # futures::executor::block_on(async {
     /// use reaped::{Command, PtySize};
-    /// let size = Command::new("stty").arg("size").pty(PtySize { rows: 50, columns: 132 }).read().await?;
+    /// let size = Command::new("stty")
+    ///     .arg("size")
+    ///     .pty(PtySize { rows: 50, columns: 132 })
+    ///     .read()
+    ///     .await?;
     /// assert_eq!(size, "50 132");
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```

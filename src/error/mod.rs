@@ -27,10 +27,22 @@ pub(crate) use cause::explain;
 ///
 /// ```
 /// # futures::executor::block_on(async {
-/// let error = reaped::read("sh", ["-c", "echo no branch >&2; exit 4"]).await.unwrap_err();
-/// let message = "`sh -c 'echo no branch >&2; exit 4'` exited with code 4: no branch";
-/// assert_eq!(error.to_string(), message);
-/// assert_eq!(error.output().unwrap().status.code(), Some(4));
+/// use reaped::Command;
+/// let script = "echo a>&2; exit 3";
+/// let error = Command::new("sh")
+///     .args(["-c", script])
+///     .read()
+///     .await
+///     .unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "`sh -c 'echo a>&2; exit 3'` \
+///      exited with code 3: a"
+/// );
+/// let output = error.output();
+/// let output = output.unwrap();
+/// let code = output.status.code();
+/// assert_eq!(code, Some(3));
 /// # });
 /// ```
 ///
@@ -38,9 +50,13 @@ pub(crate) use cause::explain;
 ///
 /// ```
 /// # futures::executor::block_on(async {
-/// use reaped::{Error, SpawnReason};
-/// match reaped::read("no-such-program", [""; 0]).await {
-///     Err(Error::Spawn { reason: SpawnReason::ProgramNotFound, .. }) => println!("please install it"),
+/// use reaped::SpawnReason::*;
+/// use reaped::{Error, read};
+/// match read("cobol", ["a"]).await {
+///     Err(Error::Spawn {
+///         reason: ProgramNotFound,
+///         ..
+///     }) => println!("get cobol"),
 ///     other => panic!("{other:?}"),
 /// }
 /// # });
@@ -216,7 +232,9 @@ pub enum InvalidReason {
 /// # futures::executor::block_on(async {
 /// use reaped::Error;
 /// match reaped::Command::new("false").run().await {
-///     Err(Error::Failed(details)) => assert_eq!(details.to_string(), "`false` exited with code 1"),
+///     Err(Error::Failed(details)) => {
+///         assert_eq!(details.to_string(), "`false` exited with code 1")
+///     }
 ///     other => panic!("{other:?}"),
 /// }
 /// # });

@@ -5,17 +5,28 @@
 //!
 //! ```
 //! # futures::executor::block_on(async {
-//! use reaped::gpg;
-//! let message = "-----BEGIN PGP MESSAGE-----
+//! use reaped::gpg::Error::*;
+//! use reaped::gpg::decrypt;
+//! let letter = "\
+//! -----BEGIN PGP MESSAGE-----
 //!
-//! jA0ECQMCepU8zKh0zR3/0kABEa2w3syZfo/n0fnXQa+MDgwi3ud3pGMtJo7G9D0m
-//! o5zPphzH9tmd9ntkMeTOG++6XVJ9g9LO2sqrRX0/aEbq
+//! jA0ECQMCepU8zKh0zR3/0kABEa2w3syZ
+//! fo/n0fnXQa+MDgwi3ud3pGMtJo7G9D0m
+//! o5zPphzH9tmd9ntkMeTOG++6XVJ9g9LO
+//! 2sqrRX0/aEbq
 //! =lr0e
 //! -----END PGP MESSAGE-----";
-//! match gpg::decrypt(message, "secret").await {
-//!     Ok(letter) => assert_eq!(letter.plaintext, b"pear\napple\n"),
-//!     Err(gpg::Error::GpgMissing { .. }) => println!("please install gpg"),
-//!     Err(error) => panic!("{error}"),
+//! let letter =
+//!     decrypt(letter, "secret");
+//! match letter.await {
+//!     Ok(it) => {
+//!         let text = it.plaintext;
+//!         assert!(text.len() == 11);
+//!     }
+//!     Err(GpgMissing { .. }) => {
+//!         println!("install gpg");
+//!     }
+//!     Err(e) => panic!("{e}"),
 //! }
 //! # });
 //! ```
@@ -76,17 +87,28 @@ const PIECE: usize = 1024 * 1024;
 ///
 /// ```
 /// # futures::executor::block_on(async {
-/// use reaped::gpg;
-/// let message = "-----BEGIN PGP MESSAGE-----
+/// use reaped::gpg::Error::*;
+/// use reaped::gpg::decrypt;
+/// let letter = "\
+/// -----BEGIN PGP MESSAGE-----
 ///
-/// jA0ECQMCpjt6vtB5eEz/0j8Btt4Iyso/gYcbTxvMjqRqixSIubOaDZEcUtohfOaM
-/// Dxj4JSdgA7xuU0QL3OWpsdPysZapj5wQo14uknzAXNw=
+/// jA0ECQMCpjt6vtB5eEz/0j8Btt4Iyso/
+/// gYcbTxvMjqRqixSIubOaDZEcUtohfOaM
+/// Dxj4JSdgA7xuU0QL3OWpsdPysZapj5wQ
+/// o14uknzAXNw=
 /// =chaB
 /// -----END PGP MESSAGE-----";
-/// match gpg::decrypt(message, "secret").await {
-///     Ok(decrypted) => assert_eq!(decrypted.plaintext, b"attack at dawn"),
-///     Err(gpg::Error::GpgMissing { .. }) => println!("please install gpg"),
-///     Err(error) => return Err(error),
+/// let letter =
+///     decrypt(letter, "secret");
+/// match letter.await {
+///     Ok(it) => {
+///         let text = it.plaintext;
+///         assert!(text.len() == 14);
+///     }
+///     Err(GpgMissing { .. }) => {
+///         println!("install gpg");
+///     }
+///     Err(e) => return Err(e),
 /// }
 /// # Ok(()) }).unwrap();
 /// ```
@@ -147,13 +169,22 @@ pub fn decrypt(ciphertext: impl Into<Vec<u8>>, passphrase: impl Into<Vec<u8>>) -
 /// # // If there is no gpg, the call says so.
 /// # if let Err(gpg::Error::GpgMissing { .. }) = gpg::decrypt("", "").await { return Ok(()) }
 /// let message = Command::new("gpg")
-///     .args(["--batch", "--pinentry-mode", "loopback", "--passphrase-fd", "3", "--symmetric", "--homedir"])
+///     .args([
+///         "--batch",
+///         "--pinentry-mode",
+///         "loopback",
+///         "--passphrase-fd",
+///         "3",
+///         "--symmetric",
+///         "--homedir",
+///     ])
 ///     .arg(home)
 ///     .fd(3, Stdio::secret("pass phrase"))
 ///     .stdin(Stdio::bytes("hello"))
 ///     .read_bytes()
 ///     .await?;
-/// let decrypted = gpg::Decrypt::new(message).homedir(home).passphrase("pass phrase").decrypt().await?;
+/// let decrypted =
+///     gpg::Decrypt::new(message).homedir(home).passphrase("pass phrase").decrypt().await?;
 /// assert_eq!(decrypted.plaintext, b"hello");
 /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 /// ```
@@ -178,7 +209,8 @@ impl Decrypt {
     /// ```
     /// # futures::executor::block_on(async {
     /// use reaped::gpg;
-    /// let error = gpg::Decrypt::new("a message").program("no-such-gpg").decrypt().await.unwrap_err();
+    /// let error =
+    ///     gpg::Decrypt::new("a message").program("no-such-gpg").decrypt().await.unwrap_err();
     /// assert!(matches!(error, gpg::Error::GpgMissing { .. }));
     /// # });
     /// ```
@@ -262,10 +294,11 @@ impl Decrypt {
     ///
     /// ```
     /// # futures::executor::block_on(async {
-    /// use std::time::Duration;
     /// use reaped::gpg::{Decrypt, Error};
+    /// use std::time::Duration;
     /// // `yes` in gpg's place never comes to an end.
-    /// let result = Decrypt::new("").program("yes").timeout(Duration::from_millis(50)).decrypt().await;
+    /// let result =
+    ///     Decrypt::new("").program("yes").timeout(Duration::from_millis(50)).decrypt().await;
     /// assert!(matches!(result, Err(Error::Process { .. })));
     /// # });
     /// ```

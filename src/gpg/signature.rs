@@ -12,7 +12,8 @@ use super::status::{StatusLine, unescape};
 /// use reaped::gpg::{self, Decrypted, Validity};
 /// fn is_from(letter: &Decrypted, fingerprint: &str) -> bool {
 ///     letter.signatures.iter().any(|signature| {
-///         signature.validity == Validity::Good && signature.primary_fingerprint.as_deref() == Some(fingerprint)
+///         signature.validity == Validity::Good
+///             && signature.primary_fingerprint.as_deref() == Some(fingerprint)
 ///     })
 /// }
 /// let message = "-----BEGIN PGP MESSAGE-----
@@ -24,7 +25,8 @@ use super::status::{StatusLine, unescape};
 /// # // If there is no gpg, the call says so.
 /// # if let Err(gpg::Error::GpgMissing { .. }) = gpg::decrypt(message, "secret").await { return Ok(()) }
 /// let letter = gpg::decrypt(message, "secret").await?;
-/// assert!(!is_from(&letter, "0123456789ABCDEF0123456789ABCDEF01234567")); // nobody has signed it
+/// // Nobody has signed it.
+/// assert!(!is_from(&letter, "0123456789ABCDEF0123456789ABCDEF01234567"));
 /// # Ok::<(), gpg::Error>(()) }).unwrap();
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,7 +24,11 @@ use std::fmt;
 /// # // If there is no gpg, the call says so.
 /// # if let Err(gpg::Error::GpgMissing { .. }) = gpg::decrypt(message, "secret").await { return Ok(()) }
 /// let decrypted = gpg::decrypt(message, "secret").await?;
-/// let algorithm = decrypted.status.iter().find(|line| line.keyword() == "DECRYPTION_INFO").expect("one of these");
+/// let algorithm = decrypted
+///     .status
+///     .iter()
+///     .find(|line| line.keyword() == "DECRYPTION_INFO")
+///     .expect("one of these");
 /// assert_eq!(algorithm.args().nth(1), Some("9")); // AES256
 /// assert!(algorithm.text().contains(" 9"));
 /// # Ok::<(), gpg::Error>(()) }).unwrap();

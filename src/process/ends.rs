@@ -28,11 +28,17 @@ use crate::transport::{TakenReader, TakenWriter};
 /// ```
 /// # futures::executor::block_on(async {
 /// use futures::io::AsyncWriteExt;
-/// let mut process = reaped::Command::new("cat").spawn()?;
-/// let mut writer = process.writer(0).expect("a pipe, not taken yet");
-/// writer.write_all(b"a long text").await?;
-/// writer.close().await?; // the child's end of file
-/// assert_eq!(process.output().await?.stdout, b"a long text");
+/// use reaped::Command;
+/// let mut cat =
+///     Command::new("cat").spawn()?;
+/// let stdin = cat.writer(0);
+/// let mut stdin = stdin.unwrap();
+/// stdin.write_all(b"text").await?;
+/// // The child reads end of file.
+/// stdin.close().await?;
+/// let result = cat.output().await?;
+/// let stdout = result.stdout;
+/// assert_eq!(stdout, b"text");
 /// # Ok::<(), std::io::Error>(()) }).unwrap();
 /// ```
 pub struct Writer {
@@ -98,13 +104,17 @@ impl fmt::Debug for Writer {
 /// ```
 /// # #[cfg(unix)] futures::executor::block_on(async {
 /// use futures::io::AsyncReadExt;
-/// let mut process = reaped::Command::new("yes").spawn()?;
-/// let mut reader = process.reader(1).expect("a pipe, not taken yet");
-/// let mut first = [0; 4];
-/// reader.read_exact(&mut first).await?;
-/// assert_eq!(&first, b"y\ny\n");
-/// drop(reader); // that was enough
-/// assert!(!process.status().await?.success());
+/// use reaped::Command;
+/// let mut yes =
+///     Command::new("yes").spawn()?;
+/// let stdout = yes.reader(1);
+/// let mut out = stdout.unwrap();
+/// let mut two = [0; 4];
+/// out.read_exact(&mut two).await?;
+/// assert_eq!(&two, b"y\ny\n");
+/// drop(out); // Two are enough.
+/// let status = yes.status().await?;
+/// assert!(!status.success());
 /// # Ok::<(), std::io::Error>(()) }).unwrap();
 /// ```
 pub struct Reader {

@@ -58,9 +58,16 @@ impl Line {
 /// ```
 /// # #[cfg(unix)] futures::executor::block_on(async {
 /// use futures::StreamExt;
-/// let mut process = reaped::Command::new("seq").arg("3").spawn()?;
-/// let all: Vec<_> = process.lines().map(|line| line.text).collect().await;
-/// assert_eq!(all.join(" "), "1 2 3");
+/// use reaped::Command;
+/// let mut seq = Command::new("seq")
+///     .arg("3")
+///     .spawn()?;
+/// let texts = seq
+///     .lines()
+///     .map(|line| line.text);
+/// let all: Vec<String> =
+///     texts.collect().await;
+/// assert_eq!(all, ["1", "2", "3"]);
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 #[derive(Debug)]
@@ -97,7 +104,7 @@ impl<'a> Lines<'a> {
         self
     }
 
-    /// The next line; `None` when the process has ended. It is the same as the [`Stream`]'s `next`.
+    /// The next line; `None` when the process has ended. It is the same as `next` of the stream.
     ///
     /// ```
     /// # futures::executor::block_on(async {

@@ -38,7 +38,8 @@ pub use lines::{Line, Lines};
 /// # #[cfg(unix)] futures::executor::block_on(async {
 /// use reaped::{Command, Event, Stdio};
 /// let mut sh = Command::new("sh");
-/// let mut process = sh.args(["-c", "echo hi"]).stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
+/// let mut process =
+///     sh.args(["-c", "echo hi"]).stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
 /// let mut told = Vec::new();
 /// while let Some(event) = process.next().await {
 ///     told.push(match event {
@@ -96,24 +97,35 @@ pub enum Event {
     Ended(ExitStatus),
 }
 
-/// A running child to talk to, which [`Command::spawn`](crate::Command::spawn) returns: a [`Stream`] of [`Event`]s.
+/// A running child to talk to, which [`Command::spawn`](crate::Command::spawn) returns: a
+/// [`Stream`](https://docs.rs/futures-core/latest/futures_core/stream/trait.Stream.html) of [`Event`]s.
 ///
 /// Use it to read output while the child runs, or to write input that depends on the answers. To run to the end and
 /// get a result, another verb and its [`Promise`] are shorter.
 ///
 /// ```
 /// # #[cfg(unix)] futures::executor::block_on(async {
-/// use reaped::{Command, Event};
-/// let mut process = Command::new("sh").args(["-c", "echo hi; exit 3"]).spawn()?;
+/// use reaped::Event::{Data, Ended};
+/// let script = "echo hi; exit 3";
+/// let mut sh =
+///     reaped::sh(script).spawn()?;
 /// let mut said = Vec::new();
-/// while let Some(event) = process.next().await {
+/// let mut code = None;
+/// while let Some(event) =
+///     sh.next().await
+/// {
 ///     match event {
-///         Event::Data { fd: 1, data } => said.extend(data),
-///         Event::Ended(status) => assert_eq!(status.code(), Some(3)),
+///         Data { data, .. } => {
+///             said.extend(data);
+///         }
+///         Ended(status) => {
+///             code = status.code();
+///         }
 ///         _ => {}
 ///     }
 /// }
 /// assert_eq!(said, b"hi\n");
+/// assert_eq!(code, Some(3));
 /// # Ok::<(), reaped::Error>(()) }).unwrap();
 /// ```
 ///
@@ -152,7 +164,7 @@ impl Process {
         Process { call: Box::new(call) }
     }
 
-    /// The next event; `None` after [`Event::Ended`]. It is the same as the [`Stream`]'s `next`.
+    /// The next event; `None` after [`Event::Ended`]. It is the same as `next` of the stream.
     ///
     /// ```
     /// # futures::executor::block_on(async {

@@ -1,4 +1,5 @@
-//! What is asked for in one line each: a shell's script, codes that count as success, the graceful end, blocking.
+//! What one line each asks for: a shell's script, codes that count as success, a polite end, a call that
+//! blocks.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use reaped::{Command, Error, InvalidReason, Pipeline, Signal, SpawnReason, Stdio
 
 use super::support::{alone, eventually, everywhere, no_children};
 
-/// Nothing of an argument is ever the script's.
+/// No part of an argument is run as script.
 #[test]
 fn a_script_and_its_arguments() {
     everywhere(|| async {
@@ -45,7 +46,7 @@ fn codes_that_are_no_failure() {
     });
 }
 
-/// Each member of a pipeline has its own.
+/// Each member of a pipeline has its own codes.
 #[test]
 fn codes_of_a_member() {
     let grep = |codes: &[i32]| {
@@ -59,7 +60,7 @@ fn codes_of_a_member() {
     assert_eq!((error.member(), error.code()), (Some("grep needle"), Some(1)));
     let error = block_on(grep(&[1]).pipe(sh("cat; exit 1")).read()).expect_err("it is not the other's");
     assert_eq!(error.member(), Some("/bin/sh -c 'cat; exit 1' sh"));
-    // Whoever is killed since nobody reads on is not to blame.
+    // A member that SIGPIPE killed because its reader stopped reading has not failed.
     let error = block_on(Command::new("yes").pipe(sh("head -n 1; exit 5")).run()).expect_err("a code");
     assert_eq!((error.member(), error.code()), (Some("/bin/sh -c 'head -n 1; exit 5' sh"), Some(5)));
 }
@@ -78,7 +79,7 @@ fn a_pipeline_of_a_list() {
     assert_eq!(sh("exec sleep 0").status().pids().len(), 1);
 }
 
-/// A place that says what a child that was dropped has done.
+/// A folder in which a dropped child leaves notes of what it did.
 struct Mark(tempfile::TempDir);
 
 impl Mark {
@@ -86,7 +87,8 @@ impl Mark {
         Mark(tempfile::tempdir().expect("a folder"))
     }
 
-    /// A script that notes the signal by which it is asked to end, takes its time, and ends. It says that it is up.
+    /// A script that notes the signal that asks it to end, waits a little, and ends. It reports when it is
+    /// up.
     fn command(&self, name: &str, signal: &str) -> Command {
         let script = "trap 'sleep 0.1; echo asked > \"$1\"; exit' $2; echo up > \"$1.up\"; while :; do sleep 0.02; done";
         let mut command = sh(script);
@@ -106,10 +108,11 @@ impl Mark {
     }
 }
 
-/// Nobody polls, and the child has its grace all the same; alone, with a group, with another signal, as members.
+/// Nobody polls, and the child has its grace all the same: alone, with a group, with another signal, as a
+/// member.
 #[test]
-fn dropped_gracefully() {
-    alone("asked::dropped_gracefully", || {
+fn a_dropped_child_has_its_grace() {
+    alone("asked::a_dropped_child_has_its_grace", || {
         let mark = Mark::new();
         let plain = mark.command("plain", "TERM").run();
         let grouped = mark.command("grouped", "TERM").new_group().output();
@@ -127,10 +130,10 @@ fn dropped_gracefully() {
     });
 }
 
-/// Who does not obey is killed after the grace.
+/// If the child ignores the polite signal, SIGKILL ends it after the grace.
 #[test]
-fn dropped_and_deaf() {
-    alone("asked::dropped_and_deaf", || {
+fn a_dropped_child_that_ignores_the_signal_is_killed() {
+    alone("asked::a_dropped_child_that_ignores_the_signal_is_killed", || {
         let deaf = || {
             let mut command = sh("trap '' TERM; echo up; while :; do sleep 0.02; done");
             command.terminate_on_drop(true).grace(Duration::from_millis(100));
@@ -159,7 +162,7 @@ fn dropped_and_deaf() {
     });
 }
 
-/// The end of a runtime is a drop like any other.
+/// If a runtime ends, it drops its promises, as any other drop.
 #[test]
 fn a_runtime_that_ends() {
     alone("asked::a_runtime_that_ends", || {
@@ -197,7 +200,7 @@ fn the_polite_signal() {
     }
 }
 
-/// No executor at all, and one around it.
+/// The call blocks without an executor, and inside one.
 #[test]
 fn blocking() {
     assert_eq!(sh("cat").stdin(Stdio::bytes("hi\n")).read().wait().expect("runs"), "hi");

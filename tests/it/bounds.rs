@@ -1,4 +1,4 @@
-//! Every ending is bounded, alone and in pairs, and what was collected is kept.
+//! Every ending is bounded, alone and in pairs, and the captured output is kept.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
@@ -14,12 +14,12 @@ use super::support::{
 
 const NEVER: Duration = Duration::from_secs(600);
 
-/// What is left of an error that came after the start.
+/// The output in an error that came after the start.
 fn kept(error: &Error) -> &Output {
     error.output().expect("it ran")
 }
 
-/// Whether a process of this number exists, be it a zombie.
+/// Whether a process of this number exists. A zombie counts.
 fn exists(pid: i32) -> bool {
     unsafe { libc::kill(pid, 0) == 0 }
 }
@@ -50,16 +50,16 @@ fn a_grandchild_that_holds_the_pipes() {
         assert_eq!(output.still_open(), [1, 2]);
         assert!(output.status.success());
         end(&pids(&output.stdout));
-        // Only what is really held.
+        // Only descriptors that a process really has open are named.
         let script = "sleep 1000 2>/dev/null & until [ /proc/$!/fd/2 -ef /dev/null ]; do :; done; echo $!; echo err >&2";
         let output = sh(script).drain_timeout(SOON).output().await;
         let output = output.expect("no error");
         assert_eq!((output.still_open(), &output.stderr[..]), (&[1][..], &b"err\n"[..]));
         end(&pids(&output.stdout));
-        // With neither it waits.
+        // Without a bound and without a group, the call waits for the grandchild.
         let output = sh("(sleep 0.3; echo late) & echo early").output().await.expect("no error");
         assert_eq!((&output.stdout[..], output.still_open()), (&b"early\nlate\n"[..], &[][..]));
-        // A bound that is not met changes nothing.
+        // A bound that is not reached changes nothing.
         let output =
             sh("(sleep 0.1; echo late) & echo early").drain_timeout(NEVER).timeout(NEVER).output().await;
         assert_eq!(output.expect("no error").stdout, b"early\nlate\n");
@@ -88,18 +88,18 @@ fn a_child_that_does_not_obey() {
             "`sleep 1000` timed out after 150ms and was killed by SIGTERM (signal 15)"
         );
 
-        // Stopped: it is continued, and takes the polite signal.
+        // A stopped child is continued, and gets the polite signal.
         let script = "echo a; kill -STOP $$; sleep 1000";
         let error = late(said, |time| sh(script).timeout(time).output()).await;
         assert_eq!(
             (&kept(&error).stdout[..], kept(&error).status.signal()),
             (&b"a\n"[..], Some(libc::SIGTERM))
         );
-        // One that obeys has its own last word.
+        // If the child obeys the polite signal, its last words are captured.
         let script = "trap 'echo bye; exit 3' TERM; echo a; while :; do sleep 0.01; done";
         let error = late(said, |time| sh(script).timeout(time).grace(NEVER).output()).await;
         assert_eq!((&kept(&error).stdout[..], kept(&error).status.code()), (&b"a\nbye\n"[..], Some(3)));
-        // Without a grace there is no word.
+        // Without a grace there are no last words.
         let error = late(said, |time| sh(script).timeout(time).grace(Duration::ZERO).output()).await;
         assert_eq!(
             (&kept(&error).stdout[..], kept(&error).status.signal()),
@@ -108,9 +108,9 @@ fn a_child_that_does_not_obey() {
     });
 }
 
-/// Three generations in a group, the first two of which do not obey.
+/// Three generations in one group. The first two ignore the polite signal.
 #[test]
-fn a_group_goes_as_a_whole() {
+fn a_group_ends_as_a_whole() {
     everywhere(|| async {
         let script = "trap '' TERM; sh -c 'trap \"\" TERM; sleep 1000 & echo $$ $!; wait; while :; do sleep 0.01; done' & \
                       echo $!; while :; do sleep 0.01; done";
@@ -151,7 +151,7 @@ fn a_group_goes_as_a_whole() {
     });
 }
 
-/// Not even as a zombie of ours; one that init has not reaped yet is gone enough.
+/// Whether the process still runs. A zombie that init has not reaped yet does not.
 fn is_running(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit_once(") ").expect("a state").1.starts_with('Z'))
@@ -168,7 +168,7 @@ async fn until_three(process: &mut reaped::Process) -> Vec<u8> {
     told
 }
 
-/// The leader has exited and only its group holds the pipes: they are reached all the same.
+/// If the leader has exited and only its group holds the pipes, the group is still killed.
 #[test]
 fn a_group_without_its_leader() {
     everywhere(|| async {
@@ -178,7 +178,7 @@ fn a_group_without_its_leader() {
         let left = pids(&kept(&error).stdout);
         eventually("it is gone", || !is_running(left[0]));
 
-        // By dropping, too.
+        // Dropping the process kills the group too.
         let mut process = sh("sleep 1000 & echo $!").new_group().spawn().expect("starts");
         let mut told = Vec::new();
         loop {
@@ -192,21 +192,22 @@ fn a_group_without_its_leader() {
         drop(process);
         eventually("it is gone", || !is_running(pids(&told)[0]));
 
-        // One that holds nothing is no matter of a run that has ended by itself.
+        // If the run ended by itself, a grandchild that holds no pipe is left alone.
         let output = sh("sleep 1000 >/dev/null 2>&1 & echo $!").new_group().output().await.expect("no error");
         std::thread::sleep(Duration::from_millis(20));
         let left = pids(&output.stdout);
         assert!(is_running(left[0]));
         end(&left);
 
-        // Where we end the child, nobody of its group survives the grace, pipe or no pipe, obedient or not.
+        // If this crate ends the child, no process of its group survives the grace, with or without a pipe,
+        // obedient or not.
         let deaf = "(trap '' TERM; exec sleep 1000) >/dev/null 2>&1 & echo $!; exec sleep 1000";
         let error = late(said, |time| sh(deaf).new_group().timeout(time).grace(time).output()).await;
         assert_eq!(kept(&error).status.signal(), Some(libc::SIGTERM), "the child itself obeys");
         let left = pids(&kept(&error).stdout);
         eventually("it is gone", || !is_running(left[0]));
 
-        // But one that has left for a session of its own lives on.
+        // But a grandchild in a session of its own keeps running.
         let leaves = "setsid sh -c 'echo $$; exec sleep 1000' & wait";
         let error = late(said, |time| sh(leaves).new_group().timeout(time).output()).await;
         let left = pids(&kept(&error).stdout);
@@ -247,7 +248,7 @@ fn limits() {
                     assert_eq!(kept(&error).stdout.len() as u64, limit);
                 }
             }
-            // One descriptor has its own, and the others the common one.
+            // One descriptor has its own limit, and the others share the common one.
             let mut command = helper(&["fill:5:1000", "err:1000", "out:100000"]);
             command.fd(5, Stdio::output()).limit(1000).limit_fd(1, 50_000);
             let error = command.output().await.expect_err("too much on stdout");
@@ -272,7 +273,8 @@ fn silence() {
             error.to_string(),
             "`sleep 1000` was silent for 150ms and was killed by SIGTERM (signal 15)"
         );
-        // Who speaks now and then may go on, on whatever descriptor, and who is fed too.
+        // A child that writes now and then, on any descriptor, is not silent. A child that takes its input is
+        // not either.
         patiently(|longer| async move {
             let mut talk = sh(&format!(
                 "for i in 1 2 3 4 5 6; do sleep {}; echo $i >&$((i%2*2+1)); done",
@@ -286,7 +288,7 @@ fn silence() {
                 0.4 * f64::from(longer)
             ));
             slow.stdin(Stdio::bytes(vec![0; 3_600_000])).idle_timeout(longer * 10 * SOON).output().await?;
-            // A reader that was taken out is heard.
+            // Output that goes to a taken reader counts too.
             let mut process = talk.spawn().expect("starts");
             let (mut one, mut three) =
                 (process.reader(1).expect("an output"), process.reader(3).expect("an output"));
@@ -341,7 +343,7 @@ fn bounds_as_events() {
     });
 }
 
-/// The things that end a run, or stand in the way of its end.
+/// The things that end a run, or delay its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bound {
     Timeout,
@@ -353,7 +355,7 @@ enum Bound {
     Held,
 }
 
-/// Each pair at once, on a child that would go on for ever. What comes is in the table of the docs.
+/// Each pair at once, on a child that would run for ever. The table in the documentation says what comes.
 #[test]
 fn every_pair() {
     use Bound::{Drain, Drop, Fed, Held, Limit, Terminate, Timeout};
@@ -366,9 +368,10 @@ fn every_pair() {
         let mut pairs: Vec<_> = pairs.map(|pair| (pair, SOON)).collect();
         while let Some((pair, time)) = pairs.pop() {
             let has = |bound| pair.contains(&bound);
-            // Nothing would end it, or the kernel would when the promise is dropped: no pair to look at.
+            // Some pairs need a script of their own. Otherwise nothing would end them, or the kernel would when
+            // the promise is dropped.
             let script = match (has(Held), has(Limit)) {
-                // As much as it may, so that it is the drop that ends it, however late the first poll comes.
+                // It writes exactly the limit, so the drop ends it, even if the first poll comes late.
                 _ if pair == [Limit, Drop] => "head -c 100000 /dev/zero; exec sleep 60",
                 _ if pair == [Fed, Held] => "sleep 2 & echo hi",
                 (true, true) => "sleep 60 & exec yes",
@@ -408,11 +411,11 @@ fn every_pair() {
                 assert!(sent.is_ok(), "{pair:?}: {sent:?}, not reaped while nobody polls");
             }
             let result = block_on(promise);
-            // Only so that a hang is told: the sleeps are a minute.
+            // The sleeps take a minute, so this fails only if something hangs.
             assert!(start.elapsed() < Duration::from_secs(20), "{pair:?} waited");
             let error = match (&result, pair) {
-                // The user's own signal came first, and is no error; the limit may be met by what was written
-                // until then.
+                // The caller's own signal came first, and is no error. The child may reach the limit before
+                // it gets the signal.
                 (Ok(output), [Terminate, _] | [_, Terminate]) => {
                     let gone = output.status.signal() == Some(libc::SIGTERM) || has(Held);
                     assert!(gone, "{pair:?}: {output:?}");
@@ -439,7 +442,8 @@ fn every_pair() {
                 assert!(fits, "{pair:?}: {error}");
                 let output = kept(error);
                 if output.stdout.is_empty() && time < Duration::from_secs(5) {
-                    // A busy machine: once more, with more time.
+                    // On a busy machine the child may have written nothing yet: try once more, with more
+                    // time.
                     pairs.push((pair, time * 4));
                     continue;
                 }
@@ -471,14 +475,14 @@ fn detached_children_run_on_and_are_reaped() {
     });
 }
 
-/// A child that became another user cannot be signalled by an ordinary one: the call ends all the same.
+/// An ordinary user cannot signal a child that became another user. The call ends all the same.
 #[test]
 fn a_child_out_of_reach() {
     const SLEEP: &str = "REAPED_TEST_SETUID";
     if let Some(sleep) = std::env::var_os(SLEEP) {
         let result = block_on(Command::new(sleep).arg("60").timeout(SOON).grace(SOON).output());
         let error = result.expect_err("late");
-        // Where the folder's file system takes no notice of setuid, it was reached after all.
+        // If the folder's file system ignores the setuid bit, the signal does reach the child.
         assert!(matches!(error, Error::TimedOut(_)), "{error}");
         assert!(kept(&error).elapsed() < Duration::from_secs(20), "it did not wait for it");
         return;
@@ -487,14 +491,14 @@ fn a_child_out_of_reach() {
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .expect("for all");
-    // A copy of `sleep` that runs as root, whoever starts it.
+    // A copy of `sleep` that runs as root, no matter which user starts it.
     let setuid = dir.path().join("sleep");
     std::fs::copy("/bin/sleep", &setuid).expect("a copy");
     std::fs::set_permissions(&setuid, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).expect("ours");
     again_as_ordinary_user("bounds::a_child_out_of_reach", SLEEP, &setuid);
 }
 
-/// One that has always something to give, and never to the end.
+/// A source that always has more, and never ends.
 struct Endless;
 
 impl futures::AsyncRead for Endless {
@@ -508,7 +512,7 @@ impl futures::AsyncRead for Endless {
 }
 
 #[test]
-fn a_reader_that_never_waits_holds_nothing_up() {
+fn a_reader_that_is_always_ready_does_not_delay_the_timeout() {
     everywhere(|| async {
         let mut swallow = Command::new("cat");
         let error = swallow
@@ -557,20 +561,20 @@ fn a_tee_that_fails_keeps_the_limit() {
 
 #[test]
 fn a_pipe_that_nobody_holds_is_not_named() {
-    // Killed with a pipe that is just full.
+    // The child is killed while its pipe is exactly full.
     let mut full = helper(&[&format!("out:{}", 64 * 1024), "sleep:600000"]);
     let error = block_on(full.drain_timeout(NEVER).limit(5).output()).expect_err("too much");
     assert!(matches!(error, Error::OutputLimit(_)), "{error}");
     assert_eq!((&kept(&error).stdout[..], kept(&error).still_open()), (&pattern(5)[..], &[][..]));
 }
 
-/// The leader of a group may leave it, and does not get away with that.
+/// A leader that leaves its group is still killed.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_leader_that_leaves_its_group() {
     alone("bounds::a_leader_that_leaves_its_group", || {
         warm_up();
-        // Into the group of this process, which is not to be hit.
+        // It joins the group of this process, which must not get a signal.
         let start = || {
             let mut command = helper(&["group:join", "say:1:gone", "sleep:600000"]);
             command.new_group().grace(SOON);

@@ -1,4 +1,4 @@
-//! Sizes that deadlock whoever reads or writes in the wrong order.
+//! Sizes that deadlock a caller that reads or writes in the wrong order.
 
 use reaped::{Command, Stdio};
 
@@ -44,7 +44,7 @@ fn cat_with_stderr_flooding_and_both_extra_directions() {
     assert!(output.fd(5) == Some(&extra[..]), "descriptor 5");
 }
 
-/// What the helper's `fill` writes: the pattern, begun anew for each chunk, which it fits.
+/// The bytes that the helper's `fill` writes: the pattern, begun anew for each chunk.
 fn pattern_of(length: usize) -> Vec<u8> {
     pattern(length)
 }
@@ -59,17 +59,17 @@ fn a_child_that_never_reads_its_input_succeeds() {
     });
 }
 
-/// The same in a host that left SIGPIPE deadly, as C programs do.
+/// The same in a host that leaves SIGPIPE at its default, as C programs do.
 #[test]
-fn a_deadly_sigpipe_stays_away() {
-    super::support::alone("bulk::a_deadly_sigpipe_stays_away", || {
+fn a_default_sigpipe_does_not_kill_the_host() {
+    super::support::alone("bulk::a_default_sigpipe_does_not_kill_the_host", || {
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
         for _ in 0..20 {
             let mut command = sh("exec <&-; exit 0");
             let output = futures::executor::block_on(command.stdin(Stdio::bytes(vec![0; MIB])).output());
             assert!(output.expect("runs").status.success());
         }
-        // Not merely left pending for later, and not blocked for good.
+        // SIGPIPE is not pending for later either, and is not left blocked.
         let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
         unsafe { libc::sigpending(&mut set) };
         assert_eq!(unsafe { libc::sigismember(&set, libc::SIGPIPE) }, 0);
@@ -78,11 +78,12 @@ fn a_deadly_sigpipe_stays_away() {
     });
 }
 
-/// Nobody wants it, so nobody holds it; but a limit still counts, and an error shows what it bounds.
+/// If a verb discards the output, none of it is kept in memory. A limit still counts, and its error carries
+/// the bytes up to it.
 #[cfg(target_os = "linux")]
 #[test]
-fn what_is_thrown_away_needs_no_memory() {
-    super::support::alone("bulk::what_is_thrown_away_needs_no_memory", || {
+fn discarded_output_needs_no_memory() {
+    super::support::alone("bulk::discarded_output_needs_no_memory", || {
         let flood = || helper(&["out:134217728", "err:134217728"]);
         let peak = || {
             let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
@@ -110,7 +111,7 @@ fn what_is_thrown_away_needs_no_memory() {
     });
 }
 
-/// Killed a moment after it filled both pipes, read much later: every byte is there.
+/// If the child fills both pipes and is then killed, and the caller reads much later, no byte is missing.
 #[cfg(target_os = "linux")]
 #[test]
 fn output_of_a_killed_child_is_complete() {

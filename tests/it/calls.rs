@@ -59,7 +59,7 @@ fn exit_code_is_a_value_and_a_signal_is_not() {
 }
 
 #[test]
-fn output_gives_all_whatever_the_end() {
+fn output_returns_everything_after_any_end() {
     everywhere(|| async {
         let output = reaped::output("sh", sh("echo out; echo err >&2; exit 4")).await.expect("a value");
         assert_eq!(output.status.code(), Some(4));
@@ -83,8 +83,8 @@ fn status_is_a_value() {
     });
 }
 
-/// What `run` and `status` connect: the parent's own descriptors. Seen from outside, by a parent whose
-/// stdin, stdout and stderr are known.
+/// `run` and `status` connect the parent's own descriptors. The test looks from outside, at a parent whose
+/// stdin, stdout and stderr it chose.
 #[test]
 fn run_and_status_inherit_all_three() {
     const VARIABLE: &str = "REAPED_TEST_INHERIT";
@@ -188,8 +188,8 @@ fn promises_are_send_unpin_and_static() {
     assert!(size_of::<Error>() <= 32, "{} bytes", size_of::<Error>());
 }
 
-/// A promise made before any executor exists, left alone, polled under one executor and finished under
-/// another on another thread.
+/// The test makes a promise before any executor exists and leaves it alone. One executor polls it, and
+/// another one finishes it on another thread.
 #[test]
 fn a_promise_moves_between_executors() {
     use std::io::Write;

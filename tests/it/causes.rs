@@ -1,4 +1,4 @@
-//! Why a program ended as it did, in the message: where that was seen, and not where it was not.
+//! Why a program ended as it did: the message says so if there was evidence, and only then.
 
 use reaped::{Command, Resource};
 
@@ -21,21 +21,21 @@ fn the_codes_of_a_shell() {
             assert!(error.starts_with(&format!("`sh` exited with code {meant}")), "{error}");
         }
     });
-    // A member of a pipeline, and what was forbidden to complain.
+    // A member of a pipeline, and a command with hidden arguments.
     let mut pipe = sh("exit 127").hide_args(true).pipe(Command::new("true"));
     let whole = "`sh | true`: `sh` exited with code 127, which a shell says if a program was not found";
     assert_eq!(block_on(pipe.run()).expect_err("fails").to_string(), whole);
     let complained = "`sh` wrote to stderr and exited with code 126, which a shell says if a program was found, but could \
                       not be run: no";
     assert_eq!(said(sh("echo no >&2; exit 126").fail_on_stderr(true)), complained);
-    // As it is reported of a program that really was killed.
+    // The message for a program that really was killed.
     let killed = |signal: &str| said(&mut sh(&format!("sh -c 'kill -{signal} $$'; exit $?")));
     let means = |code: i32, signal: &str| {
         format!("`sh` exited with code {code}, which a shell says if a program was killed by {signal}")
     };
     assert_eq!(killed("KILL").split(':').next(), Some(&*means(137, "SIGKILL")));
     assert_eq!(killed("TERM").split(':').next(), Some(&*means(143, "SIGTERM")));
-    // Wherever the shell is, and by whatever name.
+    // The shell may be in any folder, and have any of its names.
     let dir = tempfile::tempdir().expect("a folder");
     for name in ["bash", "dash", "zsh", "ksh", "ash"] {
         let shell = dir.path().join(name);
@@ -45,9 +45,9 @@ fn the_codes_of_a_shell() {
     }
 }
 
-/// Other codes, and other programs, which mean by a code what they like.
+/// Other codes, and other programs, which may mean anything by a code.
 #[test]
-fn what_no_shell_says() {
+fn codes_that_no_shell_gives() {
     for code in [1, 125, 128, 128 + 65, 254, 255] {
         assert_eq!(said(&mut sh(&format!("exit {code}"))), format!("`sh` exited with code {code}"));
     }
@@ -55,7 +55,7 @@ fn what_no_shell_says() {
         let said = said(&mut helper(&[&format!("exit:{code}")]));
         assert!(said.ends_with(&format!(" exited with code {code}")), "{said}");
     }
-    // Not by a part of its name.
+    // A part of the name is not enough.
     let dir = tempfile::tempdir().expect("a folder");
     for name in ["fish", "sh.old"] {
         let shell = dir.path().join(name);
@@ -63,7 +63,7 @@ fn what_no_shell_says() {
         let said = said(Command::new(&shell).args(["-c", "exit 127"]));
         assert!(said.ends_with(" exited with code 127"), "{said}");
     }
-    // It is as many programs as it has names.
+    // busybox is as many programs as it has names.
     let shell = dir.path().join("busybox");
     std::fs::write(&shell, "#!/bin/sh\nexit 127\n").expect("a script");
     std::fs::set_permissions(&shell, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a script");
@@ -85,12 +85,12 @@ fn limits() {
     is_said(said_of_time, "SIGXCPU", libc::SIGXCPU, "at the limit of processor time");
 
     let dir = tempfile::tempdir().expect("a folder");
-    // A builtin, so that it is the shell itself that is killed.
+    // `echo` is a builtin, so the signal hits the shell itself.
     let mut writes = sh("while :; do echo 0123456789; done > file");
     writes.current_dir(dir.path()).rlimit(Resource::FSIZE, 4096, 4096).rlimit(Resource::CORE, 0, 0);
     is_said(said(&mut writes), "SIGXFSZ", libc::SIGXFSZ, "at the limit of a file's size");
 
-    // We said when to end it: no cause is to be looked for.
+    // This crate ended the child, so it looks for no cause.
     let mut late = sh("exec sleep 1000");
     late.timeout(std::time::Duration::from_millis(50)).stop_signal(reaped::Signal::XCPU);
     let said = said(late.rlimit(Resource::CORE, 0, 0));
@@ -107,10 +107,10 @@ mod memory {
 
     const PROBABLY: &str = ", probably out of memory";
     const MOST: &str = "67108864";
-    /// A shell that needs ever more.
+    /// A shell that takes more and more memory.
     const HOG: &str = "x=0123456789; while :; do x=$x$x; done";
 
-    /// A cgroup of this process's own with little memory, for as long as this is kept.
+    /// A cgroup with little memory for this process alone, until this is dropped.
     struct Cgroup {
         place: PathBuf,
         before: PathBuf,
@@ -134,7 +134,8 @@ mod memory {
                     (Path::new("/sys/fs/cgroup").join(&path[1..]), &["memory.max", "memory.swap.max"])
                 }
             };
-            // Version 2: beside our own cgroup, which has processes, and so may have no controllers below it.
+            // Version 2: a sibling of this process's cgroup, because a cgroup with processes can have no
+            // controllers below it.
             let name = format!("reaped-test-{}", std::process::id());
             let parent = if version_1.is_some() { Some(&*before) } else { before.parent() };
             let place = match parent {
@@ -179,33 +180,33 @@ mod memory {
         }
     }
 
-    /// For real: the kernel kills in a cgroup that has little memory.
+    /// The kernel really kills in a cgroup with little memory.
     #[test]
     fn out_of_memory() {
         alone("causes::memory::out_of_memory", || {
             let _cgroup = Cgroup::enter();
-            // One that runs meanwhile, and is killed by a stranger: what was seen is the same.
+            // This child runs meanwhile, and another process kills it. The evidence is the same.
             let unlucky = Command::new("sleep").arg("1000").run();
             let ours = Command::new("sleep").arg("1000").run();
             let killed = format!("`sh` was killed by SIGKILL (signal 9){PROBABLY}");
             assert_eq!(said(&mut sh(HOG)), killed);
-            // None of the next children ran then.
+            // No later child ran at that time.
             let plain = "`sh` was killed by SIGKILL (signal 9)";
             assert_eq!(said(&mut sh("kill -9 $$")), plain);
             assert_eq!(said(&mut sh("exit 137")), REPORTED);
-            // Of a program below a shell.
+            // The kernel killed a program that the shell had started.
             assert!(
                 said(&mut sh(&format!("sh -c '{HOG}'; exit $?"))).contains(&format!("{REPORTED}{PROBABLY}"))
             );
             assert_eq!(said(&mut sh("kill -9 $$")), plain);
-            // What has not died so.
+            // A child that did not die of it.
             assert_eq!(
                 said(&mut sh(&format!("sh -c '{HOG}'; exit 3"))).split(':').next(),
                 Some("`sh` exited with code 3")
             );
             let other = helper(&["exit:137"]).hide_args(true).run();
             assert!(block_on(other).expect_err("fails").to_string().ends_with(" exited with code 137"));
-            // What we have killed ourselves.
+            // A child that this crate killed.
             ours.control().kill().expect("runs");
             let said_of_ours = block_on(ours).expect_err("killed").to_string();
             assert_eq!(said_of_ours, "`sleep 1000` was killed by SIGKILL (signal 9)");
@@ -218,7 +219,8 @@ mod memory {
 
     const REPORTED: &str = "`sh` exited with code 137, which a shell says if a program was killed by SIGKILL";
 
-    /// If this process has been moved, what is counted may not be the child's: nothing is told.
+    /// If this process was moved to another cgroup, the counter may not be the child's, so the message names
+    /// no cause.
     #[test]
     fn out_of_memory_elsewhere() {
         alone("causes::memory::out_of_memory_elsewhere", || {
@@ -242,7 +244,7 @@ mod memory {
         });
     }
 
-    /// Where the kernel has killed nobody for want of memory.
+    /// If the kernel killed no process for want of memory, the message names no cause.
     #[test]
     fn killed_by_a_stranger() {
         alone("causes::memory::killed_by_a_stranger", || {

@@ -1,8 +1,8 @@
-//! The same random script run by this crate and by `std::process`: status and bytes are equal. Run on both engines, as
-//! the whole suite is, it holds them against each other too.
+//! This crate and `std::process` run the same random script, and their status and bytes are equal. The suite
+//! runs on both engines, so this also compares the engines.
 //!
-//! A failure tells the seed and, made as short as it can be, the script. `REAPED_DIFFERENTIAL_RUNS` is the number of
-//! scripts, `REAPED_DIFFERENTIAL_SEED` the seed of an earlier run.
+//! A failure prints the seed and the shortest script that still fails. `REAPED_DIFFERENTIAL_RUNS` is the
+//! number of scripts. `REAPED_DIFFERENTIAL_SEED` is the seed of an earlier run.
 
 use std::io::{Read, Write};
 use std::process as std_process;
@@ -19,7 +19,7 @@ use super::support::{alone, helper, pipe};
 
 const RUNS: u32 = 200;
 
-/// What one child is to do, see `helper.rs`, and how it is run.
+/// What one child does (see `helper.rs`), and how the test runs it.
 #[derive(Clone, Debug)]
 struct Script {
     steps: Vec<String>,
@@ -42,7 +42,7 @@ enum Verb {
     Status,
 }
 
-/// What is seen of a child.
+/// What the test saw of a child.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     status: ExitStatus,
@@ -51,7 +51,7 @@ struct Seen {
 }
 
 fn size() -> impl Strategy<Value = usize> {
-    // Around what a pipe holds, and more.
+    // About the size of a pipe's buffer, and more.
     prop_oneof![8 => 0..300_usize, 3 => 65_530..65_545_usize, 1 => 100_000..400_000_usize]
 }
 
@@ -65,7 +65,7 @@ fn step() -> impl Strategy<Value = String> {
         1 => (0..3).prop_map(|fd| format!("close:{fd}")),
         1 => (0..4).prop_map(|ms| format!("sleep:{ms}")),
         1 => (0..300).prop_map(|code| format!("exit:{code}")),
-        // None that stops a process or dumps its memory; the last two do nothing to it.
+        // No signal that stops a process or dumps its memory. The last two do nothing to the child.
         1 => prop::sample::select(vec![
             libc::SIGHUP, libc::SIGINT, libc::SIGKILL, libc::SIGPIPE, libc::SIGALRM, libc::SIGTERM,
             libc::SIGUSR1, libc::SIGCONT, libc::SIGWINCH,
@@ -102,10 +102,10 @@ fn run_by_std(script: &Script) -> Seen {
         command.stdout(std_process::Stdio::piped()).stderr(std_process::Stdio::piped());
     }
     let mut child = command.spawn().expect("it starts");
-    // With its copies of the pipe.
+    // This drops its copies of the pipe too.
     drop(command);
     let feeder = child.stdin.take().zip(script.input).map(|(mut stdin, length)| {
-        // A child need not read it.
+        // A child need not read its input.
         std::thread::spawn(move || drop(stdin.write_all(&pattern(length))))
     });
     let mut together = Vec::new();
@@ -130,7 +130,7 @@ fn command(script: &Script) -> Command {
     command
 }
 
-/// Runs it by its verb, and holds what that tells against what std has seen.
+/// Runs the script by its verb, and compares the result with what std saw.
 async fn compare(script: &Script, expected: Seen) -> Result<(), TestCaseError> {
     let mut command = command(script);
     let text = String::from_utf8(expected.stdout.clone()).ok();
@@ -183,7 +183,7 @@ async fn compare(script: &Script, expected: Seen) -> Result<(), TestCaseError> {
     }
 }
 
-/// Listens to a child in one of three ways.
+/// Reads a child's output in one of three ways.
 async fn talk(verb: Verb, mut command: Command) -> Seen {
     let mut process = command.spawn().expect("it starts");
     let (mut stdout, mut stderr, mut ended) = (Vec::new(), Vec::new(), None);
@@ -198,7 +198,7 @@ async fn talk(verb: Verb, mut command: Command) -> Seen {
         return Seen { status: output.status, stdout, stderr: output.stderr };
     }
     if verb == Verb::Lines {
-        // The text that lines leave out is put in again by `same`, which knows what it was.
+        // Lines leave some text out. `same` puts it back, because it knows the output.
         let mut lines = process.lines();
         while let Some(line) = lines.next().await {
             let to = if line.fd == 1 { &mut stdout } else { &mut stderr };
@@ -241,7 +241,7 @@ fn same(seen: Seen, expected: Seen) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// A line end is told as `\n`, whatever it was.
+/// Every line end is reported as `\n`.
 fn plain_ends(seen: &mut Seen) {
     for bytes in [&mut seen.stdout, &mut seen.stderr] {
         let mut plain = Vec::with_capacity(bytes.len());
@@ -260,9 +260,10 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 #[test]
-fn it_ends_as_std_says() {
-    alone("differential::it_ends_as_std_says", || {
-        // What this process ignores, under nohup(1) say, std's children ignore too, and ours do not.
+fn results_are_equal_to_stds() {
+    alone("differential::results_are_equal_to_stds", || {
+        // If this process ignores a signal (under nohup(1), for example), std's children ignore it too, and
+        // this crate's do not.
         for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGALRM, libc::SIGTERM, libc::SIGUSR1] {
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }

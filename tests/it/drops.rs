@@ -10,7 +10,7 @@ use super::support::{
     alone, children, descriptors, eventually, everywhere, helper, no_children, sh, warm_up,
 };
 
-/// Polls a few times, from an executor, and lets go.
+/// Polls a few times, in an executor, and drops the promise.
 async fn poll_and_drop<T>(mut promise: reaped::Promise<T>, times: usize) {
     let mut polled = 0;
     futures::future::poll_fn(|cx: &mut Context<'_>| {
@@ -75,7 +75,7 @@ fn on_every_executor() {
     });
 }
 
-/// Dropped from another thread than it was polled on, after its executor is gone.
+/// Another thread drops the promise than polled it, after the executor is gone.
 #[test]
 fn after_the_executor_is_gone() {
     alone("drops::after_the_executor_is_gone", || {
@@ -102,7 +102,7 @@ fn a_stopped_child_dies_too() {
     });
 }
 
-/// Without `kill_on_drop` it runs on, and is reaped when it ends.
+/// Without `kill_on_drop` the child keeps running, and is reaped when it ends.
 #[test]
 fn kill_on_drop_false_runs_on_and_is_reaped() {
     alone("drops::kill_on_drop_false_runs_on_and_is_reaped", || {

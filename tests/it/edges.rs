@@ -1,5 +1,5 @@
-//! Where two promises meet: a waker that acts on the spot, a group without its leader, a terminal that is closed in
-//! parts, members with bounds of their own, a host with its own mind about signals.
+//! Cases with two parties: a waker that acts on the spot, a group without its leader, a terminal that is
+//! closed in parts. Also members with bounds of their own, and a host that changes signals.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
@@ -15,10 +15,10 @@ use reaped::{Command, Error, Event, Process, Promise, PtySize, Stdio};
 use super::harness::skip;
 use super::support::{alone, everywhere, helper, patiently, sh};
 
-/// Only there so that a failure ends.
+/// Only makes a hang fail.
 const EVER: Duration = Duration::from_secs(20);
 
-/// What the future gives, if it does so in time.
+/// The future's result, if it comes in time.
 async fn within<F: Future + Unpin>(time: Duration, future: F) -> Option<F::Output> {
     match select(future, smol::Timer::after(time)).await {
         Either::Left((output, _)) => Some(output),
@@ -26,7 +26,7 @@ async fn within<F: Future + Unpin>(time: Duration, future: F) -> Option<F::Outpu
     }
 }
 
-/// A task that does something with its promise when it is woken, in whatever thread that is.
+/// A task that does something to its promise inside its waker, in the thread that wakes it.
 struct Task {
     promise: Mutex<Option<Promise<()>>>,
     polls: bool,
@@ -48,7 +48,7 @@ impl Wake for Task {
         if self.polls {
             self.poll();
         } else {
-            // As the run queue of an executor that is gone.
+            // As the run queue of an executor that is gone would do.
             drop(self.promise.lock().expect("whole").take());
         }
     }
@@ -66,7 +66,7 @@ fn wakers_that_poll_or_drop_on_the_spot() {
             let task = Arc::new(Task { promise: Mutex::new(Some(command.run())), polls });
             task.poll();
             super::support::eventually("it is done", || task.promise.lock().expect("whole").is_none());
-            // And the rest goes on.
+            // All else still works.
             block_on(within(EVER, command.run())).expect("no deadlock").expect("success");
         }
     }
@@ -107,7 +107,7 @@ fn a_drop_wakes_nobody() {
         while process.next().await.is_some() {}
     }
     alone("edges::a_drop_wakes_nobody", || {
-        // A failure hangs this thread, and perhaps the reactor; so another one looks.
+        // A failure hangs this thread, and perhaps the reactor, so another thread watches.
         let test = std::thread::spawn(|| {
             for _ in 0..3 {
                 Arc::<Queue>::default().polls_and_drops(async { drop(sleep().output().await) });
@@ -125,7 +125,7 @@ fn a_drop_wakes_nobody() {
     });
 }
 
-/// What was held back and then closed is not waited for.
+/// If a descriptor is paused and then closed, the process does not wait for it.
 #[test]
 fn paused_and_closed() {
     everywhere(|| async {
@@ -143,15 +143,16 @@ fn paused_and_closed() {
     });
 }
 
-/// A member that is gone has left somebody with its stderr: nobody is waited for once the others are told to end.
+/// A member has exited, and a grandchild holds its stderr. Once the others are told to end, the call does not
+/// wait for the grandchild.
 #[test]
-fn what_a_member_has_left() {
+fn a_grandchild_of_a_member_is_not_waited_for_after_a_signal() {
     for kills in [true, false] {
         let output = block_on(patiently(|longer| async move {
             let first = sh("sleep 100 >&2 & exit 0");
             let mut promise = first.pipe(sh("exec sleep 100")).output();
             let control = promise.control();
-            // Until the first one is known to have exited.
+            // Until the call knows that the first one has exited.
             assert!(within(longer * Duration::from_millis(500), &mut promise).await.is_none());
             if kills { control.kill() } else { control.terminate() }.expect("one of them runs");
             let output = within(EVER, promise).await.expect("it ends").expect("a value");
@@ -161,7 +162,8 @@ fn what_a_member_has_left() {
     }
 }
 
-/// A stranger takes the status of a child, and its number goes to a process that is none of ours.
+/// Another part of the program takes the status of a child. The system gives its number to a process that is
+/// not this crate's child.
 #[test]
 fn a_number_that_is_used_again() {
     alone("edges::a_number_that_is_used_again", || {
@@ -172,9 +174,9 @@ fn a_number_that_is_used_again() {
         let mut rounds = 0;
         for new_group in [true, false] {
             for drops in [true, false] {
-                // Not so short that it is over before its promise is made.
+                // Long enough that it still runs when its promise is made.
                 let mut command = sh("sleep 0.1");
-                // By itself the engine that is told to do so is the portable one.
+                // The portable engine starts a child with a umask.
                 command.umask(0o022);
                 if new_group {
                     command.new_group();
@@ -212,7 +214,8 @@ fn a_number_that_is_used_again() {
     });
 }
 
-/// A group is killed after its leader has exited: nobody waits for who has left it.
+/// A group is killed after its leader has exited. The call does not wait for a process that has left the
+/// group.
 #[test]
 fn a_group_that_is_killed_after_its_leader() {
     everywhere(|| async {
@@ -220,7 +223,7 @@ fn a_group_that_is_killed_after_its_leader() {
             let mut promise = sh(&format!("setsid sleep {} & echo out", 4 * longer)).new_group().output();
             let early = within(longer * Duration::from_millis(300), &mut promise).await;
             assert!(early.is_none(), "a descendant has the pipe");
-            // If the leader is reaped at once there is nobody left to kill, and a signal that is refused changes nothing.
+            // If the leader is reaped at once, no process is left to kill. A refused signal changes nothing.
             let killed = promise.control().kill().is_ok();
             let output = within(EVER.max(5 * longer * Duration::from_secs(1)), promise).await;
             let output = output.expect("it ends").expect("a value");
@@ -229,7 +232,7 @@ fn a_group_that_is_killed_after_its_leader() {
                 assert_eq!((&output.stdout[..], output.still_open()), (&b"out\n"[..], &[][..]));
                 return Ok(());
             }
-            // It may not have come so far as to exit, or to leave the group.
+            // The child may not have exited yet, or not have left the group.
             if !output.status.success() || output.still_open().is_empty() {
                 return Err(output);
             }
@@ -240,7 +243,7 @@ fn a_group_that_is_killed_after_its_leader() {
     });
 }
 
-/// A terminal is one thing: closing what it shows is closing it.
+/// If the output of a terminal is closed, the whole terminal is.
 #[test]
 fn a_terminal_whose_output_is_closed() {
     everywhere(|| async {
@@ -263,7 +266,7 @@ fn a_terminal_whose_output_is_closed() {
     });
 }
 
-/// By a bound or by hand, each member has the grace that was set for it.
+/// If a bound or a call ends the members, each has the grace that its own command set.
 #[test]
 fn members_have_a_grace_of_their_own() {
     everywhere(|| async {
@@ -276,14 +279,14 @@ fn members_have_a_grace_of_their_own() {
             assert!(within(longer * Duration::from_millis(300), &mut promise).await.is_none());
             promise.control().terminate().expect("they run");
             let output = within(EVER, promise).await.expect("it ends").expect("a value");
-            // It may not have come so far as to set its trap.
+            // The member may not have set its trap yet.
             if output.members()[0].status.code() == Some(5) { Ok(()) } else { Err(output) }
         })
         .await;
     });
 }
 
-/// A member that may not be silent for long, in a pipeline that may.
+/// A member has a short idle timeout, in a pipeline with a long one.
 #[test]
 fn members_have_a_silence_of_their_own() {
     everywhere(|| async {
@@ -305,14 +308,14 @@ impl AsyncRead for Panics {
         _: &mut [u8],
     ) -> Poll<std::io::Result<usize>> {
         if !std::mem::replace(&mut self.0, true) {
-            // A panic that nobody tells on stderr.
+            // A panic that prints nothing on stderr.
             resume_unwind(Box::new("the first read"));
         }
         Poll::Ready(Ok(0))
     }
 }
 
-/// A panic of the user's goes through, and what is polled again goes on.
+/// A panic in the caller's code goes through. If the handle is polled again, it goes on.
 #[test]
 fn after_a_panic() {
     let cat = Command::new("cat");
@@ -326,7 +329,8 @@ fn after_a_panic() {
     }
 }
 
-/// Deadly, and blocked in the thread that writes: none of ours is pending when it is blocked no more.
+/// SIGPIPE has its default action and is blocked in the thread that writes. No SIGPIPE from this crate is
+/// left pending.
 #[test]
 fn a_sigpipe_that_is_blocked() {
     alone("edges::a_sigpipe_that_is_blocked", || {
@@ -351,7 +355,7 @@ fn a_sigpipe_that_is_blocked() {
         };
         write();
         assert!(!pending());
-        // One that waits already is the host's, and stays.
+        // A pending SIGPIPE of the host stays.
         unsafe { libc::raise(libc::SIGPIPE) };
         write();
         assert!(pending());
@@ -359,7 +363,7 @@ fn a_sigpipe_that_is_blocked() {
     });
 }
 
-/// Waits until it waits to be reaped.
+/// Waits until the child is a zombie.
 fn has_exited(process: &Process) {
     let pid = process.pid().expect("it runs");
     super::support::eventually("it has exited", || {
@@ -367,7 +371,7 @@ fn has_exited(process: &Process) {
     });
 }
 
-/// How many bytes were told before the exit, and in all.
+/// How many bytes came before the exit, and how many in all.
 async fn until_exited(process: &mut Process) -> (Option<usize>, usize) {
     let (mut told, mut exited) = (0, None);
     while let Some(event) = process.next().await {
@@ -380,9 +384,9 @@ async fn until_exited(process: &mut Process) -> (Option<usize>, usize) {
     (exited, told)
 }
 
-/// The child's own words come before its exit, about as many as a pipe can hold.
+/// The child's own output comes before its exit, about as much as a pipe can hold.
 #[test]
-fn a_large_pipe_is_told_before_the_exit() {
+fn output_of_a_large_pipe_comes_before_the_exit() {
     everywhere(|| async {
         let mut process = helper(&["room:1:1048576", "out:1000000"]).spawn().expect("starts");
         has_exited(&process);
@@ -391,8 +395,8 @@ fn a_large_pipe_is_told_before_the_exit() {
     });
 }
 
-/// In packet mode each read gives one packet, however much room it has: what was there is asked for in bytes, and not
-/// counted in reads.
+/// In packet mode each read returns one packet, so the crate asks for the bytes that are there and does not
+/// count reads.
 #[test]
 fn small_packets_are_told_before_the_exit() {
     const MANY: usize = 20_000;
@@ -406,7 +410,8 @@ fn small_packets_are_told_before_the_exit() {
             let (exited, told) = until_exited(&mut process).await;
             assert_eq!((exited, told), (Some(MANY), MANY), "late: {late}");
         }
-        // A megabyte of them; and an end that was in time is no timeout, whenever it is asked for.
+        // A megabyte of packets. If the child ended in time, it did not time out, no matter when the caller
+        // polls.
         let output = helper(&["packets:1:10000"]).output().await.expect("runs");
         assert_eq!(output.stdout.len(), 1_000_000);
     });
@@ -416,7 +421,7 @@ fn small_packets_are_told_before_the_exit() {
     assert_eq!(block_on(promise).expect("in time").stdout.len(), MANY);
 }
 
-/// Whether no status is ever lost.
+/// Whether the kernel reports the status of every child.
 fn knows_all() -> bool {
     #[cfg(target_os = "linux")]
     return super::support::statuses_survive();
@@ -424,10 +429,10 @@ fn knows_all() -> bool {
     false
 }
 
-/// The host puts its own disposition in place of any handler: no call hangs.
+/// The host replaces any handler of SIGCHLD by its own setting. No call hangs.
 #[test]
-fn sigchld_is_the_hosts() {
-    alone("edges::sigchld_is_the_hosts", || {
+fn sigchld_is_handled_by_the_host() {
+    alone("edges::sigchld_is_handled_by_the_host", || {
         block_on(Command::new("true").run()).expect("success");
         for disposition in [libc::SIG_DFL, libc::SIG_IGN] {
             unsafe { libc::signal(libc::SIGCHLD, disposition) };

@@ -1,4 +1,4 @@
-//! How a child can end, told apart in the output, in the code and in the message; and what it starts with.
+//! How a child can end, as the output, the code and the message show it; and what it starts with.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -44,12 +44,12 @@ fn fail_on_stderr() {
         let output = error.output().expect("it ran");
         assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"oops\n"[..]));
         assert!(output.status.success());
-        // Verbs that would not look at stderr do so then.
+        // A verb that discards stderr reads it if a byte on stderr is an error.
         let error =
             sh("echo oops >&2; exit 2").fail_on_stderr(true).exit_code().await.expect_err("not silent");
         assert!(matches!(error, Error::UnexpectedStderr(_)));
         assert_eq!(sh("exit 2").fail_on_stderr(true).exit_code().await.expect("silent"), 2);
-        // Told as an event before, or thrown away: any byte counts.
+        // Any byte counts, also if the caller took it as an event or discards it.
         let mut process = sh("echo oops >&2").fail_on_stderr(true).spawn().expect("starts");
         while process.next().await.is_some() {}
         let error = process.status().await.expect_err("not silent");
@@ -57,7 +57,7 @@ fn fail_on_stderr() {
     });
 }
 
-/// What the kernel says of a new child: no signal blocked, none ignored.
+/// The kernel shows that a new child blocks and ignores no signal.
 #[cfg(target_os = "linux")]
 #[test]
 fn signals_start_afresh() {
@@ -69,7 +69,8 @@ fn signals_start_afresh() {
         for signal in [libc::SIGPIPE, libc::SIGHUP, libc::SIGINT, libc::SIGRTMAX()] {
             unsafe { libc::signal(signal, libc::SIG_IGN) };
         }
-        // glibc keeps these for itself, and lets nobody set them. The system does: an ignored one has all zeros but a 1 first.
+        // glibc reserves these signals and lets no program set them. The kernel does. The first field of an
+        // ignored one is 1, and the others are zeros.
         for signal in [32, 33] {
             let ignored = [libc::SIG_IGN as u64, 0, 0, 0, 0, 0, 0, 0];
             let before = std::ptr::null_mut::<u64>();
@@ -81,7 +82,7 @@ fn signals_start_afresh() {
             u64::from_str_radix(line.trim(), 16).expect("a mask")
         };
         assert_eq!((bits("SigBlk:"), bits("SigIgn:")), (0, 0));
-        // And so a polite signal works.
+        // So a polite signal works.
         let promise = sh("kill -TERM $$; sleep 100").output();
         let output = futures::executor::block_on(promise).expect("a value");
         assert_eq!(output.status.signal(), Some(libc::SIGTERM));
@@ -102,11 +103,11 @@ fn usage_and_elapsed() {
     }
 }
 
-/// A child that needs 200 MiB, more than this process of its own ever had.
+/// A child that needs 200 MiB, more than this process ever had.
 #[test]
 #[cfg(all(target_os = "linux", not(reaped_portable)))]
-fn usage_tells_the_peak_memory() {
-    alone("endings::usage_tells_the_peak_memory", || {
+fn usage_has_the_peak_memory() {
+    alone("endings::usage_has_the_peak_memory", || {
         let peak = |bytes: &str| {
             let script = format!("head -c {bytes} /dev/zero | tail -c {bytes} >/dev/null");
             let output = futures::executor::block_on(sh(&script).output()).expect("runs");
@@ -118,7 +119,7 @@ fn usage_tells_the_peak_memory() {
     });
 }
 
-/// A descendant that holds stdout holds back the end; its bytes are not lost.
+/// A grandchild that keeps stdout open delays the end, and none of its bytes is lost.
 #[test]
 fn the_end_waits_for_a_descendant_that_holds_a_pipe() {
     everywhere(|| async {
@@ -127,7 +128,7 @@ fn the_end_waits_for_a_descendant_that_holds_a_pipe() {
     });
 }
 
-/// Both pipes closed long before the exit: the promise still waits for the exit.
+/// If both pipes close long before the exit, the promise still waits for the exit.
 #[test]
 fn the_end_waits_for_the_exit() {
     everywhere(|| async {
@@ -137,10 +138,11 @@ fn the_end_waits_for_the_exit() {
     });
 }
 
-/// A task's waker that its own clone is not known by, as the compiler may make it: waiting costs no polls.
+/// A task whose waker does not recognise its own clone, as the compiler may make it. Waiting still costs no
+/// polls.
 #[test]
 #[cfg(target_os = "linux")]
-fn waiting_costs_no_polls_whatever_the_waker() {
+fn waiting_costs_no_polls_with_any_waker() {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
@@ -156,7 +158,7 @@ fn waiting_costs_no_polls_whatever_the_waker() {
     let waker = unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &FIRST)) };
     assert!(!waker.will_wake(&waker.clone()), "the case that this is about");
 
-    alone("endings::waiting_costs_no_polls_whatever_the_waker", || {
+    alone("endings::waiting_costs_no_polls_with_any_waker", || {
         let mut promise =
             sh("exec sleep 0.5").stdin(Stdio::input()).timeout(std::time::Duration::from_secs(60)).output();
         let mut cat = Command::new("cat").spawn().expect("starts");
@@ -170,7 +172,7 @@ fn waiting_costs_no_polls_whatever_the_waker() {
             if let Poll::Ready(output) = std::pin::Pin::new(&mut promise).poll(cx) {
                 break output;
             }
-            // Beside it all else that waits: events, a reader, and a writer that watches.
+            // Everything else that waits, too: events, a reader, and a writer that waits for the close.
             assert!(futures::StreamExt::poll_next_unpin(&mut cat, cx).is_pending());
             let mut buffer = [0; 10];
             assert!(

@@ -1,4 +1,4 @@
-//! Environment, `PATH`, working directory, identity: as std documents them.
+//! Environment, `PATH`, working directory and identity follow std's documentation.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
 }
 
-/// A program that says its name, in `dir/name`.
+/// A program that prints its name, in `dir/name`.
 fn script(dir: &Path, name: &str) {
     std::fs::create_dir_all(dir).expect("a folder");
     let path = dir.join(name);
@@ -49,7 +49,7 @@ fn a_bare_name_is_searched_in_the_childs_path_if_set() {
     let run = |path: String| block_on(Command::new("tool").env("PATH", path).read());
     assert_eq!(run(path(&["one", "two"])).expect("runs").trim_end(), said("one"));
     assert_eq!(run(path(&["missing", "two", "one"])).expect("runs").trim_end(), said("two"));
-    // What cannot be executed is passed over, as execvp(3) does.
+    // A file that cannot be executed is passed over, as in execvp(3).
     std::fs::create_dir(dir.path().join("folder")).expect("made");
     std::fs::create_dir(dir.path().join("folder/tool")).expect("made");
     std::fs::create_dir(dir.path().join("plain")).expect("made");
@@ -59,7 +59,7 @@ fn a_bare_name_is_searched_in_the_childs_path_if_set() {
     assert!(matches!(error, Error::Spawn { reason: SpawnReason::NotExecutable, .. }), "{error}");
     let error = run(path(&["missing"])).expect_err("there is none");
     assert!(matches!(error, Error::Spawn { reason: SpawnReason::ProgramNotFound, .. }), "{error}");
-    // A child's PATH without the usual folders: found nowhere else.
+    // If the child's PATH lacks the usual folders, the program is not looked for elsewhere.
     let error = block_on(Command::new("ls").env("PATH", path(&["one"])).read()).expect_err("not there");
     assert!(matches!(error, Error::Spawn { reason: SpawnReason::ProgramNotFound, .. }), "{error}");
 }
@@ -93,7 +93,7 @@ fn relative_programs_count_from_the_working_directory() {
 #[test]
 fn arg0_is_what_the_program_sees() {
     assert_eq!(block_on(sh("echo $0").arg0("other").read()).expect("runs"), "other");
-    // The program is still the one that was named.
+    // `arg0` does not change which program runs.
     let error = block_on(Command::new("no-such-program").arg0("sh").run()).expect_err("missing");
     assert!(matches!(error, Error::Spawn { reason: SpawnReason::ProgramNotFound, .. }));
 }
@@ -106,7 +106,7 @@ fn umask_is_the_childs_alone() {
     assert_eq!(own(), before);
 }
 
-/// Where the first group of setgroups(2) is the effective one, none of them is lost.
+/// If the system takes the first group of setgroups(2) as the effective one, none of the groups is lost.
 #[test]
 fn the_groups_are_those_that_were_named() {
     root_needed();
@@ -132,7 +132,7 @@ fn the_groups_are_those_that_were_named() {
 #[test]
 fn identity_is_given_up_in_the_right_order() {
     root_needed();
-    // A folder that only root may enter: the working directory is entered first.
+    // Only root may enter this folder: the child enters the working directory before it becomes another user.
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o700)).expect("ours alone");
     let status = |command: &mut Command| {
@@ -150,7 +150,7 @@ fn identity_is_given_up_in_the_right_order() {
     assert_eq!(status(&mut command), (four(65534), four(65533), String::new(), none.clone(), none.clone()));
     command.groups(&[7, 8]);
     assert_eq!(status(&mut command), (four(65534), four(65533), "7 8".into(), none.clone(), none));
-    // It cannot come back, and cannot enter the folder by name.
+    // The child cannot become root again, and cannot enter the folder by its name.
     let path = dir.path().display();
     let mut back = sh(&format!("cd {path} 2>/dev/null && echo entered; test -r {path} && echo read; true"));
     assert_eq!(block_on(back.uid(65534).gid(65534).read()).expect("runs"), "");
@@ -162,7 +162,7 @@ fn a_failed_step_runs_nothing() {
     let dir = tempfile::tempdir().expect("a folder");
     let mark = dir.path().join("mark");
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).expect("for all");
-    // -1 means "unchanged" to setuid(2), which refuses it: a child that ran would be root.
+    // For setuid(2) -1 means "unchanged". If such a child ran, it would be root.
     for set in [
         (|c: &mut Command| c.uid(u32::MAX)) as fn(&mut Command) -> &mut Command,
         |c| c.gid(u32::MAX),
@@ -178,7 +178,7 @@ fn a_failed_step_runs_nothing() {
     }
 }
 
-/// An ordinary user can take nothing.
+/// An ordinary user cannot become anyone else.
 #[test]
 fn without_privileges() {
     let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
@@ -197,12 +197,12 @@ fn without_privileges() {
     block_on(run).expect("to be who one is, is permitted");
 }
 
-/// A child of its own session leads a group, and has no terminal.
+/// A child with a session of its own leads a group, and has no terminal.
 #[test]
 fn new_session() {
     let script = "kill -s 0 -- -$$ && if (: </dev/tty) 2>/dev/null; then echo terminal; else echo none; fi";
     assert_eq!(block_on(sh(script).new_session().read()).expect("a leader"), "none");
-    // Whoever leads a session leads a group in any case, and signals go to all of it if that was asked for.
+    // A session's leader always leads a group. If the caller asked for a group, signals go to all of it.
     let mut command =
         sh("trap 'echo told' TERM; sh -c 'trap \"echo too; exit\" TERM; echo up; sleep 100 & wait'; wait");
     let error = {
@@ -213,7 +213,8 @@ fn new_session() {
     assert!(said.contains("up\ntoo\n"), "{said}");
 }
 
-/// The soft and the hard limit, the last call for each resource; none can forbid the descriptors that were asked for.
+/// The soft and the hard limit. The last call for each resource counts. No limit takes away the descriptors
+/// that the caller set.
 #[test]
 fn limits_are_the_childs_alone() {
     let before = rustix::process::getrlimit(rustix::process::Resource::Nofile);
@@ -238,7 +239,7 @@ fn limits_are_the_childs_alone() {
     }
 }
 
-/// What a user may not raise or lower is an error, and nothing runs.
+/// If a user may not raise or lower a limit, the call fails and nothing runs.
 #[test]
 fn limits_of_an_ordinary_user() {
     if rustix::process::geteuid().is_root() {
@@ -282,8 +283,8 @@ fn no_new_privileges_in_the_child_alone() {
     assert_eq!(unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) }, own);
 }
 
-/// A child that becomes another user changes nothing about the parent: setuid(2) makes memory undumpable, and the child's
-/// is not ours. And what execve(2) says of too many processes is told.
+/// A child that becomes another user changes nothing about the parent: setuid(2) makes the memory undumpable,
+/// so the child has a copy. The error shows what execve(2) says about too many processes.
 #[cfg(target_os = "linux")]
 #[test]
 fn another_user_leaves_the_parent_alone() {
@@ -307,12 +308,13 @@ fn another_user_leaves_the_parent_alone() {
     });
 }
 
-/// A parent that has root among its ids, and not in effect, gives none of it to the child.
+/// A parent that has root as its real or saved id, but not as its effective one, passes none of it to the
+/// child.
 #[cfg(target_os = "linux")]
 #[test]
-fn no_id_is_left() {
+fn no_root_id_is_left() {
     root_needed();
-    alone("environment::no_id_is_left", || {
+    alone("environment::no_root_id_is_left", || {
         unsafe {
             assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
             assert_eq!(libc::setresgid(0, 65533, 0), 0);

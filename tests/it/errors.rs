@@ -1,4 +1,4 @@
-//! Each way to fail has its own type and its own words, and leaves nothing behind.
+//! Each failure has its own type and its own message, and leaves nothing behind.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -35,7 +35,8 @@ fn file(dir: &tempfile::TempDir, name: &str, text: &str, mode: u32) -> PathBuf {
     path
 }
 
-/// The trap that std lays for whoever maps descriptors itself: its exec report sits on a low number.
+/// std keeps its exec report on a low number. If a program maps descriptors itself, the report can be
+/// overwritten.
 #[test]
 fn a_missing_program_with_extra_descriptors() {
     for highest in 3..=20 {
@@ -56,7 +57,7 @@ fn a_missing_program_with_extra_descriptors() {
 }
 
 #[test]
-fn each_reason_is_told() {
+fn each_reason_is_reported() {
     let dir = tempfile::tempdir().expect("a folder");
     let missing = dir.path().join("missing");
     assert_eq!(spawn_reason(&mut Command::new("no-such-program")), SpawnReason::ProgramNotFound);
@@ -85,7 +86,7 @@ fn each_reason_is_told() {
 }
 
 #[test]
-fn each_invalid_command_is_told() {
+fn each_invalid_command_is_reported() {
     assert_eq!(invalid_reason(&mut Command::new("")), InvalidReason::EmptyProgram);
     assert_eq!(invalid_reason(&mut Command::new("tr\0ue")), InvalidReason::Nul);
     assert_eq!(invalid_reason(Command::new("true").arg("\0")), InvalidReason::Nul);
@@ -115,7 +116,7 @@ fn each_invalid_command_is_told() {
             InvalidReason::Conflict
         );
     }
-    // Nothing could be heard of it.
+    // Its output is not read, so a limit or a check of it would mean nothing.
     let mut deaf = Command::new("true");
     deaf.stdout(Stdio::null()).stderr(Stdio::null()).idle_timeout(std::time::Duration::from_secs(1));
     assert_eq!(invalid_reason(&mut deaf), InvalidReason::Conflict);
@@ -124,7 +125,7 @@ fn each_invalid_command_is_told() {
     let invalid = |error| matches!(error, Error::Invalid { reason: InvalidReason::Conflict, .. });
     assert!(invalid(block_on(both.run()).expect_err("nor of these")));
     assert!(invalid(block_on(deaf.run()).expect_err("nor so")));
-    // The last setting of the same kind counts, and is no conflict.
+    // If a setting is made twice in the same way, the last call counts, and there is no conflict.
     let said = block_on(Command::new("cat").stdin(Stdio::bytes("a")).stdin(Stdio::bytes("b")).read());
     assert_eq!(said.expect("runs"), "b");
 }
@@ -136,8 +137,8 @@ fn failures_leave_nothing_behind() {
         warm_up();
         let before = descriptors();
         for _ in 0..5 {
-            each_reason_is_told();
-            each_invalid_command_is_told();
+            each_reason_is_reported();
+            each_invalid_command_is_reported();
             a_missing_program_with_extra_descriptors();
         }
         no_children();
@@ -154,7 +155,7 @@ fn out_of_descriptors() {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
         let free: Vec<i32> = (0..).filter(|n| before.iter().all(|(fd, _)| fd != n)).take(40).collect();
         let (mut refused, mut ran) = (0, 0);
-        // From "not one" to "enough": each single allocation is the one that fails.
+        // Every possible number of free descriptors, from none to enough: so each allocation fails once.
         for (spare, first_refused) in free.iter().enumerate() {
             let current = Some(*first_refused as u64);
             let lower = rustix::process::Rlimit { current, ..limit };
@@ -180,9 +181,9 @@ fn out_of_descriptors() {
     });
 }
 
-/// Somebody holds a program open for writing, for longer than a start takes.
+/// Another process has the program open for writing, for longer than a start takes.
 #[test]
-fn a_busy_program_is_told() {
+fn a_busy_program_is_reported() {
     let dir = tempfile::tempdir().expect("a folder");
     let busy = dir.path().join("busy");
     std::fs::copy("/bin/true", &busy).expect("a copy");
@@ -258,7 +259,7 @@ fn messages() {
         "`sh -c 'echo hm >&2'` wrote to stderr and exited with code 0: hm"
     );
     assert_eq!(text(sh("exit 3").hide_args(true)), "`sh` exited with code 3");
-    // What it complained of is where it wrote it.
+    // If stderr goes into stdout, its text is in stdout.
     let mut merged = sh("echo bad >&2; exit 2");
     merged.hide_args(true).stderr(Stdio::same_as(1));
     assert_eq!(text(&mut merged), "`sh` exited with code 2: bad");
@@ -268,7 +269,7 @@ fn messages() {
     let mut terminal = sh("echo bad >&2; exit 2");
     terminal.hide_args(true).pty(reaped::PtySize::default());
     assert_eq!(text(&mut terminal), "`sh` exited with code 2: bad");
-    // Real programs, real words.
+    // Real programs and their real messages.
     let said = text(Command::new("cat").arg("no-such-file").current_dir(dir.path()).env("LC_ALL", "C"));
     assert!(said.starts_with("`cat no-such-file` exited with code 1: cat: "), "{said}");
     assert!(said.ends_with("No such file or directory"), "{said}");

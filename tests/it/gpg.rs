@@ -1,4 +1,4 @@
-//! Decryption with the real gpg, in homes of its own. Here is what must work.
+//! Decryption with the real gpg, in homes of its own: what must work.
 
 mod aead;
 mod attempts;
@@ -16,18 +16,18 @@ use super::harness::skip;
 use super::support::everywhere;
 
 const PASSPHRASE: &str = "pässword ünd more";
-/// Of messages that are encrypted with a passphrase alone.
+/// The passphrase of messages that have no other key.
 const SECRET: &str = "s3cr3t wörds";
 
-/// A passphrase that is remembered would open what a wrong one should not; and a passphrase need not be
-/// expensive to try.
+/// If the agent remembered a passphrase, it would open what a wrong one must not open. A passphrase need not
+/// be expensive to try.
 const AGENT: &str = "default-cache-ttl 0\nmax-cache-ttl 0\ns2k-count 65536\n";
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
 }
 
-/// Skips the test where there is no gpg.
+/// Skips the test if there is no gpg.
 pub fn needed() {
     static FOUND: OnceLock<bool> = OnceLock::new();
     if !FOUND.get_or_init(|| block_on(reaped::read("gpg", ["--version"])).is_ok()) {
@@ -39,12 +39,12 @@ pub fn needed() {
     }
 }
 
-/// A folder for gpg, of whose agent nothing is left when it is dropped.
+/// A folder for gpg. When it is dropped, nothing is left of its agent.
 pub struct Home(tempfile::TempDir);
 
 impl Home {
     pub fn empty() -> Home {
-        // Short, since the agent's socket has its path in 108 bytes.
+        // A short path, because the path of the agent's socket has 108 bytes at most.
         let mut dir = tempfile::Builder::new();
         let dir = dir.prefix("gpg").permissions(PermissionsExt::from_mode(0o700)).tempdir_in("/tmp");
         let dir = dir.expect("a folder");
@@ -53,10 +53,10 @@ impl Home {
         home
     }
 
-    /// With the secret keys of alice (opened by `PASSPHRASE`) and bob (by none), and the public key of
-    /// victor, which has expired.
+    /// With the secret keys of alice (`PASSPHRASE` opens it) and bob (without a passphrase), and the public
+    /// key of victor, which has expired.
     fn with_keys() -> Home {
-        // The keys are made once, and kept as files: a home in a static would never be dropped.
+        // The keys are made once and kept as files, because a home in a static would never be dropped.
         static KEYS: OnceLock<Vec<(PathBuf, Vec<u8>)>> = OnceLock::new();
         needed();
         let keys = KEYS.get_or_init(|| {
@@ -100,7 +100,7 @@ impl Home {
         self.gpg(&[more, &args].concat(), "");
     }
 
-    /// What gpg makes of the input; never asks, and has to succeed.
+    /// gpg's output for this input. gpg never asks, and must succeed.
     fn gpg(&self, args: &[&str], input: impl Into<Vec<u8>>) -> Vec<u8> {
         let mut command = Command::new("gpg");
         command.args(["--batch", "--quiet", "--no-tty", "--yes", "--pinentry-mode", "loopback"]);
@@ -173,7 +173,7 @@ fn both_kinds_under_every_executor() {
     });
 }
 
-/// The one line, with the user's own home.
+/// The call in one line, with the user's own home.
 #[test]
 fn one_line() {
     needed();
@@ -210,7 +210,7 @@ fn large() {
     assert!(open.plaintext == text);
 }
 
-/// Text that looks like a report goes to stdout, where nobody looks for one.
+/// Text that looks like a report goes to stdout, and stdout is never read as a report.
 #[test]
 fn a_plaintext_that_lies() {
     let home = Home::with_keys();
@@ -264,7 +264,7 @@ fn a_key_without_a_passphrase() {
     assert_eq!(block_on(home.decrypt(message.clone()).decrypt()).expect("open").plaintext, b"for bob");
     assert!(home.open(message.clone(), "").is_ok());
     assert!(home.open(message, "not needed").is_ok());
-    // To alice, bob and a passphrase: any of them opens it.
+    // For alice, bob and a passphrase: each of them opens it.
     let recipients = ["-r", "alice@x", "-r", "bob@x", "--encrypt", "--passphrase", SECRET, "--symmetric"];
     let message = home.gpg(&recipients, "for all");
     for passphrase in [PASSPHRASE, "whatever"] {
@@ -275,7 +275,7 @@ fn a_key_without_a_passphrase() {
     assert!(matches!(stranger.refusal(message, "wrong"), Error::WrongPassphrase(_)));
 }
 
-/// An agent that remembers must not open a message which has no key, whatever it is sent.
+/// An agent that remembers passphrases must not open a message without its passphrase.
 #[test]
 fn no_passphrase_is_remembered_for_a_message() {
     let home = Home::with_keys();

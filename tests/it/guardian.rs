@@ -1,5 +1,5 @@
-//! Children that are to die with the parent: a parent of each kind is started, with children of its own, and ends in each
-//! way.
+//! Children that die with the parent. The test starts a parent of each kind, with children of its own, and
+//! ends it in each way.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -17,7 +17,7 @@ use super::support::{eventually, sh};
 
 const ENDING: &str = "REAPED_TEST_ENDING";
 
-/// This test once more, in a process of its own, which does what the ending says.
+/// Runs this test in another process, as the parent, which ends in the given way.
 fn parent(test: &str, ending: &str) -> Child {
     let mut command = process::Command::new(std::env::current_exe().expect("this binary"));
     command
@@ -29,7 +29,7 @@ fn parent(test: &str, ending: &str) -> Child {
     command.spawn().expect("starts")
 }
 
-/// A line of numbers, which the parent says behind this mark.
+/// A line of pids; the parent writes it behind this mark.
 const MARK: &str = "pids: ";
 
 fn pids(parent: &mut Child) -> Vec<i32> {
@@ -42,14 +42,14 @@ fn pids(parent: &mut Child) -> Vec<i32> {
     panic!("it said no numbers");
 }
 
-/// Number, whether it is a zombie, and command line of every process.
+/// The pid, whether it is a zombie, and the command line of every process.
 #[cfg(target_os = "linux")]
 fn processes() -> Vec<(i32, bool, String)> {
     let listed = std::fs::read_dir("/proc").expect("procfs").flatten();
     let pids = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let look = |pid: i32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name before it may have anything in it, proc_pid_stat(5).
+        // The name before it may contain anything, proc_pid_stat(5).
         let zombie = stat.rsplit_once(") ")?.1.starts_with(['Z', 'X']);
         let args = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         Some((pid, zombie, String::from_utf8_lossy(&args).replace('\0', " ")))
@@ -70,12 +70,12 @@ fn processes() -> Vec<(i32, bool, String)> {
     listed.lines().filter_map(look).collect()
 }
 
-/// Neither running nor, as a zombie, waiting for a new parent to look at it.
+/// Neither running, nor a zombie that its new parent has not reaped.
 fn is_gone(pid: i32) -> bool {
     !processes().iter().any(|(other, zombie, _)| *other == pid && !zombie)
 }
 
-/// A child, one of its own, and one of that; and all three numbers, the child's first.
+/// A child, a grandchild and a great-grandchild; and their pids, the child's first.
 fn tree(new_group: bool) -> (Process, String) {
     let mut command = sh("sh -c 'sleep 1000 & echo $$ $!; wait' & echo $$; wait");
     if new_group {
@@ -89,13 +89,13 @@ fn tree(new_group: bool) -> (Process, String) {
             event => panic!("{event:?}"),
         }
     }
-    // Whoever comes first says its own first.
+    // The first process to run prints its own pid first.
     let own = process.pid().expect("it runs").to_string();
     let (first, others): (Vec<_>, Vec<_>) = said.split_whitespace().partition(|pid| *pid == own);
     (process, [first, others].concat().join(" "))
 }
 
-/// The parent kills itself, and so many are gone soon after it.
+/// The parent kills itself, and soon this many processes are gone.
 #[cfg(target_os = "linux")]
 fn nobody_is_left(test: &str, count: usize) {
     let mut parent = parent(test, "kill");
@@ -105,7 +105,7 @@ fn nobody_is_left(test: &str, count: usize) {
     eventually("all are gone", || pids.iter().all(|pid| is_gone(*pid)));
 }
 
-/// All of a tree are gone soon after their parent, however it ends.
+/// The whole tree is gone soon after its parent, however the parent ends.
 #[test]
 fn a_tree_dies_with_its_parent() {
     const TEST: &str = "a_tree_dies_with_its_parent";
@@ -126,7 +126,7 @@ fn a_tree_dies_with_its_parent() {
                 std::mem::forget(tree);
                 process::exit(0);
             }
-            // It ends when this program becomes another one.
+            // The pipe closes when this program executes another one.
             "exec" => panic!("{}", process::Command::new("sleep").arg("1000").exec()),
             other => panic!("{other}"),
         }
@@ -145,10 +145,10 @@ fn a_tree_dies_with_its_parent() {
     }
 }
 
-/// Without a group it is the child alone. And whoever was not to die lives on.
+/// Without a group only the child dies. A child without `die_with_parent` keeps running.
 #[test]
-fn who_is_not_to_die_lives() {
-    const TEST: &str = "who_is_not_to_die_lives";
+fn a_child_that_need_not_die_keeps_running() {
+    const TEST: &str = "a_child_that_need_not_die_keeps_running";
     if std::env::var(ENDING).is_ok() {
         let (_tree, pids) = tree(false);
         let lives = Command::new("sleep").arg("1000").spawn().expect("starts");
@@ -175,7 +175,7 @@ fn without_a_handler_children_keep_running() {
         println!("\n{MARK}{}", child.pid().expect("runs"));
         match ending.parse() {
             Ok(signal) => {
-                // Whoever started the tests in the background of a script had SIGINT ignored.
+                // A script may have started the tests in the background, so SIGINT was ignored.
                 unsafe { libc::signal(signal, libc::SIG_DFL) };
                 unsafe { libc::kill(libc::getpid(), signal) }
             }
@@ -195,14 +195,14 @@ fn without_a_handler_children_keep_running() {
     }
 }
 
-/// The guardian's number: whoever runs its script, and reads a pipe of ours.
+/// The guardian's pid: the process that runs its script, and reads a pipe of this process.
 #[cfg(target_os = "linux")]
 fn guardians(parent: i32) -> Vec<i32> {
     let running = processes().into_iter().filter(|(.., args)| args.starts_with("/bin/sh -c"));
     running.map(|(pid, ..)| pid).filter(|pid| watches(*pid, parent)).collect()
 }
 
-/// Whether it reads the pipe that this process writes.
+/// Whether this guardian reads the pipe that the parent writes.
 #[cfg(target_os = "linux")]
 fn watches(guardian: i32, parent: i32) -> bool {
     let pipe = |pid: i32| std::fs::read_link(format!("/proc/{pid}/fd/0")).ok();
@@ -211,7 +211,7 @@ fn watches(guardian: i32, parent: i32) -> bool {
     pipe(guardian).is_some_and(|pipe| ours.any(|link| link == pipe))
 }
 
-/// A guardian that was killed is replaced at the next start, and the new one knows the old children.
+/// If the guardian is killed, the next start replaces it, and the new one knows the old children.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_guardian_that_was_killed_is_replaced() {
@@ -221,7 +221,8 @@ fn a_guardian_that_was_killed_is_replaced() {
         let (_first, pids) = tree(true);
         let guardian = guardians(own);
         assert_eq!(guardian.len(), 1, "one for the whole program: {guardian:?}");
-        // What people send to all of a program does not reach it, and what it may ignore it ignores.
+        // A signal to the whole program does not reach the guardian. It ignores the signals that a process
+        // can ignore.
         for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
             unsafe { libc::kill(guardian[0], signal) };
         }
@@ -239,11 +240,12 @@ fn a_guardian_that_was_killed_is_replaced() {
     nobody_is_left(TEST, 6);
 }
 
-/// It has none of our descriptors but the pipe, a session of its own, and is no child of ours.
+/// The guardian has no descriptor of this program except the pipe. It has a session of its own, and is no
+/// child of this process.
 #[cfg(target_os = "linux")]
 #[test]
-fn the_guardian_has_nothing_of_ours() {
-    alone("guardian::the_guardian_has_nothing_of_ours", || {
+fn the_guardian_has_no_descriptor_of_the_program() {
+    alone("guardian::the_guardian_has_no_descriptor_of_the_program", || {
         let open = unsafe { libc::fcntl(2, libc::F_DUPFD, 60) };
         assert!(open >= 60);
         let (tree, _) = tree(true);
@@ -261,7 +263,7 @@ fn the_guardian_has_nothing_of_ours() {
     });
 }
 
-/// The parent is killed while it starts one child after the other, at any moment: none is left.
+/// The parent is killed at any moment while it starts one child after the other. None is left.
 #[test]
 fn killed_while_it_starts() {
     const TEST: &str = "killed_while_it_starts";
@@ -280,7 +282,7 @@ fn killed_while_it_starts() {
         std::thread::sleep(Duration::from_secs(1000));
         drop(started);
     }
-    // Nobody else's have it.
+    // No other process has this name.
     let name = format!("killed-while-it-starts-{}", process::id());
     for round in 0..20 {
         let mut parent = parent(TEST, &name);
@@ -293,7 +295,7 @@ fn killed_while_it_starts() {
     }
 }
 
-/// One that has left its group does not get away with it.
+/// A child that has left its group dies too.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_leader_that_left_its_group() {
@@ -308,8 +310,8 @@ fn a_leader_that_left_its_group() {
     nobody_is_left(TEST, 1);
 }
 
-/// Somebody stops the guardian: its pipe is full in the end. Then a child that is to die with the parent is refused, and
-/// nobody else waits. When the guardian goes on, it knows who is left.
+/// If something stops the guardian, its pipe fills up. Then a child with `die_with_parent` is refused, and no
+/// other call waits. When the guardian goes on, it knows the children that are left.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_guardian_that_is_stopped() {
@@ -337,14 +339,14 @@ fn a_guardian_that_is_stopped() {
     nobody_is_left(TEST, 3);
 }
 
-/// In a new namespace of processes a child has a number of its own there, which is somebody else's outside: 1, and a group
-/// of that number would be everybody. Tried in a namespace, so that everybody is few.
+/// In a new pid namespace a child has another number. Outside, that number belongs to another process: 1, and
+/// a group of that number would mean every process. The test runs in a namespace, so "every process" is few.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_child_with_another_number() {
     const TEST: &str = "guardian::a_child_with_another_number";
     if std::env::var(ENDING).is_ok() {
-        // All threads are there, since none can be made afterwards.
+        // All threads are there, because none can start later.
         block_on(Command::new("true").die_with_parent(true).run()).expect("here they are known");
         assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID) }, 0);
         for group in [true, false] {

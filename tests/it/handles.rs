@@ -1,4 +1,5 @@
-//! The handles of one child: whoever is awaited drives all of it, a poll is bounded by time, and no drop wakes anybody.
+//! The handles of one child. Awaiting any of them drives all of the child. A poll is bounded by time. No drop wakes a
+//! task on its own thread.
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
@@ -18,7 +19,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::support::{Fails, everywhere, sh};
 
-/// What never takes so long, on any machine: only there so that a failure ends.
+/// Nothing takes this long on any machine. It only makes a hang fail.
 const EVER: Duration = Duration::from_secs(30);
 
 async fn within<T>(most: Duration, future: impl Future<Output = T>) -> Option<T> {
@@ -34,7 +35,7 @@ async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
     within(EVER, future).await.unwrap_or_else(|| panic!("it hangs: {what}"))
 }
 
-/// A reader of the child's that always has more.
+/// A reader of the caller that always has more.
 struct Always;
 
 impl AsyncRead for Always {
@@ -44,7 +45,7 @@ impl AsyncRead for Always {
     }
 }
 
-/// A writer that takes one byte a call.
+/// A writer that takes one byte at each call.
 struct OneByOne;
 
 impl AsyncWrite for OneByOne {
@@ -116,7 +117,7 @@ impl io::Write for Shared {
     }
 }
 
-/// The bound strikes while only a reader, only a writer, or nothing but the close is awaited.
+/// A timeout ends the child even if the caller awaits only a reader, only a writer, or only the close.
 #[test]
 fn a_timeout_strikes_whoever_is_awaited() {
     everywhere(|| async {
@@ -145,8 +146,8 @@ fn a_timeout_strikes_whoever_is_awaited() {
     });
 }
 
-/// Several handles wait in tasks of their own; each comes to its end, also where one of them was polled and is polled
-/// no more, or was dropped while it drove.
+/// Several handles wait in tasks of their own, and each comes to its end. One of them was polled and is not
+/// polled again, or was dropped while it drove the others.
 #[test]
 fn handles_in_tasks_of_their_own() {
     const MANY: usize = 1 << 20;
@@ -157,7 +158,7 @@ fn handles_in_tasks_of_their_own() {
         let (mut one, mut two) = (process.reader(2).expect("piped"), process.reader(3).expect("piped"));
         let (mut echo, mut writer) = (process.reader(1).expect("piped"), process.writer(0).expect("piped"));
         let held = if forgets {
-            // It drives, and is left alone.
+            // This task drives the child, and is then left alone.
             let mut held = Box::pin(async move { two.read_to_end(&mut Vec::new()).await });
             assert!(held.as_mut().now_or_never().is_none());
             Err(held)
@@ -169,7 +170,7 @@ fn handles_in_tasks_of_their_own() {
             reader.read_to_end(&mut read).await.expect("bytes");
             read.len()
         };
-        // Dropped at once, after it has been polled.
+        // It is polled, and then dropped at once.
         assert!(process.next().now_or_never().is_none());
         let first = smol::spawn(async move {
             let mut read = vec![0; 1000];
@@ -200,7 +201,7 @@ fn handles_in_tasks_of_their_own() {
     }
 }
 
-/// However much a child has to say or to take, the task beside it has its turn.
+/// Even if a child writes or takes bytes without an end, the next task gets its turn.
 #[test]
 fn endless_work_lets_others_run() {
     fn yes() -> Command {
@@ -239,7 +240,7 @@ fn endless_work_lets_others_run() {
     ];
     everywhere(move || async move {
         for (name, work) in works {
-            // Several turns, since the first may come before all is under way.
+            // Several turns, because the first may come before everything runs.
             let others = async {
                 for _ in 0..5 {
                     smol::Timer::after(Duration::from_millis(10)).await;
@@ -253,15 +254,15 @@ fn endless_work_lets_others_run() {
     });
 }
 
-/// What a child wrote before its exit is lines for a while: whoever takes his time with each of them lets others go
-/// first, also if nothing but these lines is left.
+/// A child's last output can hold many lines. If the caller takes its time with each, other tasks still get
+/// their turns, even if only these lines are left.
 #[test]
 fn the_last_lines_let_others_run() {
     block_on(async {
         let mut process = sh("seq 10000").spawn().expect("starts");
-        // Until all of it was written, and the child has exited.
+        // Until the child has written everything and has exited.
         let pid = process.pid().and_then(|pid| Pid::from_raw(pid as i32)).expect("it starts");
-        // If it is reaped by now, it has exited.
+        // If the child is reaped already, it has exited.
         let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         let mut lines = process.lines();
         let (mut count, mut turns) = (0, 0);
@@ -284,7 +285,7 @@ fn the_last_lines_let_others_run() {
     });
 }
 
-/// A copy that says when it is asked, and takes nothing before it may.
+/// A copy that reports when it is written to, and takes nothing until it is released.
 struct Gate {
     entered: mpsc::Sender<()>,
     open: Arc<Mutex<mpsc::Receiver<()>>>,
@@ -306,8 +307,8 @@ impl AsyncWrite for Gate {
     }
 }
 
-/// A reader that is taken while another thread runs the copy of its descriptor gets the pipe once that is over: also if
-/// the process has ended by then, or was dropped.
+/// A caller takes a reader while another thread writes that descriptor's copy. The reader gets the pipe once
+/// the thread is done, even if the process has ended or was dropped meanwhile.
 #[test]
 fn a_reader_gets_its_pipe_after_the_process_has_ended() {
     for ends in [true, false] {
@@ -344,8 +345,8 @@ fn a_reader_gets_its_pipe_after_the_process_has_ended() {
     }
 }
 
-/// A reader that is taken while another thread runs the copy of its descriptor, and dropped: its pipe is closed, whether or
-/// not the copy has come back by then.
+/// A caller takes a reader while another thread writes that descriptor's copy, and drops the reader. The pipe
+/// is closed, whether the thread is done or not.
 #[test]
 fn a_reader_that_never_got_its_pipe_closes_it() {
     for back in [false, true] {
@@ -363,7 +364,7 @@ fn a_reader_that_never_got_its_pipe_closes_it() {
             thread::sleep(Duration::from_millis(50));
         }
         drop(stdout);
-        // If the copy waits still: it comes back now.
+        // If the copy still waits, it returns now.
         let _ = opens.send(());
         let status = block_on(in_time("yes, which has no reader", process.status())).expect("a status");
         assert!(!status.success(), "{status}");
@@ -371,7 +372,7 @@ fn a_reader_that_never_got_its_pipe_closes_it() {
     }
 }
 
-/// A source of a mebibyte, which tells when it is at its end.
+/// A source of a mebibyte, which reports when it is at its end.
 struct Mebibyte(usize, Arc<AtomicBool>);
 
 impl AsyncRead for Mebibyte {
@@ -387,7 +388,7 @@ impl AsyncRead for Mebibyte {
     }
 }
 
-/// A child is fed while its lines are taken one by one, also if there are thousands of them already.
+/// A child gets its input while the caller takes its lines one by one, even if thousands of lines are ready.
 #[test]
 fn lines_that_are_there_hold_up_no_feed() {
     everywhere(|| async {
@@ -407,7 +408,7 @@ fn lines_that_are_there_hold_up_no_feed() {
     });
 }
 
-/// Counts the wakes that come out of a drop on this thread.
+/// Counts the wake-ups that come from a drop on this thread.
 struct InDrop {
     thread: ThreadId,
     drops: AtomicBool,
@@ -422,8 +423,8 @@ impl Wake for InDrop {
     }
 }
 
-/// Every handle, in every order, at every await point: what a drop wakes it wakes from the reactor's thread, since the
-/// executor may hold a lock that its wakers take.
+/// Every handle, in every order, at every await point. If a drop wakes a task, the wake-up comes from the
+/// reactor's thread, because the executor may hold a lock that its wakers take.
 #[test]
 fn no_order_of_drops_wakes_on_the_spot() {
     type Held = Pin<Box<dyn Future<Output = ()>>>;
@@ -463,7 +464,7 @@ fn no_order_of_drops_wakes_on_the_spot() {
                     for handle in handles.iter_mut().flatten() {
                         assert!(handle.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
                     }
-                    // The child speaks meanwhile, or has spoken.
+                    // The child writes meanwhile, or has written.
                     thread::sleep(Duration::from_millis(poll));
                 }
                 for place in order.into_iter().chain([3]) {
@@ -483,7 +484,7 @@ fn no_order_of_drops_wakes_on_the_spot() {
             }
         }
     }
-    // Somebody is told, all the same: the writer's task, of the process that is gone.
+    // A task is still woken: the one that waits for the writer of the dropped process.
     let mut process = sh("exec sleep 100").pty(PtySize::default()).spawn().expect("starts");
     let mut writer = process.writer(0).expect("a terminal");
     let mut closed = Box::pin(async move { writer.closed().await });
@@ -498,7 +499,7 @@ fn no_order_of_drops_wakes_on_the_spot() {
     });
 }
 
-/// An error of the user's that uses a handle of the same process when it is shown and when it is dropped.
+/// An error of the caller that uses a handle of the same process when it is shown and when it is dropped.
 struct UsesHandle(Arc<Mutex<Option<Writer>>>);
 
 impl UsesHandle {
@@ -535,7 +536,7 @@ impl std::error::Error for UsesHandle {}
 
 #[test]
 fn an_error_of_the_users_may_use_the_handles() {
-    /// What is done with the process, and whether it has to fail.
+    /// What the test does with the process. Returns whether it must fail.
     fn run(what: &str) -> bool {
         let writer = Arc::<Mutex<Option<Writer>>>::default();
         let mut command = sh("echo out; echo err >&2; exec <&-; sleep 1");
@@ -544,7 +545,7 @@ fn an_error_of_the_users_may_use_the_handles() {
         let error = move || io::Error::other(UsesHandle(held.clone()));
         match what {
             "source" => command.stdin(Stdio::reader(Fails(move || {
-                // The child has closed its end by then.
+                // By now the child has closed its end.
                 thread::sleep(Duration::from_millis(300));
                 error()
             }))),
@@ -572,7 +573,7 @@ fn an_error_of_the_users_may_use_the_handles() {
         has_failed
     }
     for (what, fails) in [("source", false), ("events", true), ("reader", true), ("both", true)] {
-        // One that locks itself out cannot be left by dropping it.
+        // If the call deadlocks, dropping it would not get this thread out.
         let (tell, told) = mpsc::channel();
         thread::spawn(move || tell.send(run(what)));
         assert_eq!(told.recv_timeout(EVER).expect(what), fails, "{what}");
@@ -586,7 +587,7 @@ fn what_a_quick_copy_takes_comes_before_the_exit() {
             let mut command = sh("echo out");
             let mut process = command.stdout(Stdio::tee(sink())).spawn().expect("starts");
             if round % 2 == 0 {
-                // The first look finds all of it.
+                // The first look finds everything.
                 smol::Timer::after(Duration::from_millis(5)).await;
             }
             let mut data = Vec::new();

@@ -1,4 +1,5 @@
-//! Pipes that the child closes, in every way to wait for that: where kernels differ most, so it runs on every Unix.
+//! Pipes that the child closes, with every way to wait for that. Kernels differ most here, so the file runs
+//! on every Unix.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use reaped::{Error, Event, Stdio};
 
 use super::support::{Never, everywhere, sh};
 
-/// A hang-up that is never seen is a failure, and not a hang of the tests.
+/// If the hang-up is never seen, the test fails and does not hang.
 async fn seen<T>(what: &str, future: impl Future<Output = T>) -> T {
     let late = smol::Timer::after(Duration::from_secs(60));
     match select(std::pin::pin!(future), late).await {
@@ -41,7 +42,7 @@ fn events_and_lines_come_to_their_end() {
     });
 }
 
-/// The pipe has room, so nothing else tells of it.
+/// The pipe has room, so only the hang-up itself can wake the writer.
 #[test]
 fn a_child_that_closes_its_input_and_keeps_running() {
     everywhere(|| async {
@@ -62,7 +63,7 @@ fn a_child_that_closes_its_input_and_keeps_running() {
     });
 }
 
-/// The pipe is full, so what waits is room.
+/// The pipe is full, so the writer waits for room.
 #[test]
 fn a_child_that_closes_a_full_pipe_and_keeps_running() {
     everywhere(|| async {
@@ -79,9 +80,9 @@ fn a_child_that_closes_a_full_pipe_and_keeps_running() {
     });
 }
 
-/// After a kill the pipes are looked at once: the end of one may be all that is in it.
+/// After a kill each pipe is looked at once: its end may be all that is in it.
 #[test]
-fn only_what_somebody_holds_is_still_open() {
+fn only_what_a_process_has_open_is_still_open() {
     everywhere(|| async {
         let mut command = sh("head -c 70000 /dev/zero; exec sleep 1000");
         let error =

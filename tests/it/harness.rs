@@ -1,8 +1,9 @@
-//! Runs the tests: libtest's options, and its output, with one thing that libtest lacks. A test that finds out that
-//! something is missing here (gpg, root's rights) calls [`skip`], and is shown and counted as ignored.
+//! Runs the tests, with the options and the output of libtest, and one thing that libtest lacks. If a test
+//! finds that something is missing here (gpg, root's rights), it calls [`skip`], and is shown and counted as
+//! ignored.
 //!
-//! `#[test]` is the attribute of `tests/attribute`, which registers the function here. What a test prints is not held
-//! back, so a test prints only what helps to see why it failed.
+//! `#[test]` is the attribute of `tests/attribute`, which registers the function here. The harness does not
+//! capture a test's output, so a test prints only what helps to explain a failure.
 
 use std::panic::{catch_unwind, resume_unwind};
 use std::process::ExitCode;
@@ -19,7 +20,7 @@ pub struct Test {
 inventory::collect!(Test);
 
 impl Test {
-    /// As libtest has it: without the name of the crate.
+    /// The path as libtest shows it, without the name of the crate.
     fn path(&self) -> String {
         let module = self.module.split_once("::").map_or("", |(_, module)| module);
         [module, self.name].join("::").trim_start_matches("::").to_owned()
@@ -28,9 +29,9 @@ impl Test {
 
 struct Skipped(String);
 
-/// Ends the test, which is shown as ignored for this reason.
+/// Ends the test. It is shown as ignored, for this reason.
 pub fn skip(why: impl Into<String>) -> ! {
-    // Not a panic, which would be told on stderr.
+    // Not a panic, which would print a message on stderr.
     resume_unwind(Box::new(Skipped(why.into())))
 }
 

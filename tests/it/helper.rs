@@ -1,36 +1,36 @@
-//! The scripted program that the tests run: this same test binary, which becomes it before the tests'
-//! `main` when its first argument says so. Each further argument is one step:
+//! The scripted program of the tests. It is this test binary: if the first argument says so, it becomes the
+//! helper before the tests' `main`. Each further argument is one step:
 //!
 //! | step | what it does |
 //! | --- | --- |
 //! | `out:N`, `err:N`, `fill:FD:N` | writes N bytes to stdout, stderr, FD |
 //! | `room:FD:N` | has the pipe hold N bytes (Linux) |
-//! | `packets:FD:N` | writes N packets of 100 bytes, each of which takes a read of its own: O_DIRECT, pipe(2) (Linux) |
+//! | `packets:FD:N` | writes N packets of 100 bytes; each takes a read of its own: O_DIRECT, pipe(2) (Linux) |
 //! | `say:FD:TEXT` | writes the text and a line end to FD |
 //! | `copy:FROM:TO` | copies FD FROM to FD TO until end of file |
-//! | `sum:FROM:TO` | reads FD FROM to its end, and tells FD TO the number of bytes and their checksum, a line |
-//! | `close:FD` | closes it |
-//! | `fds` | lists its open descriptors, one a line |
-//! | `links:FD` | lists them to FD, number and name, one a line (Linux) |
+//! | `sum:FROM:TO` | reads FD FROM to its end, and writes the number of bytes and their checksum to FD TO, as a line |
+//! | `close:FD` | closes FD |
+//! | `fds` | prints its open descriptors, one on each line |
+//! | `links:FD` | writes them to FD, number and name, one on each line (Linux) |
 //! | `group:own`, `group:join`, `group:session` | leads a group, joins its parent's, leads a session (Linux) |
-//! | `traced` | has its parent trace it: from now on each signal stops it (Linux) |
+//! | `traced` | asks its parent to trace it: from now on each signal stops it (Linux) |
 //! | `seize:PID` | traces that process, as a debugger does (Linux) |
 //! | `attach:PID` | the same, and stops it (Linux) |
-//! | `signals` | tells its blocked and ignored signals, as the kernel shows them |
-//! | `chroot:DIR`, `namespace` | changes its root; becomes root of a namespace that denies setgroups(2); exits with 77 where that is not permitted (Linux) |
+//! | `signals` | prints its blocked and ignored signals, as the kernel shows them |
+//! | `chroot:DIR`, `namespace` | changes its root; becomes root of a namespace that denies setgroups(2); exits with 77 if that is not permitted (Linux) |
 //! | `capable` | of root: keeps the groups 0 and 27 and the capabilities to change ids, and is nobody (Linux) |
-//! | `start:HOW`, `start:HOW:ID` | starts a child of its own with `null`, `pty`, `uid` or `gid`, and tells its groups, or the error and its kind (Linux) |
-//! | `priority` | asks for its priority, getpriority(2) (Linux) |
+//! | `start:HOW`, `start:HOW:ID` | starts a child of its own with `null`, `pty`, `uid` or `gid`, and prints its groups, or the error and its kind (Linux) |
+//! | `priority` | prints its priority, getpriority(2) (Linux) |
 //! | `sleep:MS` | sleeps |
 //! | `raise:N` | sends itself a signal |
 //! | `exit:N` | exits |
-//! | `lines` | tells its working directory and its environment, one thing a line (Windows) |
-//! | `nothing` | writes no bytes at all to stdout, which a pipe on Windows can tell (Windows) |
-//! | `args` | as the first step: tells the other arguments, which are no steps, in brackets, one a line |
-//! | `console` | tells how many processes are at its console, 0 without one (Windows) |
-//! | `break:N` | from now on a Ctrl-Break has it say `break` to stdout and exit with N (Windows) |
-//! | `deaf` | says `ready` to stdout; from then on a Ctrl-Break has it say `break`, and no more (Windows) |
-//! | `leave:MS`, `leave:MS:FD`, `leave:MS:FD:STEP` | starts a child that takes the step and sleeps, does not wait for it, and tells FD its process id (Windows) |
+//! | `lines` | prints its working directory and its environment, one item on each line (Windows) |
+//! | `nothing` | writes zero bytes to stdout, which a pipe on Windows reports (Windows) |
+//! | `args` | as the first step: prints the other arguments, which are no steps, in brackets, one on each line |
+//! | `console` | prints the number of processes at its console, 0 without one (Windows) |
+//! | `break:N` | at each later Ctrl-Break it prints `break` and exits with N (Windows) |
+//! | `deaf` | prints `ready`; at each later Ctrl-Break it prints `break`, and goes on (Windows) |
+//! | `leave:MS`, `leave:MS:FD`, `leave:MS:FD:STEP` | starts a child that takes the step and sleeps, does not wait for it, and writes its pid to FD (Windows) |
 
 #[cfg(unix)]
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -44,7 +44,7 @@ fn become_helper() {
             // A new group begins with Ctrl-C turned off.
             unsafe { windows_sys::Win32::System::Console::SetConsoleCtrlHandler(None, 0) };
         }
-        // These are no steps.
+        // The remaining arguments are no steps.
         if args.next_if(|step| step == "args").is_some() {
             args.for_each(|arg| write_all(1, format!("[{arg}]\n").as_bytes()));
             std::process::exit(0);
@@ -54,7 +54,7 @@ fn become_helper() {
     }
 }
 
-/// A constructor is given no arguments by musl, so the kernel is asked.
+/// musl gives a constructor no arguments, so the helper asks the kernel.
 #[cfg(target_env = "musl")]
 fn arguments() -> Vec<String> {
     let line = std::fs::read("/proc/self/cmdline").unwrap_or_default();
@@ -67,7 +67,7 @@ fn arguments() -> Vec<String> {
     std::env::args().collect()
 }
 
-/// What a container or a user may not be permitted; whoever has started this tells that it was skipped.
+/// If a container or a user may not do this, the helper exits, and the test that started it is skipped.
 #[cfg(target_os = "linux")]
 fn or_skip(done: i32) {
     if done != 0 {
@@ -162,7 +162,7 @@ fn take(step: &str) {
         }
         #[cfg(target_os = "linux")]
         "chroot" => {
-            // Who is not root is it in a namespace of its own.
+            // An ordinary user becomes root in a namespace of its own.
             if !rustix::process::geteuid().is_root() {
                 or_skip(unsafe { libc::unshare(libc::CLONE_NEWUSER) });
             }
@@ -266,11 +266,11 @@ pub fn at_console() -> u32 {
     unsafe { windows_sys::Win32::System::Console::GetConsoleProcessList(pids.as_mut_ptr(), 64) }
 }
 
-/// With this variable a Ctrl-C is what a Ctrl-Break would be; see `windows_break.rs`.
+/// With this variable a Ctrl-C stands for a Ctrl-Break; see `windows_break.rs`.
 #[cfg(windows)]
 pub const CTRL_C_FOR_BREAK: &str = "REAPED_TEST_CTRL_C_FOR_BREAK";
 
-/// What a Ctrl-Break does: it is told, and ends this process with the code, if that is one.
+/// What a Ctrl-Break does: the helper prints a word, and exits if it has a code for it.
 #[cfg(windows)]
 fn on_break(code: i32) {
     use std::sync::atomic::{AtomicI32, Ordering};
@@ -311,7 +311,7 @@ pub fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|place| (place % 251) as u8).collect()
 }
 
-/// What `sum` tells of these bytes: FNV-1a, which a lost, doubled or swapped byte changes.
+/// The result of the step `sum` for these bytes: FNV-1a, which a lost, doubled or swapped byte changes.
 pub fn sum(bytes: &[u8]) -> String {
     let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     format!("{} {:016x}\n", bytes.len(), bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix))
@@ -364,7 +364,7 @@ fn read(from: i32, buffer: &mut [u8]) -> std::io::Result<usize> {
     std::io::Read::read(&mut &*file(from), buffer)
 }
 
-/// A standard handle, without the buffers and the text rules that std has around it.
+/// A standard handle, without std's buffers and text rules.
 #[cfg(windows)]
 fn file(number: i32) -> std::mem::ManuallyDrop<std::fs::File> {
     use std::os::windows::io::{AsRawHandle, FromRawHandle};

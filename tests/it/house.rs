@@ -1,4 +1,4 @@
-//! The plan of the house, held by a test: floors only look down.
+//! A test holds the plan of the house: a floor uses only those below it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -89,7 +89,7 @@ fn paths(tree: &str) -> Vec<String> {
     parts.flat_map(paths).map(|path| format!("{head}{path}")).collect()
 }
 
-/// Which of the module files a path leads to, from the module that names it.
+/// The module file that a path leads to, from the module that names it.
 fn leads_to(path: &str, from: &[String], modules: &[Vec<String>]) -> Option<Vec<String>> {
     let mut at = from.to_vec();
     let mut words = path.split("::").peekable();
@@ -115,8 +115,8 @@ fn leads_to(path: &str, from: &[String], modules: &[Vec<String>]) -> Option<Vec<
     (at != from && modules.contains(&at)).then_some(at)
 }
 
-/// No file uses one that uses it, by whatever way: in the engines' floor, and on the ground. A folder's `mod.rs` uses the
-/// files in it, so none of them uses it.
+/// No file uses one that uses it, directly or through others, in the engine room and on the ground. A
+/// folder's `mod.rs` uses the files in it, so none of them uses it.
 #[test]
 fn no_files_go_in_circles() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -149,7 +149,7 @@ fn no_files_go_in_circles() {
             }
             let declared = text[place + 4..].split(';').next().expect("a path");
             for path in paths(declared) {
-                // The folder of the system that is compiled for, by whatever name.
+                // The folder of the system that is compiled for. Its alias does not matter.
                 for system in ["linux", "unix", "windows"] {
                     found.extend(leads_to(&path.replace("sys::", &format!("{system}::")), &from, &modules));
                 }
@@ -158,7 +158,7 @@ fn no_files_go_in_circles() {
     }
     let seen: usize = uses.values().map(BTreeSet::len).sum();
     assert!(seen > 60, "the scan saw only {seen} uses");
-    // Whoever uses nothing of what is left is taken away, until nobody is left.
+    // Removes each file that uses no remaining file, until none is left.
     while !uses.is_empty() {
         let left: BTreeSet<Vec<String>> = uses.keys().cloned().collect();
         let before = uses.len();
@@ -197,7 +197,7 @@ fn unsafe_code_stays_in_spawn() {
     }
 }
 
-/// Every Unix has what these run: a fresh machine has no git.
+/// Every Unix has the programs that these run. A new machine has no git.
 #[test]
 fn no_example_and_no_test_runs_git() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -209,14 +209,15 @@ fn no_example_and_no_test_runs_git() {
     let called = ["(", "\"git"].concat();
     for file in &files {
         let text = std::fs::read_to_string(file).expect("readable");
-        // What a table names is not run.
+        // A table may name a program without running it.
         let found = text.lines().find(|line| line.contains(&called) && !line.starts_with('|'));
         assert_eq!(found, None, "{}", file.display());
     }
     assert!(files.len() > 60, "the scan saw only {files:?}");
 }
 
-/// A test whose program is missing is neither passed nor failed; and it fails if the program is required.
+/// If a test's program is missing, the test has neither passed nor failed. If the program is required, the
+/// test fails.
 #[cfg(unix)]
 #[test]
 fn a_test_without_its_program_is_shown_as_ignored() {
@@ -230,7 +231,7 @@ fn a_test_without_its_program_is_shown_as_ignored() {
         let output = command.output().expect("it starts");
         (output.status.code(), String::from_utf8(output.stdout).expect("text"))
     };
-    // One in this process, and one that has a process of its own.
+    // One test in this process, and one in a process of its own.
     for name in ["gpg::sizes", "gpg::one_line"] {
         let (code, said) = run(name, false);
         assert_eq!(code, Some(0), "{said}");
@@ -242,7 +243,7 @@ fn a_test_without_its_program_is_shown_as_ignored() {
     }
 }
 
-/// What filters, lists and runners of tests ask of the binary: as libtest has it.
+/// The options of the binary that filters, lists and test runners use work as in libtest.
 #[test]
 fn the_harness_speaks_as_libtest_does() {
     const OWN: &str = "house::the_harness_speaks_as_libtest_does";

@@ -1,4 +1,4 @@
-//! What is kept of what a child writes, where else it goes, and where a pipe goes on to.
+//! How much of a child's output is kept, where else it goes, and where a pipe goes on to.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::helper::pattern;
 use super::support::{alone, at_last, eventually, everywhere, helper, peak, reset_peak, sh};
 
-/// Writes 16 bytes to 1 and 2.
+/// Writes 16 bytes to stdout and 16 to stderr.
 fn sixteen() -> Command {
     sh("printf 0123456789abcdef; printf 0123456789abcdef >&2")
 }
@@ -41,7 +41,7 @@ fn the_first_and_the_last_bytes() {
         let output = sixteen().capture_ends(9, 9).output().await.expect("runs");
         assert_eq!(output.stdout_lossy(), "0123456789abcdef");
 
-        // Over many reads.
+        // The output comes in many reads.
         let output = helper(&["out:300000"]).capture_ends(1000, 100_000).output().await.expect("runs");
         let all = pattern(300_000);
         assert_eq!(output.stdout, [&all[..1000], &all[200_000..]].concat());
@@ -68,7 +68,7 @@ fn no_character_is_cut_in_two() {
     let bytes = block_on(many(5, 5).read_bytes()).expect("bytes");
     assert_eq!(bytes, ["éé".as_bytes(), &[0xc3, 0xa9], "éé".as_bytes()].concat());
 
-    // Whatever comes before it.
+    // The cut does not depend on the bytes before it.
     let odd = Command::new("printf").arg(r"\377a\303\251bbbbbbbbb").capture_ends(3, 3).output();
     assert_eq!(block_on(odd).expect("runs").stdout_lossy(), "\u{fffd}a\n[… 8 bytes left out …]\nbbb");
 
@@ -82,13 +82,13 @@ fn no_character_is_cut_in_two() {
 #[test]
 fn ends_beside_everything_else() {
     everywhere(|| async {
-        // A limit counts all; and the message has the end of stderr.
+        // A limit counts every byte. The message shows the end of stderr.
         let error = sixteen().capture_ends(1, 1).limit(15).output().await.expect_err("one byte too many");
         assert!(matches!(error, Error::OutputLimit(_)), "{error}");
         let error = sh("seq 9999 >&2; echo boom >&2; exit 3").capture_ends(5, 9).read().await.expect_err("3");
         assert!(error.to_string().ends_with("exited with code 3: boom"), "{error}");
 
-        // A copy gets all, and so do lines.
+        // A copy gets every byte, and lines see every byte.
         let copy = Arc::new(Mutex::new(Vec::new()));
         let mut command = helper(&["out:300000"]);
         command.stdout(Stdio::tee(AllowStdIo::new(Shared(copy.clone())))).capture_ends(10, 10);
@@ -98,14 +98,14 @@ fn ends_beside_everything_else() {
         let mut process = Command::new("seq").arg("30000").capture_ends(1, 1).spawn().expect("starts");
         assert_eq!(process.lines().count().await, 30_000);
 
-        // What was told is told; the ends are of the rest.
+        // Bytes that came as an event are gone; the kept ends come from the rest.
         let mut process = sh("echo first; read go; seq 9999").capture_ends(4, 5).spawn().expect("starts");
         let first = process.next().await;
         assert!(matches!(&first, Some(Event::Data { fd: 1, data }) if data == b"first\n"), "{first:?}");
         process.writer(0).expect("an input").write_all(b"go\n").await.expect("read");
         assert_eq!(process.output().await.expect("runs").stdout, b"1\n2\n9999\n");
 
-        // Of each member of a pipeline.
+        // Each member of a pipeline has its own ends.
         let mut three = sh("seq 99 >&2; seq 9999").pipe(sh("echo no >&2; cat"));
         let output = three.capture_ends(4, 5).output().await.expect("runs");
         assert_eq!(
@@ -114,7 +114,7 @@ fn ends_beside_everything_else() {
         );
         assert_eq!([output.omitted(1), output.omitted(2)], [48_879, 279]);
         assert_eq!(output.stderr_lossy(), "1\n2\n[… 279 bytes left out …]\n8\n99\nno\n");
-        // What the last one wrote to stdout is the whole's, and the next one's bytes are its own.
+        // The last member's stdout counts for the pipeline, and each member's stderr for that member.
         assert_eq!([output.members()[1].omitted(1), output.members()[0].omitted(2)], [0, 279]);
         let mut two = sh("printf abcd >&2").pipe(sh(r"printf '\251\251' >&2"));
         let output = two.capture_ends(3, 0).output().await.expect("runs");
@@ -122,10 +122,10 @@ fn ends_beside_everything_else() {
     });
 }
 
-/// What a verb does not show is not held.
+/// Output that the result does not contain takes no memory.
 #[test]
-fn much_is_not_held() {
-    alone("kept::much_is_not_held", || {
+fn much_output_takes_no_memory() {
+    alone("kept::much_output_takes_no_memory", || {
         const MUCH: &str = "out:200000000";
         let sink = || Stdio::tee(futures::io::sink());
         let before = reset_peak();
@@ -146,7 +146,7 @@ fn much_is_not_held() {
                 assert!(error.to_string().ends_with("20000000; boom"), "{error}");
                 assert!(error.output().expect("it ran").stderr.len() < 2000);
             }
-            // Fed from where it is, to as many as there are.
+            // Every run is fed from the same memory.
             let shared: Arc<[u8]> = pattern(20_000_000).into();
             let count = || {
                 let mut wc = Command::new("wc");
@@ -178,7 +178,7 @@ fn bytes_of_any_owner() {
             assert_eq!(format!("{stdio:?}"), format!("Bytes({} bytes)", all.len()));
             assert_eq!(Command::new("cat").stdin(stdio).read().await.expect("runs"), all);
         }
-        /// Gives less each time.
+        /// Gives fewer bytes at each read.
         struct Less(std::sync::atomic::AtomicUsize);
         impl AsRef<[u8]> for Less {
             fn as_ref(&self) -> &[u8] {
@@ -201,13 +201,13 @@ fn numbers_in_a_line() {
     assert_eq!(mixed, "text|/path|0|");
 }
 
-/// Twice: this one is shown to the other.
+/// Runs twice: one process of this test shows its output to another.
 #[test]
 fn shown_and_kept() {
     const SCRIPT: &str = "echo to out; echo to err >&2";
     const VARIABLE: &str = "REAPED_TEST_SHOWN";
     if let Some(done) = std::env::var_os(VARIABLE) {
-        // Here nothing can be trusted to be shown, so a file tells.
+        // Output may be lost here, so a file reports the result.
         if Path::new(&done).ends_with("gone") {
             eventually("nobody reads it", || {
                 let stdout = std::io::stdout();
@@ -223,11 +223,11 @@ fn shown_and_kept() {
                 let output = command.output().await.expect("runs");
                 assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"to out\n"[..], &b"to err\n"[..]));
             }
-            // More than a pipe holds, and than is given to the thread at once.
+            // More than a pipe holds, and more than the thread gets at once.
             let much = helper(&["out:300000"]).stdout(Stdio::tee_inherit()).output().await.expect("runs");
             assert_eq!(much.stdout, pattern(300_000));
         });
-        // And what this one has is blocking, as it was.
+        // This process's own descriptors are still blocking.
         for fd in [std::io::stdout().as_fd(), std::io::stderr().as_fd()] {
             let flags = rustix::fs::fcntl_getfl(fd).expect("open");
             assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
@@ -239,7 +239,7 @@ fn shown_and_kept() {
     let again = |how: &str| {
         let done = folder.path().join(how);
         let mut again = sh(match how {
-            // It has read what the harness says at first, which would fail otherwise.
+            // It has read the harness's first lines, which could not be written otherwise.
             "gone" => "\"$0\" \"$@\" 2>&1 | { read line; read line; }",
             "closed" => "exec \"$0\" \"$@\" >&- 2>&-",
             _ => "exec \"$0\" \"$@\"",
@@ -276,13 +276,13 @@ fn shown_and_kept() {
 
     for how in ["gone", "closed"] {
         let (mut command, done) = again(how);
-        // What the harness itself says has nobody to read it there.
+        // Nobody there reads the harness's own output.
         let output = block_on(command.output()).expect("runs");
         assert!(is_done(&done), "{how}: {output:?}");
     }
 }
 
-/// Nobody empties what it is shown on: all else goes on, and its own bounds hold.
+/// If no process reads the terminal or pipe, everything else goes on, and the call's bounds hold.
 #[test]
 fn shown_to_nobody() {
     const VARIABLE: &str = "REAPED_TEST_SHOWN_TO_NOBODY";
@@ -315,7 +315,7 @@ fn shown_to_nobody() {
     process.control().kill().ok();
 }
 
-/// Others may have made the open file non-blocking, and SIGPIPE deadly.
+/// Another process may have made the open file non-blocking, and SIGPIPE may have its default action.
 #[test]
 fn shown_to_a_slow_reader() {
     const VARIABLE: &str = "REAPED_TEST_SHOWN_TO_A_SLOW_READER";
@@ -344,12 +344,12 @@ fn shown_to_a_slow_reader() {
             drop(reader);
         }
         eventually("it has captured all", || done.exists());
-        // The harness cannot say how it went to nobody.
+        // The harness has nobody to report the result to.
         block_on(process.status()).expect("it ends");
     }
 }
 
-/// That is a failure: what was to be seen is lost.
+/// That is a failure: the user could not see the output.
 #[test]
 fn shown_on_a_full_disk() {
     const VARIABLE: &str = "REAPED_TEST_SHOWN_ON_A_FULL_DISK";
@@ -411,7 +411,7 @@ fn copied_and_not_kept() {
 #[test]
 fn a_pipe_goes_on_to_another_child() {
     everywhere(|| async {
-        // Blocking again: cat fails otherwise.
+        // The pipe is blocking again; otherwise cat would fail.
         let mut first = sh("sleep 0.2; echo slow; exec helper-that-is-missing 2>&-").spawn().expect("starts");
         let reader = first.reader(1).expect("an output");
         let held = rustix::io::ioctl_fionread(&reader).expect("a pipe");
@@ -424,10 +424,10 @@ fn a_pipe_goes_on_to_another_child() {
         let writer = last.writer(0).expect("an input");
         let mut source = helper(&["out:300000"]);
         source.stdout(Stdio::from(writer)).run().await.expect("runs");
-        drop(source); // It has the pipe, too, as std's has.
+        drop(source); // The command owns the pipe too, as with std.
         assert_eq!(last.output().await.expect("runs").stdout.trim_ascii(), b"300000");
 
-        // What was written before goes first.
+        // Bytes that were written before come first.
         let mut last = Command::new("cat").spawn().expect("starts");
         let mut writer = last.writer(0).expect("an input");
         writer.write_all(b"head ").await.expect("room");
@@ -436,9 +436,9 @@ fn a_pipe_goes_on_to_another_child() {
     });
 }
 
-/// Nothing else would tell of it: a descendant has the pipe.
+/// A grandchild has the pipe, so nothing else would wake the task.
 #[test]
-fn whoever_waits_is_told_of_a_pipe_that_goes_on() {
+fn a_task_is_woken_if_a_pipe_is_passed_on() {
     let mut process =
         sh("exec 3<&0; sleep 3 <&3 3<&- >/dev/null 2>&1 & exec 3<&-; echo hi").spawn().expect("starts");
     let writer = process.writer(0).expect("an input");
@@ -457,7 +457,7 @@ fn a_pipe_that_cannot_go_on() {
         assert!(matches!(error, Error::Invalid { reason: InvalidReason::PipeInUse, .. }), "{error}");
         assert!(error.to_string().ends_with(why), "{error}");
     };
-    // Lines that were not told yet.
+    // Lines that the caller has not taken yet.
     let mut process = Command::new("printf").arg(r"one\ntwo\n").spawn().expect("starts");
     assert_eq!(block_on(process.lines().next()).expect("a line").text, "one");
     let reader = process.reader(1).expect("an output");

@@ -1,4 +1,4 @@
-//! Whoever polls late: what happened meanwhile comes before what it is time for.
+//! A caller that polls late: what happened before a deadline counts before the deadline.
 
 use std::io::{self, Write};
 use std::pin::Pin;
@@ -12,17 +12,17 @@ use reaped::{Command, Event, Stdio};
 
 use super::support::{Never, alone, children, eventually, everywhere, helper, patiently, pipe, sh};
 
-/// A timeout is kept whether or not anybody polls: this is as long as the children may take to end by themselves.
+/// A timeout works even if nobody polls, so the children get this long to end by themselves.
 const BOUND: Duration = Duration::from_secs(3);
 
-/// All that ends at once, and is asked when its time is over.
+/// Everything ends at once, and the caller polls only after the time is over.
 #[test]
 fn an_end_that_was_in_time() {
-    // By itself, so that all children are these.
+    // In a process of its own, so all children are this test's.
     alone("late::an_end_that_was_in_time", || everywhere(in_time));
 }
 
-/// It fails, whenever it is asked.
+/// Fails at each read.
 struct Failing;
 
 impl AsyncRead for Failing {
@@ -66,7 +66,7 @@ async fn in_time() {
     }
 }
 
-/// What was said and not read is no silence; from then on it may be silent for as long again.
+/// Output that is there and not read yet ends the silence. From then on the idle time begins anew.
 #[test]
 fn unread_is_not_silent() {
     everywhere(unread);
@@ -81,7 +81,7 @@ async fn unread() {
         let mut process = sh(script).env("said", &said[0]).idle_timeout(silence).spawn().expect("starts");
         let mut writer = process.writer(0).expect("a pipe");
         let (asks, answers) = pipe();
-        // Only the last member says something that is read here.
+        // Only the last member of the pipeline writes something that is read here.
         let mut joined = sh(script).env("said", &said[1]).stdin(asks).pipe(Command::new("cat"));
         let joined = joined.idle_timeout(silence).read();
         eventually("both have talked", || said.iter().all(|path| path.exists()));
@@ -90,7 +90,7 @@ async fn unread() {
         let (text, lines) = futures::join!(joined, async {
             std::fs::File::from(answers).write_all(b"b\n").expect("a reader");
             let first = process.next_line().await.expect("a line").text;
-            // Who is late here was silent too long.
+            // If it is late here, it was silent too long.
             let _ = writer.write_all(b"b\n").await;
             [Some(first), process.next_line().await.map(|line| line.text)]
         });
@@ -102,11 +102,11 @@ async fn unread() {
     .await;
 }
 
-/// One look finds an end that is there, as std's `try_wait` does.
+/// If the child has ended, one look sees it, as with std's `try_wait`.
 #[test]
 fn the_first_look_sees_the_end() {
-    // By itself: what another test starts has a copy of our ends until it runs its program, and an end of output
-    // that somebody holds is not there.
+    // In a process of its own: a program that another test starts has copies of this test's pipe ends until
+    // it runs. A pipe is not at its end while any process has it open.
     alone("late::the_first_look_sees_the_end", || everywhere(first_look));
 }
 

@@ -1,4 +1,4 @@
-//! Lines, and copies of what is captured.
+//! Lines, and copies of the captured output.
 
 use std::future::Future;
 use std::io;
@@ -109,7 +109,8 @@ fn lines_of_two_streams() {
     });
 }
 
-/// What was read of a line stays when the lines are dropped, and comes again as lines or as data.
+/// If the lines are dropped in the middle of a line, the bytes read so far stay. They come again, as lines or
+/// as data.
 #[test]
 fn dropping_the_lines_loses_nothing() {
     everywhere(|| async {
@@ -136,7 +137,7 @@ fn dropping_the_lines_loses_nothing() {
     });
 }
 
-/// Whatever else is asked for between two lines, each byte comes once and in order.
+/// The caller makes other calls between two lines, and each byte comes once and in order.
 #[test]
 fn lines_and_other_calls_by_turns() {
     everywhere(|| async {
@@ -147,14 +148,14 @@ fn lines_and_other_calls_by_turns() {
             let mut process = command.stdin(Stdio::bytes(numbered(count))).spawn().expect("starts");
             let mut said = String::new();
             for round in 0..1000 {
-                // Few events take all of it.
+                // A few events are enough for all of the output.
                 let Some(line) = process.next_line().await else { break };
                 said += &line.text;
                 said.push('\n');
                 match kind {
                     "events" if round % 100 == 0 => match process.next().await {
                         Some(Event::Data { data, .. }) => said += std::str::from_utf8(&data).expect("text"),
-                        // All of the input was fed by then.
+                        // By now the child has all of its input.
                         other => assert!(matches!(other, Some(Event::Closed { fd: 0 })), "{other:?}"),
                     },
                     "pause" => {
@@ -163,7 +164,7 @@ fn lines_and_other_calls_by_turns() {
                         assert!(process.resume(1));
                     }
                     "a limit" => {
-                        // No line is as long, but for its end.
+                        // No line is this long without its end.
                         let line = process.lines().limit(5).next().await.expect("there are more");
                         said += &line.text;
                         said.push('\n');
@@ -181,7 +182,7 @@ fn lines_and_other_calls_by_turns() {
                     said += std::str::from_utf8(&output.stdout).expect("text");
                 }
                 "close" => {
-                    // What was read before is told all the same.
+                    // Bytes that were read before the close are still returned.
                     assert!(process.close(1));
                     for line in all(&mut process, 100).await {
                         said += &line.text;
@@ -211,7 +212,7 @@ fn an_endless_line_is_bounded() {
             let mut process = helper(&["out:100000000"]).spawn().expect("starts");
             let mut place = 0;
             let mut lines = process.lines().limit(1 << 16);
-            // The pattern has a line end in 251 bytes, and none of them is "\r\n".
+            // The pattern has one line end in 251 bytes, and it never contains "\r\n".
             while let Some(line) = lines.next().await {
                 place += line.bytes().len() + usize::from(line.complete);
             }
@@ -230,7 +231,7 @@ fn an_endless_line_is_bounded() {
     });
 }
 
-/// Keeps what is written, and can be slow, or fail.
+/// Keeps the written bytes. It can be slow, or fail.
 #[derive(Clone, Default)]
 struct Copy {
     kept: Arc<Mutex<Vec<u8>>>,
@@ -322,7 +323,7 @@ fn a_tee_that_fails_is_an_error_with_what_was_captured() {
         let output = error.into_output().expect("it ran");
         assert!(output.stdout.len() >= 1000 && pattern(output.stdout.len()) == output.stdout);
 
-        // As an event.
+        // The failure comes as an event.
         let copy = Copy { fail_after: Some(0), ..Copy::default() };
         let mut process = sh("echo hi; exec sleep 1000").stdout(Stdio::tee(copy)).spawn().expect("starts");
         let mut events = Vec::new();
@@ -338,9 +339,9 @@ fn a_tee_that_fails_is_an_error_with_what_was_captured() {
     });
 }
 
-/// The child runs no faster than the copy takes it.
+/// The child writes no faster than the copy takes the bytes.
 #[test]
-fn a_stuck_tee_holds_the_child_back() {
+fn a_stuck_tee_blocks_the_child() {
     struct Stuck;
     impl AsyncWrite for Stuck {
         fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
@@ -366,7 +367,7 @@ fn a_stuck_tee_holds_the_child_back() {
     });
 }
 
-/// A copy that is slow to take anything, and has its end only once it is told.
+/// A copy that takes its time with each write, and closes only when it is released.
 struct Slow {
     at_once: usize,
     takes: Duration,
@@ -386,7 +387,7 @@ impl AsyncWrite for Slow {
     }
 }
 
-/// While the copy is not closed there is nothing to do: a poll ends, and nobody is woken for nothing.
+/// While the copy is not closed there is nothing to do: a poll returns, and no task is woken for nothing.
 #[test]
 fn a_tee_that_closes_late_is_waited_for() {
     everywhere(|| async {
@@ -430,7 +431,7 @@ fn a_tee_that_closes_late_is_waited_for() {
     });
 }
 
-/// A copy that takes little at once, and longer for it than one poll may take.
+/// A copy takes little at each write, and needs longer for it than one poll may take.
 #[test]
 fn a_slow_tee_of_a_reader() {
     everywhere(|| async {
@@ -448,7 +449,7 @@ fn a_slow_tee_of_a_reader() {
     });
 }
 
-/// A copy that is never closed holds nothing up for longer than the bounds of the call.
+/// A copy that never closes delays the end no longer than the bounds of the call.
 #[test]
 fn a_tee_that_never_closes_is_bounded() {
     everywhere(|| async {
@@ -460,14 +461,14 @@ fn a_tee_that_never_closes_is_bounded() {
         assert!(matches!(error, Err(Error::TimedOut(_))), "{error:?}");
         let output = helper(&["out:5000"]).stdout(Stdio::tee(copy())).drain_timeout(bound).output().await;
         assert_eq!(output.expect("it ended").stdout, pattern(5_000));
-        // The exit is told before.
+        // The exit comes before the copy's end.
         let mut process = helper(&["out:5000"]).stdout(Stdio::tee(copy())).spawn().expect("starts");
         while !matches!(process.next().await.expect("the exit comes"), Event::Exited(_)) {}
         drop(tell);
     });
 }
 
-/// Whoever is awaited moves a copy; also once it is held back no longer.
+/// Awaiting any handle moves a copy on, also after a pause.
 #[test]
 fn a_tee_that_is_resumed_goes_on() {
     everywhere(|| async {

@@ -1,5 +1,5 @@
-//! Messages and buffers: a message is one line that is safe to print, real shells read a quoted command back, and
-//! output keeps no spare memory.
+//! Messages and buffers. A message is one line that is safe to print. Real shells read a quoted command back. Output
+//! keeps no spare memory.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -86,7 +86,7 @@ fn a_quoted_argument_is_read_back_by_sh() {
     read_back_by("sh", "");
 }
 
-/// With history as at a prompt, where `!` has a meaning even within double quotes.
+/// With history as at a prompt: there `!` has a meaning even within double quotes.
 #[test]
 fn a_quoted_argument_is_read_back_by_bash() {
     if std::process::Command::new("bash").arg("--version").output().is_err() {
@@ -196,7 +196,7 @@ fn a_message_is_one_line_that_is_safe_to_print() {
 
 /// Unicode's table of characters that have no shape.
 #[test]
-fn nothing_unseen_is_told() {
+fn no_invisible_character_is_printed() {
     let mut runner =
         TestRunner::new(ProptestConfig { cases: 256, failure_persistence: None, ..Default::default() });
     let unseen = string_regex(&format!("{UNSEEN}{{1,6}}")).expect("a regex");
@@ -215,7 +215,7 @@ fn nothing_unseen_is_told() {
 
 /// Foreign text may be very long. The message stays short.
 #[test]
-fn a_message_stays_short_whoever_wrote_it() {
+fn a_message_stays_short_for_every_author() {
     for (whose, error) in errors_that_quote(&"long ü\u{202e} ".repeat(5000)) {
         for told in [error.to_string(), format!("{error:?}")] {
             // Debug shows the source too, which is as long as its author made it.
@@ -301,7 +301,7 @@ fn nothing_handed_out_keeps_its_buffer() {
 #[test]
 fn an_event_keeps_no_buffer() {
     everywhere(|| async {
-        // A stream, for which buffers grow, and then single words.
+        // Buffers grow for a stream; single words follow.
         const STREAM: usize = 2_000_000;
         let script = "head -c 2000000 /dev/zero; for n in 1 2 3 4 5; do read go; echo ok; done";
         let mut process = sh(script).spawn().expect("it starts");

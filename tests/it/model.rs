@@ -1,7 +1,7 @@
 //! Random scripts of all handles of one child, compared with a model of what each handle may see.
 //!
-//! A script says what the child does, what its input is, and what each handle does: the process, the readers and
-//! writers that are taken out of it, and a control in another thread. A handle is awaited, or polled once and left. It
+//! A script says what the child does, what its input is, and what each handle does. The handles are the process, the
+//! readers and writers that are taken out of it, and a control in another thread. A handle is awaited, or polled once and left. It
 //! is polled late or too often, dropped, or moved to another task or thread. Wakers poll or drop another handle on the
 //! spot. Afterwards:
 //! - Every byte of a descriptor that was read to its end has come once, and in order.
@@ -435,9 +435,9 @@ struct Stage {
 #[derive(Default)]
 struct Seen {
     said: BTreeMap<i32, Vec<u8>>,
-    /// Only the child has closed it, and all of it was read.
+    /// Only the child has closed these outputs, and all of their bytes were read.
     at_end: BTreeSet<i32>,
-    /// Inputs of which the child may have got only a part.
+    /// The child may have got only a part of these inputs.
     cut: BTreeSet<i32>,
     /// Outputs that the parent has closed.
     shut: BTreeSet<i32>,

@@ -1,4 +1,5 @@
-//! Pipelines of real programs: what flows, who has failed, what bounds the whole, and that nothing is left.
+//! Pipelines of real programs: the bytes, the member that failed, the bounds of the whole, and that nothing
+//! is left.
 
 use std::os::unix::process::ExitStatusExt;
 use std::task::Poll;
@@ -35,7 +36,7 @@ fn three_programs() {
             .pipe(Command::new("sort").arg("-r"))
             .pipe(Command::new("head").arg("-1"));
         assert_eq!(pipeline.read().await.expect("text"), "99999");
-        // It can be run again, and at once.
+        // A pipeline can run again, and two runs can be alive at once.
         let (one, two) = (pipeline.read(), pipeline.output());
         let (one, two) = futures::join!(one, two);
         assert_eq!(
@@ -82,7 +83,7 @@ fn every_verb() {
         let error = pass(r"printf 'a\377'").read().await.expect_err("not UTF-8");
         assert!(matches!(error, Error::NotUtf8(_)), "{error}");
         assert_eq!(kept(&error).stdout, b"a\xff");
-        // Discarded, and not left to fill a pipe.
+        // The output is discarded, so it does not fill a pipe.
         assert_eq!(helper(&["out:1000000", "err:1000000"]).pipe(cat()).exit_code().await.expect("a code"), 0);
     });
 }
@@ -97,7 +98,7 @@ fn sixty_four_mebibytes_through_three() {
         let bytes = block_on(first.pipe(cat()).pipe(cat()).read_bytes()).expect("bytes");
         assert!(bytes == pattern(SIZE));
         drop((bytes, first));
-        // Nothing of it goes through this process.
+        // No byte of it goes through this process.
         let before = reset_peak();
         let count = helper(&[&format!("out:{SIZE}")]).pipe(cat()).pipe(Command::new("wc").arg("-c")).read();
         assert_eq!(block_on(count).expect("a number").trim(), SIZE.to_string());
@@ -107,7 +108,7 @@ fn sixty_four_mebibytes_through_three() {
 }
 
 #[test]
-fn who_has_failed() {
+fn the_first_failed_member_counts() {
     everywhere(|| async {
         let three = |codes: [i32; 3]| {
             let [one, two, three] = codes.map(|code| sh(&format!("cat; echo said {code} >&2; exit {code}")));
@@ -122,7 +123,7 @@ fn who_has_failed() {
             assert!(error.command().starts_with("sh -c 'cat; ") && error.command().contains("' | sh -c '"));
             assert_eq!(codes(kept(&error)), set.map(Some), "all are kept");
             assert_eq!(kept(&error).status.code(), Some(first));
-            // The last one alone, where that was said.
+            // With `pipefail(false)` only the last member counts.
             let result = three(set).pipefail(false).read().await;
             match set[2] {
                 0 => assert_eq!(result.expect("the last one counts"), ""),
@@ -154,7 +155,7 @@ fn sigpipe_is_no_failure_but_of_the_last() {
         assert_eq!(signals, [Some(libc::SIGPIPE), Some(libc::SIGPIPE), None], "it is told all the same");
         assert!(output.status.success());
         assert_eq!(yes().pipe(sh("exit 0")).exit_code().await.expect("a code"), 0);
-        // Another failure stays one, and so does the same signal at the end.
+        // Another failure still counts, and so does the same signal for the last member.
         assert_eq!(yes().pipe(sh("head -1; exit 3")).exit_code().await.expect("a code"), 3);
         let error = cat().pipe(sh("kill -PIPE $$")).read().await.expect_err("killed");
         assert!(error.to_string().ends_with("was killed by SIGPIPE (signal 13)"), "{error}");
@@ -187,7 +188,7 @@ fn a_timeout_ends_all() {
             error.to_string().contains("`sh -c 'echo half; exec sleep 1000'` timed out after "),
             "{error}"
         );
-        // The one that was still there is named.
+        // The error names the member that was still running.
         let second = Command::new("true").pipe(sleep()).pipe(cat());
         let error = bounded(&second, |output| output.members()[0].status.success()).await;
         let said = error.to_string();
@@ -196,14 +197,14 @@ fn a_timeout_ends_all() {
             said.starts_with(named) && said.ends_with(" and was killed by SIGTERM (signal 15)"),
             "{said}"
         );
-        // One that does not obey is killed, and those that would wait for it too.
+        // If a member ignores the polite signal, it is killed, and so are the members that would wait for it.
         let deaf = || sh("trap '' TERM; echo x; while :; do sleep 0.01; done");
         let error = bounded(&deaf().pipe(deaf()).pipe(cat()), |output| {
             output.members()[..2].iter().all(|member| member.status.signal() == Some(libc::SIGKILL))
         })
         .await;
         assert_eq!(signals(&error)[..2], [Some(libc::SIGKILL); 2]);
-        // A member's own bound takes the others with it.
+        // A member's own bound ends the others too.
         let start = Instant::now();
         let error = sleep().pipe(sleep().timeout(SOON)).pipe(sleep()).run().await.expect_err("late");
         assert_eq!(signals(&error), [Some(libc::SIGTERM); 3]);
@@ -211,7 +212,7 @@ fn a_timeout_ends_all() {
         let silent = |time| sh("echo a; exec sleep 1000").pipe(cat()).idle_timeout(time).output();
         let error = late(|output| !output.stdout.is_empty(), silent).await;
         assert_eq!(kept(&error).stdout, b"a\n");
-        // A bound that is not met changes nothing.
+        // A bound that is not reached changes nothing.
         assert_eq!(sh("echo a").pipe(cat()).timeout(NEVER).read().await.expect("in time"), "a");
         // SIGTERM comes once.
         let counts =
@@ -221,9 +222,9 @@ fn a_timeout_ends_all() {
     });
 }
 
-/// While one says something, none is silent.
+/// If one member writes something, no member counts as silent.
 #[test]
-fn silence_is_that_of_all() {
+fn a_pipeline_is_silent_if_all_members_are() {
     let said = block_on(patiently(|longer| {
         let (silent, pause) = (1.5 * f64::from(longer), 0.2 * f64::from(longer));
         let speaker = sh(&format!("for i in 1 2 3 4 5 6 7 8; do echo x; sleep {pause}; done"));
@@ -234,8 +235,8 @@ fn silence_is_that_of_all() {
 }
 
 #[test]
-fn groups_go_as_a_whole() {
-    alone("pipelines::groups_go_as_a_whole", || {
+fn groups_end_as_a_whole() {
+    alone("pipelines::groups_end_as_a_whole", || {
         let script = "sleep 1000 & echo $! >&2; wait";
         let pipeline = sh(script).pipe(sh(script));
         let both = |output: &Output| output.stderr.iter().filter(|byte| **byte == b'\n').count() == 2;
@@ -244,7 +245,7 @@ fn groups_go_as_a_whole() {
         let left: Vec<i32> = text.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect();
         assert_eq!(left.len(), 2);
         for pid in left {
-            // An orphan is not ours to reap; it may stay a zombie for as long as init likes.
+            // An orphan is not this process's child. It may stay a zombie until init reaps it.
             let gone = || match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
                 Ok(stat) => stat.contains(") Z "),
                 Err(_) => true,
@@ -264,13 +265,13 @@ fn limits_drains_and_stderr() {
         assert!(
             error.to_string().starts_with("`yes | cat`: `cat` wrote more than 1000 bytes to descriptor 1")
         );
-        // Of any member; and one that would not end goes too.
+        // Any member's stderr counts. A member that would not end is ended too.
         let noisy = sh("yes >&2");
         let mut pipeline = noisy.pipe(sh("exec sleep 1000"));
         let error = pipeline.limit(1000).output().await.expect_err("too much");
         assert_eq!((kept(&error).members()[0].stderr.len(), kept(&error).stderr.len()), (1000, 1000));
         assert_eq!(kept(&error).members()[1].status.signal(), Some(libc::SIGKILL));
-        // A member's own limit is for it alone.
+        // A member's own limit counts for it alone.
         let long = sh("seq 1000 >&2; seq 5").pipe(cat().limit(100)).output().await.expect("no limit is met");
         assert_eq!(long.stderr.len(), 3893);
 
@@ -291,13 +292,13 @@ fn limits_drains_and_stderr() {
 }
 
 #[test]
-fn what_is_set_on_a_member_stays() {
+fn settings_of_a_member_stay() {
     everywhere(|| async {
         let both = sh("echo out; echo err >&2").stderr(Stdio::same_as(1)).pipe(Command::new("sort"));
         assert_eq!({ both }.read().await.expect("text"), "err\nout");
         let output = sh("echo five >&5").fd(5, Stdio::output()).pipe(cat()).output().await.expect("a value");
         assert_eq!(output.members()[0].fd(5), Some(&b"five\n"[..]));
-        // Null devices at both ends, and what was set later is not seen.
+        // The null device is at both ends. A setting that comes after the verb changes nothing.
         let mut first = sh("cat");
         let mut pipeline = first.pipe(cat());
         first.stdin(Stdio::bytes("later"));
@@ -308,7 +309,7 @@ fn what_is_set_on_a_member_stays() {
         assert_eq!(pipeline.read().await.expect("text"), "once");
         let error = pipeline.read().await.expect_err("used up");
         assert!(matches!(error, Error::Invalid { reason: InvalidReason::ReaderUsed, .. }), "{error}");
-        // A reader that fails takes all with it.
+        // If a reader fails, all members end.
         struct Broken;
         impl futures::AsyncRead for Broken {
             fn poll_read(
@@ -355,7 +356,7 @@ fn a_member_that_cannot_start() {
                     assert!(error.command().contains(" | ") && error.output().is_none());
                 }
             }
-            // What leads to another member leads nowhere else; nothing is started then.
+            // A descriptor between two members leads nowhere else, so the call starts nothing.
             let out = sleep().stdout(Stdio::null()).pipe(cat());
             for mut pipeline in [
                 out,
@@ -398,7 +399,7 @@ fn dropping_kills_all() {
             drop(late.await);
         });
         no_children();
-        // Those that may run on do.
+        // Children that may keep running do.
         let dir = tempfile::tempdir().expect("a folder");
         for way in 0..2 {
             let mark = dir.path().join(way.to_string());
@@ -465,7 +466,7 @@ async fn block_on_a_while(promise: &mut reaped::Promise<Output>) {
 }
 
 #[test]
-fn figures_are_those_of_all() {
+fn usage_and_time_count_all_members() {
     let output = block_on(patiently(|longer| async move {
         let mut pipeline = sh("sleep 0.1").pipe(sh(&format!("sleep {longer}"))).pipe(cat());
         let output = pipeline.output().await.expect("a value");
@@ -480,7 +481,8 @@ fn figures_are_those_of_all() {
     assert_eq!(format!("{:?}", cat().pipe(Command::new("wc").arg("-l"))).matches("Command").count(), 2);
 }
 
-/// Somebody else takes the status of one member: that is told, and not a success.
+/// Another part of the program takes the status of one member. The call reports it, and does not report
+/// success.
 #[test]
 fn a_status_that_is_lost() {
     alone("pipelines::a_status_that_is_lost", || {
@@ -507,10 +509,10 @@ fn eventually_reaped() -> bool {
     unsafe { libc::waitpid(-1, &mut status, 0) > 0 }
 }
 
-/// The number that is not open in the parent is the one that a pipe between two members would get.
+/// Here, a pipe between two members would get the number that is not open in the parent.
 #[test]
-fn what_is_to_be_inherited_is_open_before() {
-    alone("pipelines::what_is_to_be_inherited_is_open_before", || {
+fn inherited_descriptors_are_open_before_the_pipes() {
+    alone("pipelines::inherited_descriptors_are_open_before_the_pipes", || {
         warm_up();
         let next = { std::os::fd::AsRawFd::as_raw_fd(&std::fs::File::open("/dev/null").expect("a file")) };
         let mut yes = Command::new("yes");

@@ -1,4 +1,4 @@
-//! Descriptor plans that collide in every way: the child gets exactly what was named.
+//! Descriptor plans that collide in every way: the child gets exactly the descriptors that the command set.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -13,7 +13,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
 }
 
-/// A file that says its name, at a number of our choice. Only in a process of its own.
+/// A file that contains its name, at a given number. Only in a process of its own.
 fn place(number: i32, name: &str) -> OwnedFd {
     let mut file = tempfile::tempfile().expect("a file");
     writeln!(file, "{name}").expect("written");
@@ -24,7 +24,7 @@ fn place(number: i32, name: &str) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
-/// The numbers are exactly those open, and each reads what its name says.
+/// Exactly these numbers are open, and each reads the name of its file.
 fn check(command: &mut reaped::Command, numbers: &[i32]) {
     let mut expected: Vec<i32> = numbers.iter().copied().chain([0, 1, 2]).collect();
     expected.sort_unstable();
@@ -129,7 +129,7 @@ fn numbers_three_to_forty_one_above_255_and_gaps() {
     check(helper(&["fds"]).fd(1000, Stdio::null()), &[1000]);
 }
 
-/// Each pipe carries its own number both ways, over numbers that the parent's own pipes have too.
+/// Each pipe carries its own number both ways. The parent's own pipes use these numbers too.
 #[test]
 fn every_pipe_reaches_its_own_number() {
     alone("plans::every_pipe_reaches_its_own_number", || {
@@ -234,8 +234,8 @@ fn lent_descriptors_are_left_as_they_are() {
     assert_eq!(said, "x\n");
 }
 
-/// Many `cat`s, sleepers and children of std's at once: were the writing end of one `cat`'s stdin in
-/// any other child, that `cat` would not end before it.
+/// Many `cat`s, sleepers and children of std's at once. If another child had the writing end of one `cat`'s
+/// stdin, that `cat` would not end before the child.
 #[test]
 fn no_end_leaks_into_a_sibling() {
     let stop = Arc::new(AtomicBool::new(false));
@@ -250,7 +250,7 @@ fn no_end_leaks_into_a_sibling() {
                     own.push(std::process::Command::new("sleep").arg("1000").spawn().expect("starts"));
                     let text = format!("{n}.{round}");
                     let mut cat = reaped::Command::new("cat");
-                    // Ends only if the sleepers, which outlast this test, hold no end of its pipes.
+                    // It ends only if the sleepers, which outlast this test, hold no end of its pipes.
                     assert_eq!(block_on(cat.stdin(Stdio::bytes(text.as_str())).read()).expect("ends"), text);
                 }
                 stop.store(true, Ordering::Relaxed);

@@ -1,4 +1,5 @@
-//! What the README and the first page promise: which test shows each claim, and the tests of those that no other file has.
+//! What the README and the first page promise: the test that shows each claim, and the tests that no other
+//! file has.
 
 #[cfg(target_os = "linux")]
 use std::io;
@@ -22,7 +23,7 @@ use reaped::{Command, Error, Stdio};
 #[cfg(target_os = "linux")]
 use super::support::{alone, children, eventually};
 
-/// The words of a claim, and the test that shows it. A claim that is changed is shown anew.
+/// The words of a claim, and the test that shows it. If a claim changes, its test is looked at again.
 const README: &[(&str, &str)] = &[
     ("The program starts at the call.", "calls::the_child_starts_at_the_call"),
     ("it was reaped", "endings::the_end_waits_for_the_exit"),
@@ -33,8 +34,8 @@ const README: &[(&str, &str)] = &[
     ("stdout as text", "calls::read_gives_text_without_its_last_line_end"),
     ("Input of any size, without a deadlock", "bulk::two_hundred_fifty_six_mib_through_cat"),
     ("**Drop** kills and reaps the child", "drops::a_thousand_times_at_every_moment"),
-    ("asks it first (`terminate_on_drop`)", "asked::dropped_gracefully"),
-    ("`new_group` includes grandchildren", "bounds::a_group_goes_as_a_whole"),
+    ("asks it first (`terminate_on_drop`)", "asked::a_dropped_child_has_its_grace"),
+    ("`new_group` includes grandchildren", "bounds::a_group_ends_as_a_whole"),
     ("nothing is dropped and children may keep running", "guardian::without_a_handler_children_keep_running"),
     ("`die_with_parent` kills them", "guardian::a_tree_dies_with_its_parent"),
     ("carry the output captured so far", "bounds::every_pair"),
@@ -55,17 +56,20 @@ const FIRST_PAGE: &[(&str, &str)] = &[
     ("Dropping the promise kills the child", "drops::a_thousand_times_at_every_moment"),
     ("its stdout, every byte", "calls::read_bytes_gives_every_byte"),
     ("its exit code", "calls::exit_code_is_a_value_and_a_signal_is_not"),
-    ("status, stdout and stderr", "calls::output_gives_all_whatever_the_end"),
+    ("status, stdout and stderr", "calls::output_returns_everything_after_any_end"),
     ("its status, with my terminal", "calls::run_and_status_inherit_all_three"),
     ("to see the output, and have it", "kept::shown_and_kept"),
     ("the ends of a long output", "kept::the_first_and_the_last_bytes"),
     ("a line of shell with arguments", "asked::a_script_and_its_arguments"),
     ("the result without async", "asked::blocking"),
-    ("You can tell a missing program from one that failed", "errors::each_reason_is_told"),
-    ("It fails if any member fails", "pipelines::who_has_failed"),
+    ("You can tell a missing program from one that failed", "errors::each_reason_is_reported"),
+    ("It fails if any member fails", "pipelines::the_first_failed_member_counts"),
     ("no zombie is left", "soak::nothing_is_left_of_ten_thousand_runs"),
-    ("the whole group gets SIGKILL", "bounds::a_group_goes_as_a_whole"),
-    ("SIGKILL after the grace, even if nobody polls", "asked::dropped_and_deaf"),
+    ("the whole group gets SIGKILL", "bounds::a_group_ends_as_a_whole"),
+    (
+        "SIGKILL after the grace, even if nobody polls",
+        "asked::a_dropped_child_that_ignores_the_signal_is_killed",
+    ),
     ("a terminal stays", "terminal::a_detached_child_keeps_its_terminal"),
     (
         "the child keeps running, and is reaped when it ends",
@@ -79,7 +83,7 @@ const FIRST_PAGE: &[(&str, &str)] = &[
     ("in a task that its runtime does not drop", "asked::a_runtime_that_ends"),
     ("kills the child whenever your program ends", "guardian::a_tree_dies_with_its_parent"),
     ("The thread that polls.", "promised::the_thread_that_polls_does_the_work"),
-    ("a child that fills a pipe blocks", "talk::a_slow_consumer_holds_the_child_back"),
+    ("a child that fills a pipe blocks", "talk::a_slow_consumer_blocks_the_child"),
     ("work all the same", "promised::a_timeout_needs_no_poll"),
     ("At the call. If the child has already ended", "late::an_end_that_was_in_time"),
     ("Can two runs", "calls::a_command_runs_again_and_again_and_at_once"),
@@ -98,16 +102,16 @@ const FIRST_PAGE: &[(&str, &str)] = &[
     ("still gets the status on Linux 6.15", "strangers::a_stranger_reaps_everything"),
     ("a copied handle does nothing", "starting::a_forked_copy_does_nothing_to_the_hosts_children"),
     ("even if other threads have more open", "plans::descriptors_of_other_threads_stay_out"),
-    ("never the arguments, the environment or the input", "tracing::no_secret_is_told"),
+    ("never the arguments, the environment or the input", "tracing::no_secret_is_reported"),
 ];
 
-/// Prose on one line, without what marks it as documentation.
+/// Text on one line, without the marks of a comment.
 fn prose(text: &str) -> String {
     let lines = text.lines().map(|line| line.trim().trim_start_matches("//!"));
     lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
 }
 
-/// Every claim stands where the table says, and every test is there.
+/// Every claim is on its page, and every test exists.
 #[test]
 fn every_claim_has_its_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -127,7 +131,7 @@ fn every_claim_has_its_test() {
     assert_eq!(prose("//! a\n//!   b"), "a b");
 }
 
-/// Its source notes who reads it.
+/// A source that notes the thread that reads it.
 #[cfg(target_os = "linux")]
 struct Noting(Arc<Mutex<Vec<ThreadId>>>);
 
@@ -153,7 +157,7 @@ fn the_thread_that_polls_does_the_work() {
     assert!(!seen.is_empty() && seen.iter().all(|id| *id == polls), "{seen:?}, and not {polls:?}");
 }
 
-/// The clock runs from the call, and nobody looks at it here.
+/// The clock runs from the call, and nobody polls here.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_timeout_needs_no_poll() {
@@ -172,7 +176,7 @@ fn read_has_no_input() {
     assert_eq!(said, "/dev/null");
 }
 
-/// No signal is handled otherwise than before. async-process, the other engine, may need one.
+/// No signal has another handler than before. async-process, the other engine, may need one.
 #[cfg(all(target_os = "linux", not(reaped_portable)))]
 #[test]
 fn no_signal_has_a_handler() {

@@ -1,8 +1,8 @@
-//! What is left of secrets in the memory of this process: it is searched, all of it, while a secret is in use and
-//! afterwards.
+//! Whether secrets are left in the memory of this process. The test searches all of it while a secret is in
+//! use, and afterwards.
 //!
-//! The tests must not leave what they look for. So a secret is made at run time, byte by byte, and kept in disguise;
-//! it stands in memory only in the one vector that is given away.
+//! The tests must not leave copies of their own. A secret is made at run time, byte by byte, and is kept in
+//! disguise. In memory it is readable only in the one vector that the crate gets.
 
 use std::fs::File;
 use std::io::Read;
@@ -28,7 +28,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// Turns a byte into its disguise, and back.
 const DISGUISE: u8 = 0xa5;
 
-/// Long enough to be no accident, short enough for what is left in a freed block, whose head the allocator uses.
+/// Long enough not to come up by chance. Short enough for a freed block, whose head the allocator overwrites.
 const PIECE: usize = 16;
 
 /// A secret, in disguise.
@@ -49,7 +49,7 @@ impl Hidden {
         Hidden((0..length).map(|_| letter()).collect())
     }
 
-    /// As it is, in one block, to be given away.
+    /// The secret in clear, in one block that the caller gives away.
     fn plain(&self) -> Vec<u8> {
         let mut plain = Vec::with_capacity(self.0.len());
         plain.extend(self.0.iter().map(|byte| byte ^ DISGUISE));
@@ -67,7 +67,7 @@ impl Hidden {
         found
     }
 
-    /// Some of it, more of its beginning than of its end.
+    /// Pieces of it, more from its beginning than from its end.
     fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let last = self.0.len() - PIECE;
         let first = (0..16.min(last / PIECE)).map(|n| n * PIECE);
@@ -75,7 +75,7 @@ impl Hidden {
         first.chain(more).chain([last]).map(|place| &self.0[place..place + PIECE])
     }
 
-    /// Where in this process's memory a piece of it stands.
+    /// The places in this process's memory that contain a piece of it.
     fn places(&self) -> Vec<String> {
         let mut places = Vec::new();
         let mut search = search();
@@ -99,14 +99,14 @@ impl Hidden {
             }
             while at < end {
                 let size = chunk.len().min((end - at) as usize);
-                // Not all that is mapped can be read: a file may have become shorter.
+                // Some mapped memory cannot be read: a file may have become shorter.
                 let Ok(count @ 1..) = memory.read_at(&mut chunk[..size], at) else { break };
                 for (place, byte) in (at..).zip(&mut chunk[..count]) {
                     *byte = if own.contains(&place) { 0 } else { *byte ^ DISGUISE };
                 }
                 let found = self.pieces().filter_map(|piece| find(&chunk[..count], piece));
                 places.extend(found.map(|place| format!("{:x} in {line}", at + place as u64)));
-                // A piece may stand across the border.
+                // A piece may lie across the border.
                 at +=
                     if count < PIECE || at + count as u64 == end { count } else { count - PIECE + 1 } as u64;
             }
@@ -127,8 +127,8 @@ impl Hidden {
     }
 }
 
-/// What a search needs. It is there from the beginning: a search that allocates would write over the freed blocks
-/// that it is to look at.
+/// The buffers of a search. They exist from the beginning, because a search that allocates would overwrite
+/// the freed blocks.
 struct Search {
     chunk: Vec<u8>,
     maps: Vec<u8>,
@@ -140,13 +140,13 @@ fn search() -> MutexGuard<'static, Search> {
     SEARCH.get_or_init(new).lock().expect("no panic")
 }
 
-/// With the system's search, which is fast in a debug build too.
+/// By the system's search, which is fast in a debug build too.
 fn find(text: &[u8], piece: &[u8]) -> Option<usize> {
     let found = unsafe { libc::memmem(text.as_ptr().cast(), text.len(), piece.as_ptr().cast(), piece.len()) };
     (!found.is_null()).then(|| found.addr() - text.as_ptr().addr())
 }
 
-/// Reads the secret from descriptor 3 and tells its length.
+/// Reads the secret from descriptor 3 and prints its length.
 fn length_of(secret: &Hidden) -> Command {
     let mut command = sh("wc -c <&3");
     command.fd(3, Stdio::secret(secret.plain()));
@@ -158,14 +158,14 @@ fn a_secret_is_wiped() {
     alone("secrets::a_secret_is_wiped", || {
         let secret = Hidden::new(64);
         secret.is_nowhere();
-        // What is not wiped is found.
+        // If a copy is not wiped, the search finds it.
         let mut copy = secret.plain();
         copy.truncate(40);
         secret.is_there();
         copy.zeroize();
         secret.is_nowhere();
 
-        // Kept by the command, for its next run.
+        // The command keeps it, for its next run.
         let mut command = length_of(&secret);
         secret.is_there();
         for _ in 0..2 {
@@ -175,13 +175,13 @@ fn a_secret_is_wiped() {
         drop(command);
         secret.is_nowhere();
 
-        // Kept by the run alone.
+        // Only the run keeps it.
         let run = length_of(&secret).read();
         secret.is_there();
         assert_eq!(block_on(run).expect("runs").trim(), "64");
         secret.is_nowhere();
 
-        // As events, with the process still at hand.
+        // As events, while the process still exists.
         let mut process = length_of(&secret).spawn().expect("starts");
         secret.is_there();
         while block_on(process.next()).is_some() {}
@@ -200,7 +200,8 @@ fn a_secret_that_is_not_taken_is_wiped() {
         length_of(&secret).env("A=B", "").spawn().expect_err("no name of a variable");
         secret.is_nowhere();
 
-        // More than a pipe holds, into a program that reads nothing: dropped, killed, and closed on the way.
+        // More than a pipe holds, for a program that reads nothing. The run is dropped or killed, or the child
+        // closes the pipe.
         let large = Hidden::new(1 << 20);
         let feed = |script: &str| {
             let mut command = sh(script);
@@ -221,7 +222,7 @@ fn a_secret_that_is_not_taken_is_wiped() {
     });
 }
 
-/// gpg with a passphrase that is given as a secret.
+/// gpg, with a secret as the passphrase.
 fn gpg(home: &Path, args: &[&str], passphrase: &Hidden, input: Stdio) -> Vec<u8> {
     let mut command = Command::new("gpg");
     command.args(["--batch", "--quiet", "--no-tty", "--pinentry-mode", "loopback", "--passphrase-fd", "3"]);
@@ -230,7 +231,7 @@ fn gpg(home: &Path, args: &[&str], passphrase: &Hidden, input: Stdio) -> Vec<u8>
     block_on(command.read_bytes()).expect("gpg works")
 }
 
-/// The passphrase in any case, and the plaintext where it is not handed out.
+/// The passphrase in any case, and the plaintext if the caller does not get it.
 #[test]
 fn decryption_leaves_nothing() {
     super::gpg::needed();
@@ -243,7 +244,7 @@ fn decryption_leaves_nothing() {
             &passphrase,
             Stdio::null(),
         );
-        // So that what it is collected in grows several times.
+        // Long enough for the buffer to grow several times.
         let text = Hidden::new(200_000);
         let encrypt = |args: &[&str]| gpg(home.path(), args, &passphrase, Stdio::secret(text.plain()));
         let messages = [encrypt(&["-z", "0", "--symmetric"]), encrypt(&["-r", "eve@x", "--encrypt"])];
@@ -284,7 +285,7 @@ fn decryption_leaves_nothing() {
             assert!(matches!(error, Error::Process { .. }), "{error:?}");
             all_gone();
 
-            // Dropped when there is some of the plaintext.
+            // Dropped after some of the plaintext has come.
             let mut run = decrypt(message, &passphrase).decrypt();
             while text.places().is_empty() {
                 match Pin::new(&mut run).poll(&mut Context::from_waker(&noop_waker())) {
@@ -298,7 +299,7 @@ fn decryption_leaves_nothing() {
             drop(run);
             all_gone();
         }
-        // The one line.
+        // The call in one line.
         unsafe { std::env::set_var("GNUPGHOME", home.path()) };
         let mut open = block_on(gpg::decrypt(&messages[0][..], passphrase.plain())).expect("decrypted");
         passphrase.is_nowhere();
@@ -307,7 +308,8 @@ fn decryption_leaves_nothing() {
     });
 }
 
-/// A program in gpg's place that tells the passphrase as a session key, in both of gpg's ways, and as plaintext.
+/// A program in gpg's place that prints the passphrase: as a session key, in both of gpg's forms, and as
+/// plaintext.
 fn talkative(folder: &Path, end: &str) -> std::path::PathBuf {
     let path = folder.join("talkative-gpg");
     let script = "#!/bin/sh\nread -r p <&3\nprintf '[GNUPG:] SESSION_KEY 9:%s\\n' \"$p\" >&4\n\
@@ -338,7 +340,7 @@ fn a_session_key_is_not_kept() {
                 assert_eq!((&output.stdout[..], output.fd(4)), (&b""[..], None));
             }
         }
-        // Stopped, and quoted from within the key.
+        // Cut off, and quoted from the middle of the key.
         for more in ["", "printf '%0220d' 0 >&2;", "printf '%0250d' 0 >&2;", "printf '%0280d' 0 >&2;"] {
             let mut time = SOON;
             loop {
@@ -352,7 +354,7 @@ fn a_session_key_is_not_kept() {
                 if shown.contains("**") {
                     break;
                 }
-                // It had not come so far.
+                // The run was stopped too early.
                 assert!(time < Duration::from_secs(20), "it told nothing");
                 time *= 4;
             }
@@ -360,7 +362,8 @@ fn a_session_key_is_not_kept() {
     });
 }
 
-/// So much that it is collected in pieces, and more than once: nothing is left of any, whatever the end.
+/// A plaintext that is collected in several pieces, and several times. Nothing is left of any, however the
+/// run ends.
 #[test]
 fn a_long_plaintext_leaves_nothing() {
     alone("secrets::a_long_plaintext_leaves_nothing", || {
@@ -379,7 +382,7 @@ fn a_long_plaintext_leaves_nothing() {
                 let mut run = decrypt.timeout(most).decrypt();
                 drop(decrypt);
                 if dropped {
-                    // In the middle of it, or at any step of what comes after.
+                    // In the middle of it, or at any later step.
                     for _ in 0..40 {
                         match Pin::new(&mut run).poll(&mut Context::from_waker(&noop_waker())) {
                             Poll::Pending => {}
@@ -407,7 +410,7 @@ fn a_long_plaintext_leaves_nothing() {
     });
 }
 
-/// Collected, and then nobody waits for it any more.
+/// The output is collected, and then nobody awaits it.
 #[test]
 fn a_dropped_decryption_wipes_what_it_has() {
     alone("secrets::a_dropped_decryption_wipes_what_it_has", || {
@@ -418,7 +421,8 @@ fn a_dropped_decryption_wipes_what_it_has() {
         let mut run = decrypt.decrypt();
         drop(decrypt);
         let mut poll = || Pin::new(&mut run).poll(&mut Context::from_waker(&noop_waker())).is_pending();
-        // What was fed is gone; what is found then has come back.
+        // The input was wiped after it was written. If a search finds the secret now, it came back from the
+        // child.
         assert!(poll());
         eventually("it came back", || poll() && text.places().len() > 3);
         drop(run);

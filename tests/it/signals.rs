@@ -39,23 +39,23 @@ fn after_the_end_nothing_is_hit() {
             control.kill().expect_err("ended").to_string(),
             "`true`: does not run, and cannot get SIGKILL"
         );
-        // Of a child that never was.
+        // Signals to a child that never started.
         let promise = Command::new("no-such-program").status();
         assert!(matches!(promise.control().kill(), Err(Error::AlreadyEnded(_))));
-        // Exited, but not reaped: there is still somebody to send it to.
+        // If the child has exited and is not reaped, a signal still reaches it.
         let mut process = sh("exec <&- >&- 2>&-; exit 5").spawn().expect("starts");
         let control = process.control();
         let mut ended = false;
         while let Some(event) = process.next().await {
             ended |= matches!(event, Event::Exited(_));
-            // It may have been reaped before that is told, and not the other way round.
+            // The child may be reaped before the exit is reported, and never after.
             let sent = control.signal(Signal::from_raw(0));
             assert!(matches!(sent, Err(Error::AlreadyEnded(_))) || (sent.is_ok() && !ended), "{sent:?}");
         }
     });
 }
 
-/// Two threads signal while a third reaps: delivered or `AlreadyEnded`, nothing else.
+/// Two threads signal while a third reaps: each signal is delivered or returns `AlreadyEnded`.
 #[test]
 fn against_the_reaping() {
     alone("signals::against_the_reaping", || {
@@ -96,7 +96,7 @@ fn terminate_is_polite_first() {
     });
 }
 
-/// It will not obey, or cannot, and nobody polls: the second step comes all the same.
+/// The child ignores the signal, or cannot react, and nobody polls. SIGKILL comes all the same.
 #[test]
 fn terminate_does_not_ask_for_ever() {
     alone("signals::terminate_does_not_ask_for_ever", || {

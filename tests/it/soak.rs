@@ -1,11 +1,10 @@
-//! Thousands of runs, each of a random child with a random ending at a random moment, many at a time; afterwards
-//! nothing is left of them.
+//! Thousands of runs, many at a time. Each has a random child, and a random end at a random moment.
+//! Afterwards nothing is left of them.
 //!
-//! A failure tells the seed and the plan of the run. What it says while it passes is shown by
+//! A failure prints the seed and the plan of the run. To see the output of a run that passes, use
 //! `REAPED_TEST_ALONE=1 cargo test --test it -- soak --nocapture`. `REAPED_SOAK_RUNS` is the number of runs, or
-//! `REAPED_SOAK_SECONDS` the time that they may take;
-//! `REAPED_SOAK_SEED` the seed of an earlier run; the moments are those of the clock, so the same seed gives the same
-//! plans, and not quite the same events.
+//! `REAPED_SOAK_SECONDS` the time for them. `REAPED_SOAK_SEED` is the seed of an earlier run. The moments depend on
+//! the clock: the same seed gives the same plans, and not quite the same events.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -24,15 +23,15 @@ use super::helper::pattern;
 use super::support::{Never, alone, descriptors, eventually, no_children, nothing_waits, sh, warm_up};
 
 const RUNS: u64 = 10_000;
-/// Of each of the four executors.
+/// For each of the four executors.
 const AT_ONCE: usize = 16;
-/// How much more memory than after the first quarter may be in use at the end.
+/// At the end the process may use this much more memory than after the first quarter.
 const GROWTH: u64 = 8 << 20;
-/// Only there so that a run that hangs is told by its plan.
+/// Only makes a run that hangs fail, and print its plan.
 const HUNG: Duration = Duration::from_secs(40);
 
-/// glibc gives each thread a heap, and keeps what is free in all but the first: tens of megabytes here, which nobody
-/// holds. To be said before there are threads.
+/// glibc gives each thread a heap, and keeps the free memory of all but the first: tens of megabytes here.
+/// This must be set before there are threads.
 #[cfg(target_env = "gnu")]
 #[ctor::ctor(unsafe)]
 fn one_heap() {
@@ -50,7 +49,8 @@ fn nothing_is_left_of_ten_thousand_runs() {
         let seconds = number("REAPED_SOAK_SECONDS");
         println!("REAPED_SOAK_SEED={seed} REAPED_SOAK_RUNS={runs}");
 
-        // Every thread that is started once is there after this: the reactor's, and async-process's.
+        // After this every thread that the process needs only once has started: the reactor's, and
+        // async-process's.
         warm_up();
         side_by_side(!seed, 0..200);
         settled();
@@ -96,7 +96,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }
 
-/// What all children that are to be killed sleep for, told by its fraction from any other process.
+/// A child sleeps this long, until it is killed. The fraction distinguishes it from any other process.
 fn for_long() -> String {
     format!("120.{:07}", std::process::id())
 }
@@ -104,7 +104,7 @@ fn for_long() -> String {
 fn settled() {
     no_children();
     nothing_waits();
-    // Descendants in a group of their own are not our children; a dead one has no command line.
+    // Grandchildren in a group of their own are not this process's children. A zombie has no command line.
     let mark = for_long();
     eventually("no descendant is left", || {
         let processes = std::fs::read_dir("/proc").expect("procfs").flatten();
@@ -119,7 +119,7 @@ fn threads() -> usize {
 
 /// Bytes of memory in use.
 fn resident() -> u64 {
-    // What was freed is given back, so that only what somebody holds is counted.
+    // Gives freed memory back, so only memory that is really in use counts.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::malloc_trim(0);
@@ -129,7 +129,7 @@ fn resident() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
 
-/// Four threads, with an executor each. How the runs ended, and how many in each way.
+/// Four threads, each with an executor. Returns how many runs ended in each way.
 fn side_by_side(seed: u64, runs: Range<u64>) -> BTreeMap<&'static str, usize> {
     let length = runs.end - runs.start;
     let part = |n: u64| at_once(seed, runs.start + length * n / 4..runs.start + length * (n + 1) / 4);
@@ -166,7 +166,7 @@ pub struct Dice(u64);
 
 impl Dice {
     pub fn new(seed: u64, run: u64) -> Self {
-        // Neighbours look alike for their first throws.
+        // Generators with neighbouring seeds give similar first numbers.
         let mut dice = Dice((seed ^ run.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1);
         (0..8).for_each(|_| _ = dice.below(2));
         dice
@@ -195,7 +195,7 @@ impl Dice {
     }
 }
 
-/// Tells what was tried, if it went wrong.
+/// Prints the plan if the run failed.
 struct Plan(String);
 
 impl Drop for Plan {
@@ -206,18 +206,18 @@ impl Drop for Plan {
     }
 }
 
-/// What a child does, and what it may be ended by.
+/// What a child does, and what may end it.
 struct Run {
     command: Command,
-    /// All that it writes to stdout if nothing ends it; `None` for `yes`.
+    /// All of its stdout if nothing ends it; `None` for `yes`.
     says: Option<Vec<u8>>,
     /// Whether it ends by itself.
     ends: bool,
     may_time_out: bool,
     limit: Option<u64>,
-    /// By which signals of ours, other than those of a bound.
+    /// The signals that the test itself sends; a bound may send others.
     signals: &'static [i32],
-    /// Whether its pipes may be left open to descendants without an error.
+    /// Whether grandchildren may keep its pipes open without an error.
     may_leave: bool,
 }
 
@@ -251,7 +251,7 @@ impl Run {
         let (is_cat, is_yes) = (command.get_program() == "cat", command.get_program() == "yes");
         let fed = pattern(dice.size());
         match dice.below(5) {
-            // What is not set is a pipe to talk through, with `spawn`.
+            // With `spawn`, a descriptor that is not set is a pipe to the caller.
             0 if talks => says = if is_cat { fed.clone() } else { says },
             0 => {}
             1 => drop(command.stdin(Stdio::null())),
@@ -287,7 +287,7 @@ impl Run {
     }
 
     fn limit(&mut self, dice: &mut Dice) {
-        // Met exactly as often as not.
+        // Half of the runs reach it exactly.
         let exact = self.says.as_ref().filter(|_| dice.one_in(2)).map(|says| says.len() as u64);
         let most = exact.unwrap_or_else(|| dice.size() as u64);
         if dice.one_in(2) {
@@ -303,7 +303,7 @@ impl Run {
         self.may_leave = true;
     }
 
-    /// Up to everything, and at least what ends it.
+    /// Any of the bounds; if the child does not end by itself, at least one that ends it.
     fn bounds(&mut self, dice: &mut Dice, ends: bool) {
         if dice.one_in(4) {
             self.idle_timeout(dice);
@@ -319,7 +319,7 @@ impl Run {
         }
     }
 
-    /// What it wrote, as far as it came.
+    /// Checks the output, as far as it came.
     fn check_said(&self, said: &[u8]) {
         match &self.says {
             Some(says) => assert!(says.starts_with(said), "{} bytes that it never wrote", said.len()),
@@ -339,7 +339,7 @@ impl Run {
         }
     }
 
-    /// `before` is what it wrote before.
+    /// `before` is the output that the test has read already.
     fn check(&self, result: Result<Output, Error>, before: &[u8]) -> &'static str {
         let all = |output: &Output| [before, &output.stdout].concat();
         match result {
@@ -365,7 +365,7 @@ impl Run {
         }
     }
 
-    /// Where nobody looks at what it wrote.
+    /// For a verb that returns no output.
     fn check_end(&self, result: Result<ExitStatus, Error>) -> &'static str {
         match result {
             Ok(status) => {
@@ -439,7 +439,7 @@ async fn one(seed: u64, number: u64) -> &'static str {
     }
 }
 
-/// Polls a few times, and lets go, some time later or at once.
+/// Polls a few times, and drops the promise at once or a little later.
 async fn drop_in_the_middle(run: &mut Run, dice: &mut Dice) -> &'static str {
     let mut promise = run.command.output();
     let (times, later) = (dice.below(8), dice.one_in(2).then(|| dice.moment()));
@@ -492,14 +492,14 @@ async fn talk(run: &mut Run, dice: &mut Dice) -> &'static str {
     let writer = process.writer(0);
     let feed = async move {
         if let Some(mut writer) = writer {
-            // Nobody may be there to read it.
+            // The child may not read it.
             let _: std::io::Result<()> = writer.write_all(&fed).await;
         }
     };
     future::join(listen(run, dice, process), feed).await.0
 }
 
-/// Takes some events or all, and then lets go, closes all pipes, or awaits the rest.
+/// Takes some or all events. Then it drops the process, closes all pipes, or awaits the rest.
 async fn listen(run: &mut Run, dice: &mut Dice, mut process: Process) -> &'static str {
     let mut seen = Seen::default();
     let mut left = if dice.one_in(3) { u64::MAX } else { dice.below(6) };
@@ -566,7 +566,7 @@ impl Seen {
     }
 }
 
-/// Wakes by letting the thread go on.
+/// A waker that lets the thread go on.
 struct Unpark(std::thread::Thread);
 
 impl std::task::Wake for Unpark {
@@ -575,7 +575,8 @@ impl std::task::Wake for Unpark {
     }
 }
 
-/// Polls a future so many times, each time that it asks for it, and drops it. Whether it came to its end before.
+/// Polls a future this many times, each time after it has woken its task, and drops it. Returns whether it
+/// was ready before that.
 fn poll_and_drop(future: impl Future, times: usize) -> bool {
     let mut future = std::pin::pin!(future);
     let waker = std::task::Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
@@ -583,7 +584,7 @@ fn poll_and_drop(future: impl Future, times: usize) -> bool {
         if future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
             return true;
         }
-        // The one that is dropped now waits for nothing.
+        // The future is dropped now, so there is nothing to wait for.
         if time + 1 < times {
             std::thread::park_timeout(HUNG);
         }
@@ -591,7 +592,7 @@ fn poll_and_drop(future: impl Future, times: usize) -> bool {
     false
 }
 
-/// A future that is polled so many times and dropped, for each number until it comes to its end before.
+/// For each number: polls a new future that many times and drops it, until one is ready before its last poll.
 #[test]
 fn dropped_after_every_poll() {
     alone("soak::dropped_after_every_poll", || {
@@ -663,7 +664,7 @@ fn dropped_after_every_poll() {
             ),
         ];
         for (name, job) in jobs {
-            // How often it asks to be polled differs from time to time.
+            // The number of polls that a future needs varies.
             let sweep =
                 |_| (0..10_000).find(|times| poll_and_drop(job(), *times)).expect("it ends some time");
             let most: Vec<usize> = (0..20).map(sweep).collect();

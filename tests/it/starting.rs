@@ -1,5 +1,5 @@
-//! Starting: what is told where it fails, whose groups and whose terminal the child has, a host that forks, a host
-//! with odd signals and an odd environment.
+//! Starts: the error of each that fails, the child's group and terminal, a host that forks, a host with odd
+//! signals or an odd environment.
 
 use std::ffi::CString;
 use std::future::Future;
@@ -15,7 +15,7 @@ use reaped::{Command, Error, PtySize, SpawnReason, Stdio};
 use super::harness::skip;
 use super::support::{alone, children, helper, no_children, root_needed, sh};
 
-/// The error of a start, what it is and how it reads behind the program.
+/// The error of a start: its reason, and its text after the program's name.
 fn refused(command: &mut Command) -> (SpawnReason, String) {
     match block_on(command.run()) {
         Err(Error::Spawn { reason, details, .. }) => {
@@ -25,14 +25,15 @@ fn refused(command: &mut Command) -> (SpawnReason, String) {
     }
 }
 
-/// Both engines: by itself `umask` takes the portable one.
+/// On both engines: with `umask` the portable one starts the child.
 fn on_both(program: &Path, check: impl Fn(&mut Command)) {
     check(&mut Command::new(program));
     check(Command::new(program).umask(0o022));
 }
 
 fn executable(path: &Path, content: impl AsRef<[u8]>) {
-    // Written elsewhere and copied by a process of its own: nobody here has it open for writing.
+    // The file is written elsewhere, and another process copies it, so this process does not have it open for
+    // writing.
     let draft = path.with_extension("draft");
     std::fs::write(&draft, content).expect("written");
     let copied = std::process::Command::new("cp").args([&draft, path]).status().expect("cp");
@@ -49,7 +50,7 @@ fn an_executable_fifo_is_not_waited_for() {
     let told = (SpawnReason::NotExecutable, "it is not a plain file".to_owned());
     on_both(&fifo, |command| assert_eq!(refused(command), told));
     assert_eq!(refused(Command::new("fifo").env("PATH", dir.path())), told);
-    // A script whose interpreter is one.
+    // A script whose interpreter is a script.
     let script = dir.path().join("script");
     executable(&script, format!("#!{}\n", fifo.display()));
     on_both(&script, |command| {
@@ -122,9 +123,9 @@ fn what_is_wrong_with_an_interpreter() {
     }
 }
 
-/// What is told is the fault of the very candidate that had it.
+/// The error is about the file in `PATH` that caused it.
 #[test]
-fn the_candidate_that_is_told_of() {
+fn the_error_is_about_the_candidate_that_caused_it() {
     let dir = tempfile::tempdir().expect("a folder");
     for folder in ["one", "two"] {
         std::fs::create_dir(dir.path().join(folder)).expect("made");
@@ -137,7 +138,7 @@ fn the_candidate_that_is_told_of() {
     assert_eq!(refused(Command::new("tool").env("PATH", &path).umask(0o022)), told);
 }
 
-/// What the steps of a helper tell; if the system does not permit them, the test is skipped.
+/// The output of the helper's steps. If the system does not permit them, the test is skipped.
 fn told(steps: &[&str]) -> String {
     let output = block_on(helper(steps).output()).expect("it starts");
     if output.status.code() == Some(77) {
@@ -162,7 +163,7 @@ fn what_the_system_lacks_is_named() {
 #[test]
 fn capabilities_without_root_drop_the_groups() {
     root_needed();
-    // The helper has to be reached by nobody's user only before it is nobody.
+    // The helper must be readable for every user, but only until it is nobody.
     for start in ["start:uid:1", "start:gid:1"] {
         let text = told(&["capable", start]);
         assert_eq!(text.trim(), "Groups:", "{start}");
@@ -175,7 +176,7 @@ fn where_setgroups_is_denied() {
         let text = told(&["namespace", start]);
         assert!(text.starts_with("Groups:"), "{text}");
     }
-    // Where it changes something it is refused.
+    // If the group would change, the call refuses it.
     let text = told(&["namespace", "start:gid:1"]);
     assert!(text.contains("cannot become the group"), "{text}");
 }
@@ -189,11 +190,11 @@ fn a_terminal_is_its_users() {
     assert_eq!(block_on(command.read()).expect("it is the user's").trim_end(), "mine");
 }
 
-/// Runs the body in a forked copy of this process, which has to find it true.
+/// Runs the body in a forked copy of this process. The body must return true.
 fn in_a_copy(body: impl FnOnce() -> bool) {
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        // What hangs ends.
+        // Ends the copy if it hangs.
         unsafe { libc::alarm(20) };
         let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(false);
         unsafe { libc::_exit(if found { 0 } else { 1 }) };
@@ -206,7 +207,7 @@ fn in_a_copy(body: impl FnOnce() -> bool) {
 #[test]
 fn a_call_in_a_forked_copy_is_refused() {
     alone("starting::a_call_in_a_forked_copy_is_refused", || {
-        // Before the first start a copy is as good as any process.
+        // Before the first start, a copy works like any other process.
         in_a_copy(|| block_on(sh("exit 0").run()).is_ok() && block_on(sh("exit 0").umask(0).run()).is_ok());
         block_on(sh("exit 0").run()).expect("success");
         in_a_copy(|| {
@@ -227,7 +228,7 @@ fn a_call_in_a_forked_copy_is_refused() {
 
 #[test]
 fn a_forked_copy_does_nothing_to_the_hosts_children() {
-    /// Has it wait in the reactor.
+    /// Polls the promise, so it waits in the reactor.
     fn wait<T>(promise: &mut reaped::Promise<T>) {
         let pending = Pin::new(promise).poll(&mut Context::from_waker(Waker::noop()));
         assert!(pending.is_pending());
@@ -296,7 +297,7 @@ fn a_forked_copy_does_nothing_to_the_hosts_children() {
             let line = block_on(async {
                 loop {
                     let line = process.next_line().await.expect("a line").text;
-                    // A terminal shows what is typed.
+                    // A terminal echoes the typed text.
                     if line.starts_with("got") {
                         return line;
                     }
@@ -339,7 +340,7 @@ fn no_number_left() {
         limit_descriptors(64);
         for inherits in [false, true] {
             let mut command = sh("exit 0");
-            // The portable engine needs one more.
+            // The portable engine needs one descriptor more.
             command.umask(0o022).inherit_fds(inherits);
             for n in 3..64 {
                 command.fd(n, Stdio::same_as(1));
@@ -351,8 +352,8 @@ fn no_number_left() {
 }
 
 #[test]
-fn a_failed_start_leaves_nobody() {
-    alone("starting::a_failed_start_leaves_nobody", || {
+fn a_failed_start_leaves_no_process() {
+    alone("starting::a_failed_start_leaves_no_process", || {
         block_on(sh("exit 0").umask(0o022).run()).expect("success");
         for _ in 0..200 {
             let (reason, _) = refused(Command::new("/no/such/program").umask(0o022));
@@ -363,7 +364,7 @@ fn a_failed_start_leaves_nobody() {
     });
 }
 
-/// Also those that the C library keeps for itself, and `sigfillset` leaves out.
+/// Also the signals that the C library reserves, and that `sigfillset` leaves out.
 #[test]
 fn no_signal_stays_ignored() {
     alone("starting::no_signal_stays_ignored", || {
@@ -391,14 +392,14 @@ fn no_signal_stays_ignored() {
             }
             let said = block_on(command.read()).expect("runs");
             let ignored = said.lines().find(|line| line.starts_with("SigIgn")).expect("a line");
-            // Rust itself ignores SIGPIPE, 13, in the program that tells it.
+            // Rust itself ignores SIGPIPE, 13, in the helper.
             let ignored = u64::from_str_radix(ignored.split_whitespace().nth(1).expect("a number"), 16);
             assert_eq!(ignored.expect("a number") & !(1 << 12), 0, "umask {umask}: {said}");
         }
     });
 }
 
-/// Puts this process into another environment, as C code could.
+/// Gives this process another environment, as C code could.
 fn environment(variables: impl Iterator<Item = String>) {
     unsafe extern "C" {
         static mut environ: *mut *mut libc::c_char;
@@ -425,7 +426,7 @@ fn an_inherited_duplicate_is_what_getenv_finds() {
     });
 }
 
-/// Were each inherited name compared with each that is set, this would take minutes.
+/// If the crate compared each inherited name with each name that is set, this would take minutes.
 #[test]
 fn a_large_environment() {
     alone("starting::a_large_environment", || {

@@ -152,7 +152,7 @@ fn same_as_keeps_the_order_of_writes() {
             .expect("runs");
         assert_eq!(output.stdout, b"a\nb\nc\nd\n");
         assert_eq!((output.fd(2), output.fd(9)), (None, None));
-        // The other way round, onto what is set later, and onto a fed descriptor.
+        // The other way round, to a descriptor that is set later, and to a fed descriptor.
         let output = helper(&["say:1:a", "say:2:b", "copy:4:2"])
             .stdout(Stdio::same_as(2))
             .fd(4, Stdio::same_as(0))
@@ -177,13 +177,13 @@ fn closed_is_closed() {
     });
 }
 
-/// 0 to 2 are opened by Rust's start-up where they are closed, so their absence shows in a child whose
-/// parent closed them later.
+/// If 0 to 2 are closed, Rust's start-up opens them. So only a child whose parent closed them later shows
+/// that they are missing.
 #[test]
 fn inherit_takes_the_same_number() {
     alone("stdio::inherit_takes_the_same_number", || {
         let file = file_with("inherited");
-        // SAFETY: in a process of its own, where nothing else has the number.
+        // SAFETY: in a process of its own, in which nothing else has the number.
         assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), 77) }, 77);
         unsafe { libc::fcntl(77, libc::F_SETFD, libc::FD_CLOEXEC) };
         futures::executor::block_on(async {
@@ -202,7 +202,7 @@ fn inherit_takes_the_same_number() {
 fn inherit_fds_gives_what_is_not_close_on_exec() {
     alone("stdio::inherit_fds_gives_what_is_not_close_on_exec", || {
         let open = file_with("open");
-        // What this test was started with.
+        // The descriptors that this test inherited.
         for number in 3..1000 {
             if number != open.as_raw_fd() {
                 unsafe { libc::close(number) };
@@ -224,7 +224,7 @@ fn inherit_fds_gives_what_is_not_close_on_exec() {
     });
 }
 
-/// A reader that is not ready each other time, and gives odd pieces.
+/// A reader that is pending every other time, and gives pieces of odd sizes.
 struct Stutter {
     left: Vec<u8>,
     ready: bool,
@@ -288,7 +288,7 @@ fn a_reader_or_a_tee_serves_one_descriptor() {
     });
 }
 
-/// std has these, too.
+/// std accepts these too.
 #[test]
 fn the_parents_own_by_name() {
     let mut command = helper(&["links:7"]);
@@ -342,7 +342,7 @@ fn a_failing_reader_kills_the_child_and_keeps_what_it_said() {
     });
 }
 
-/// A reader that never has anything must not hold back the end of a child that does not care.
+/// A reader that never has anything must not delay the end of a child that does not read.
 #[test]
 fn an_idle_reader_does_not_outlive_the_child() {
     everywhere(|| async {
@@ -367,7 +367,7 @@ fn backpressure_a_reader_is_read_no_faster_than_the_child_takes_it() {
     }
     everywhere(|| async {
         let taken = Arc::new(AtomicUsize::new(0));
-        // Takes one byte of an endless stream, and closes its end.
+        // It takes one byte of an endless stream, and closes its end.
         sh("head -c 1 >/dev/null").stdin(Stdio::reader(Counting(taken.clone()))).run().await.expect("runs");
         assert!(
             taken.load(Ordering::Relaxed) < 1 << 20,

@@ -1,4 +1,4 @@
-//! Hosts that take the exit status away: no hang, and no false success.
+//! Hosts that take the exit status away: the call does not hang, and does not report a false success.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,8 @@ use super::faults::become_an_old_kernel;
 use super::harness::skip;
 use super::support::{alone, everywhere, no_children, sh, statuses_survive};
 
-/// Where async-process waits for SIGCHLD, it handles it from the first call on; `edges` has what comes after that.
+/// If async-process waits for SIGCHLD, it handles the signal from the first call on. `edges` tests what comes
+/// after that.
 fn skip_if_handled() {
     if cfg!(async_process_force_signal_backend) {
         skip("the signal is handled there");
@@ -62,7 +63,7 @@ fn with_sigchld_ignored() {
                 );
             }
         }
-        // What never started is told as ever.
+        // If a program did not start, its error is the usual one.
         let error = Command::new("no-such-program").run().await.expect_err("missing");
         assert!(matches!(error, Error::Spawn { .. }), "{error}");
         drop(sh("exec sleep 1000").output());
@@ -102,7 +103,7 @@ fn beside_a_stranger() {
             match output {
                 Ok(output) => {
                     known += 1;
-                    // Only who reaps a child is told what it has used.
+                    // Only the process that reaps a child learns what the child used.
                     taken += usize::from(output.usage().is_none());
                     assert_eq!(output.status.code(), Some(3), "the true status or none");
                     assert_eq!(output.stdout, b"said\n");

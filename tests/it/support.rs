@@ -1,4 +1,4 @@
-//! What the tests share: every executor, the helper program, looks at this process.
+//! What the tests share: every executor, the helper program, and questions about this process.
 
 use std::future::Future;
 use std::io;
@@ -66,7 +66,7 @@ pub fn sh(script: &str) -> Command {
     command
 }
 
-/// A reader that has nothing to say, and never will.
+/// A reader that never has anything.
 pub struct Never;
 
 impl AsyncRead for Never {
@@ -75,13 +75,13 @@ impl AsyncRead for Never {
     }
 }
 
-/// Runs the body in a process of its own, for tests that change or count what a process has only one
-/// of. `name` is the test's full path.
+/// Runs the body in a process of its own: for tests that change or count something that a process has only
+/// once. `name` is the test's full path.
 pub fn alone(name: &str, body: impl FnOnce()) {
     alone_as(name, |_| (), body);
 }
 
-/// The same, with a console of its own that nobody sees, or with none.
+/// The same, with a hidden console of its own, or with none.
 #[cfg(windows)]
 pub fn alone_at_console(name: &str, has_one: bool, body: impl FnOnce()) {
     use std::os::windows::process::CommandExt;
@@ -110,8 +110,8 @@ fn alone_as(name: &str, set: impl FnOnce(&mut std::process::Command), body: impl
     check_again(name, &again.output().expect("the test starts"));
 }
 
-/// Runs the test once more, by a program that starts another one, and with this variable. Skips the test if that program
-/// is missing, or may not do what it does.
+/// Runs the test once more, by a program that starts another one, and with this variable. Skips the test if
+/// that program is missing or not permitted.
 #[cfg(target_os = "linux")]
 pub fn again_through(program: &[&str], name: &str, variable: &str) {
     let [program, options @ ..] = program else { panic!("no program") };
@@ -126,7 +126,7 @@ pub fn again_through(program: &[&str], name: &str, variable: &str) {
     }
 }
 
-/// What the test came to in a process of its own.
+/// Judges how the test ended in a process of its own.
 fn check_again(name: &str, output: &std::process::Output) {
     let said = String::from_utf8_lossy(&output.stdout);
     if output.status.success() && said.contains(" 0 passed; 0 failed; 1 ignored;") {
@@ -141,7 +141,7 @@ fn check_again(name: &str, output: &std::process::Output) {
     );
 }
 
-/// Skips the test where it is not root's.
+/// Skips the test if it does not run as root.
 #[cfg(unix)]
 pub fn root_needed() {
     if !rustix::process::geteuid().is_root() {
@@ -165,12 +165,12 @@ pub fn again_as_ordinary_user(name: &str, variable: &str, value: impl AsRef<std:
     check_again(name, &std::process::Output { status, stdout, stderr });
 }
 
-/// A bound that a child exceeds, and meets what it is to do before: if the machine is not busy.
+/// A bound that a child exceeds. If the machine is not busy, the child has done its first steps before.
 #[cfg(target_os = "linux")]
 pub const SOON: Duration = Duration::from_millis(150);
 
-/// The error of a call whose time is over, where the child had come so far by then. On a busy machine it may not have:
-/// then the call is made again, with more time.
+/// The error of a call that timed out after the child had done its first steps. On a busy machine it may not
+/// have done them: then the call is made again, with more time.
 #[cfg(target_os = "linux")]
 pub async fn late<F>(so_far: impl Fn(&Output) -> bool, call: impl Fn(Duration) -> F) -> Error
 where
@@ -180,7 +180,7 @@ where
     loop {
         let error = call(time).await.expect_err("it is late");
         assert!(matches!(error, Error::TimedOut(_)), "{error}");
-        // In the end the test says what is missing.
+        // If the time is long enough, the test itself reports what is missing.
         if so_far(error.output().expect("it ran")) || time > Duration::from_secs(20) {
             return error;
         }
@@ -188,8 +188,8 @@ where
     }
 }
 
-/// Tries what depends on who is quicker: once as it should be, and on a busy machine again, with all times longer by
-/// this factor.
+/// Tries something that depends on speed: first with the usual times, then, on a busy machine, with all times
+/// longer by this factor.
 #[cfg(target_os = "linux")]
 pub async fn patiently<T, E: std::fmt::Debug, F>(attempt: impl Fn(u32) -> F) -> T
 where
@@ -203,7 +203,7 @@ where
     attempt(16).await.expect("there was time enough")
 }
 
-/// Awaits what is to come. The limit is only there so that a failure ends.
+/// Awaits a future that must become ready. The limit only makes a hang fail.
 #[cfg(target_os = "linux")]
 pub async fn at_last<T>(comes: impl Future<Output = T>) -> T {
     let limit = smol::Timer::after(Duration::from_secs(20));
@@ -213,7 +213,7 @@ pub async fn at_last<T>(comes: impl Future<Output = T>) -> T {
     }
 }
 
-/// Waits until it is so. The limit is only there so that a failure ends.
+/// Waits until it is true. The limit only makes a hang fail.
 pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !so() {
@@ -237,7 +237,7 @@ pub fn pipe() -> (std::os::fd::OwnedFd, std::os::fd::OwnedFd) {
     }
 }
 
-/// Our children that exist, zombies included: pid, state, and name.
+/// The children of this process, zombies included: pid, state, and name.
 #[cfg(target_os = "linux")]
 pub fn children() -> Vec<(i32, char, String)> {
     let own = std::process::id() as i32;
@@ -261,7 +261,7 @@ pub fn no_children() {
     eventually("no child is left", || children().is_empty());
 }
 
-/// The names of this process's open descriptors that a call of ours may have made: pipes, pidfds.
+/// The names of this process's open descriptors that a call of this crate may have made: pipes, pidfds.
 #[cfg(target_os = "linux")]
 pub fn descriptors() -> Vec<(i32, String)> {
     let mut open: Vec<(i32, String)> = super::helper::open_descriptors()
@@ -274,7 +274,7 @@ pub fn descriptors() -> Vec<(i32, String)> {
     open
 }
 
-/// What the reactor, the reaper and the first look at a file keep open for good.
+/// Opens the descriptors that the reactor, the reaper and the first look at a file keep for good.
 #[cfg(target_os = "linux")]
 pub fn warm_up() {
     for _ in 0..2 {
@@ -286,7 +286,7 @@ pub fn warm_up() {
     nothing_waits();
 }
 
-/// What waited for a dropped child is closed in another thread, a moment after the child was reaped.
+/// Another thread closes the descriptors of a dropped child, a moment after it was reaped.
 #[cfg(target_os = "linux")]
 pub fn nothing_waits() {
     let pidfds = || descriptors().iter().filter(|(_, what)| what.contains("pidfd")).count();
@@ -301,15 +301,15 @@ pub fn peak() -> u64 {
     1024 * line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("a number")
 }
 
-/// Starts anew, from what is in use.
+/// Resets the peak to the memory in use now.
 #[cfg(target_os = "linux")]
 pub fn reset_peak() -> u64 {
     std::fs::write("/proc/self/clear_refs", "5").expect("procfs");
     peak()
 }
 
-/// Whether this engine and this kernel know how a child ended that a stranger has reaped: Linux 6.15. Asked each time, of
-/// a process that has just been reaped, in a way of its own.
+/// Whether this engine and this kernel know the status of a child that another thread has reaped: Linux 6.15.
+/// The test asks each time, about a process that was reaped just now.
 #[cfg(target_os = "linux")]
 pub fn statuses_survive() -> bool {
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -326,7 +326,7 @@ pub fn statuses_survive() -> bool {
         assert!(pidfd >= 0, "{}", std::io::Error::last_os_error());
         let pidfd = OwnedFd::from_raw_fd(pidfd as i32);
         libc::kill(pid, libc::SIGKILL);
-        // By us or by whoever else: afterwards it is gone.
+        // Reaped here or by another thread: afterwards it is gone.
         while libc::waitpid(pid, std::ptr::null_mut(), 0) < 0 && *libc::__errno_location() == libc::EINTR {}
         info[0] = 1 << 3;
         libc::ioctl(pidfd.as_raw_fd(), 0xc040_ff0b_u32 as _, &mut info)

@@ -14,7 +14,7 @@ use super::support::{
     alone, descriptors, eventually, everywhere, helper, no_children, peak, pipe, reset_peak, sh, warm_up,
 };
 
-/// Events in short: what a test compares.
+/// Events in short, for comparison.
 #[derive(Debug, PartialEq, Eq, Clone)]
 enum Seen {
     Data(i32, String),
@@ -23,13 +23,13 @@ enum Seen {
     Ended,
 }
 
-/// Collects all events, and holds what is promised of any of them: data before the close of its
-/// descriptor, each close once, one exit, and one end, last.
+/// Collects all events, and checks the promises for them. Data come before the close of their descriptor. Each close,
+/// the exit and the end come once, and the end is last.
 async fn events(process: Process) -> (Vec<Seen>, ExitStatus) {
     events_and(process, || ()).await
 }
 
-/// The same, with something to do when the exit is told.
+/// The same, and runs `at_exit` when the exit is reported.
 async fn events_and(mut process: Process, mut at_exit: impl FnMut()) -> (Vec<Seen>, ExitStatus) {
     let mut seen: Vec<Seen> = Vec::new();
     let mut statuses = Vec::new();
@@ -90,7 +90,7 @@ fn all_that_was_written_before_death_comes_before_the_end() {
 #[test]
 fn the_exit_may_come_before_the_pipes_close() {
     everywhere(|| async {
-        // What it leaves behind speaks when the exit was seen.
+        // The grandchild writes only after the exit was reported.
         let (asks, answers) = pipe();
         let mut answers = Some(answers);
         let script = "exec 3<&0; (read -r end; echo late) <&3 2>&- & echo early >&2";
@@ -138,7 +138,7 @@ fn closing_one_by_one_is_told_one_by_one() {
 }
 
 #[test]
-fn closing_our_side_ends_cat() {
+fn closing_the_input_ends_cat() {
     everywhere(|| async {
         let mut cat = Command::new("cat").spawn().expect("starts");
         assert!(cat.close(0));
@@ -150,7 +150,7 @@ fn closing_our_side_ends_cat() {
         let mut writer = cat.writer(0).expect("an input");
         assert!(cat.writer(0).is_none(), "taken");
         writer.write_all(b"x").await.expect("room");
-        // Closing works although the writer is out, and the writer is told.
+        // Closing works although the writer is taken, and wakes the writer.
         assert!(cat.close(0));
         let error = writer.write_all(b"y").await.expect_err("closed");
         assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
@@ -164,7 +164,7 @@ fn closing_our_side_ends_cat() {
     });
 }
 
-/// Polls once; whether it is still waiting.
+/// Polls once; returns whether it is still pending.
 async fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
     futures::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx).is_pending())).await
 }
@@ -185,7 +185,7 @@ fn a_writer_dropped_in_the_middle_is_the_end_of_file() {
 }
 
 #[test]
-fn writing_to_who_does_not_read() {
+fn writing_to_a_child_that_does_not_read() {
     everywhere(|| async {
         let mut process = sh("exec <&-; sleep 0.1; echo fine").spawn().expect("starts");
         let mut writer = process.writer(0).expect("an input");
@@ -198,14 +198,14 @@ fn writing_to_who_does_not_read() {
     });
 }
 
-/// While the process itself is not polled at all.
+/// While nobody polls the process itself.
 #[test]
 fn the_writer_alone_sees_the_close() {
     everywhere(|| async {
         let mut process = sh("sleep 0.1; exec <&-; exec sleep 1000").spawn().expect("starts");
         let mut writer = process.writer(0).expect("an input");
         writer.closed().await;
-        // And where both wait, both are told.
+        // If both wait, both are woken.
         let mut process = sh("sleep 0.1; exec <&-; exec sleep 1000").spawn().expect("starts");
         let mut writer = process.writer(0).expect("an input");
         let (event, ()) = futures::future::join(process.next(), writer.closed()).await;
@@ -227,10 +227,11 @@ fn vectored_writes_keep_their_order() {
     });
 }
 
-/// Both pipes closed and nothing to do: the task sleeps until the exit.
+/// Both pipes are closed and there is nothing to do: the task sleeps until the exit.
 #[test]
 fn waiting_for_the_exit_costs_no_polls() {
-    // By itself: where exits are told by SIGCHLD, that of any child wakes all who wait for one.
+    // In a process of its own: if SIGCHLD reports exits, any child's exit wakes every task that waits for
+    // one.
     alone("talk::waiting_for_the_exit_costs_no_polls", || everywhere(waiting));
 }
 
@@ -264,14 +265,14 @@ fn dropping_a_reader_is_sigpipe_for_the_child() {
     });
 }
 
-/// What was read ahead is not lost to a reader that is taken later.
+/// A reader that is taken later gets the bytes that were read ahead.
 #[test]
 fn a_reader_takes_what_was_read_before() {
     everywhere(|| async {
         let script = "printf def >&2; printf abc; read x; printf ghi; exec >&-; read x";
         let mut process = sh(script).spawn().expect("starts");
         let mut writer = process.writer(0).expect("an input");
-        // One poll may read both and tell only one. Whether it does or not: nothing is lost.
+        // One poll may read both and return only one. In either case nothing is lost.
         process.pause(2);
         let first = process.next().await;
         assert!(matches!(&first, Some(Event::Data { fd: 1, data }) if data == b"abc"), "{first:?}");
@@ -314,8 +315,7 @@ fn a_descendant_that_holds_only_stdin() {
     });
 }
 
-/// A dialogue on six descriptors, while the parent has from 0 to 16 others open, so that the pipes get
-/// every number once.
+/// A dialogue on six descriptors. The parent has 0 to 16 others open, so the pipes get every number once.
 #[test]
 fn a_dialogue_on_colliding_numbers() {
     alone("talk::a_dialogue_on_colliding_numbers", || {
@@ -393,8 +393,8 @@ fn a_gibibyte_through_cat_in_constant_memory() {
 }
 
 #[test]
-fn a_slow_consumer_holds_the_child_back() {
-    alone("talk::a_slow_consumer_holds_the_child_back", || {
+fn a_slow_consumer_blocks_the_child() {
+    alone("talk::a_slow_consumer_blocks_the_child", || {
         warm_up();
         let before = reset_peak();
         futures::executor::block_on(async {
@@ -406,7 +406,7 @@ fn a_slow_consumer_holds_the_child_back() {
                 smol::Timer::after(Duration::from_millis(10)).await;
             }
             assert!(taken <= 20 << 16, "{taken} bytes at once");
-            // It waits in write(2): the kernel says so.
+            // The kernel shows that it waits in write(2).
             let pid = yes.pid().expect("runs");
             eventually("the child sleeps", || {
                 let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs");
@@ -419,11 +419,11 @@ fn a_slow_consumer_holds_the_child_back() {
 }
 
 #[test]
-fn a_paused_descriptor_holds_back_no_other() {
+fn a_paused_descriptor_delays_no_other() {
     everywhere(|| async {
         let mut process = helper(&["out:300000", "sleep:1", "err:3"]).spawn().expect("starts");
         let mut both = sh("yes >&2 & exec cat").stderr(Stdio::output()).spawn().expect("starts");
-        // stderr floods and is held back; stdout goes on.
+        // stderr floods and is paused; stdout goes on.
         assert!(both.pause(2) && !both.pause(0));
         let mut writer = both.writer(0).expect("an input");
         writer.write_all(b"through").await.expect("room");
@@ -432,12 +432,12 @@ fn a_paused_descriptor_holds_back_no_other() {
         assert!(both.resume(2));
         let event = both.next().await;
         assert!(matches!(&event, Some(Event::Data { fd: 2, .. })), "{event:?}");
-        // Dropping our end ends the flood.
+        // Dropping the parent's end ends the flood.
         both.close_all();
         drop(writer);
         both.status().await.expect("a status");
 
-        // Held back from the start, it comes whole when it may.
+        // Paused from the start, the output comes complete after the pause.
         process.pause(1);
         smol::Timer::after(Duration::from_millis(20)).await;
         process.next().now_or_never();
@@ -452,7 +452,7 @@ fn a_paused_descriptor_holds_back_no_other() {
     });
 }
 
-/// The end waits for what is held back, and a promise of the end holds nothing back.
+/// The process does not end while output is paused, and a promise of the end pauses nothing.
 #[test]
 fn nothing_paused_is_lost() {
     everywhere(|| async {
@@ -494,7 +494,7 @@ fn five_hundred_at_once_in_one_thread() {
                     other => panic!("{other:?}"),
                 }
             }
-            // Half of them to the end, the others dropped in the middle.
+            // Half of them run to their end, and the others are dropped in the middle.
             let (kept, dropped): (Vec<_>, Vec<_>) =
                 all.into_iter().enumerate().partition(|(n, _)| n % 2 == 0);
             drop(dropped);
@@ -508,7 +508,7 @@ fn five_hundred_at_once_in_one_thread() {
     });
 }
 
-/// Through the traits of `futures`, as a user of streams would.
+/// Through the traits of `futures`, as a user of streams would use them.
 #[test]
 fn it_is_a_stream() {
     everywhere(|| async {

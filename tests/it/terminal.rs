@@ -6,7 +6,7 @@ use reaped::{Command, Error, Event, InvalidReason, Process, PtySize, Stdio};
 
 use super::support::{alone, descriptors, eventually, everywhere, no_children, sh, warm_up};
 
-/// Reads on until the output so far contains the text.
+/// Reads until the output contains the text.
 async fn until(process: &mut Process, said: &mut String, text: &str) {
     while !said.contains(text) {
         match process.next().await {
@@ -35,7 +35,7 @@ fn ctrl_c_reaches_the_foreground() {
         let mut writer = process.writer(0).expect("a terminal");
         let mut said = String::new();
         until(&mut process, &mut said, "ready").await;
-        // The shell says so before it has started `sleep`; Ctrl-C then only ends what is there.
+        // The shell prints it before it has started `sleep`. Ctrl-C ends only processes that exist.
         let pid = process.pid().expect("runs");
         eventually("sleep runs", || {
             let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
@@ -50,7 +50,7 @@ fn ctrl_c_reaches_the_foreground() {
 }
 
 #[test]
-fn a_new_size_is_told() {
+fn a_new_size_reaches_the_child() {
     everywhere(|| async {
         let script = "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.01; done";
         let mut process = sh(script).pty(PtySize::default()).spawn().expect("starts");
@@ -65,7 +65,7 @@ fn a_new_size_is_told() {
         let mut process = Command::new("cat").fd(3, Stdio::output()).spawn().expect("starts");
         let error = process.resize(PtySize::default()).expect_err("pipes");
         assert!(matches!(error, Error::Invalid { reason: InvalidReason::Conflict, .. }));
-        // Whatever was taken out, the terminal is the same.
+        // Taking its ends out changes nothing about the terminal.
         let mut command = Command::new("cat");
         let mut process = command.pty(PtySize::default()).fd(3, Stdio::output()).spawn().expect("starts");
         let _reader = process.reader(1).expect("a terminal");
@@ -74,7 +74,7 @@ fn a_new_size_is_told() {
     });
 }
 
-/// EIO at the end of a terminal is its end of file, and the writer's close is the child's.
+/// EIO at the end of a terminal is its end of file. Closing the writer gives the child an end of file.
 #[test]
 fn the_end_of_a_terminal() {
     everywhere(|| async {
@@ -83,7 +83,7 @@ fn the_end_of_a_terminal() {
         writer.write_all(b"one\n").await.expect("typed");
         let mut said = String::new();
         until(&mut cat, &mut said, "one\r\none\r\n").await;
-        // Within a line, too.
+        // Also in the middle of a line.
         writer.write_all(b"two").await.expect("typed");
         writer.close().await.expect("closes");
         let mut ends = Vec::new();
@@ -97,9 +97,9 @@ fn the_end_of_a_terminal() {
         }
         assert_eq!((said.as_str(), &ends[..]), ("one\r\none\r\ntwotwo", &[1][..]));
 
-        // A verb has nobody who types: the end of file at once.
+        // A verb types nothing: the child reads end of file at once.
         assert_eq!(Command::new("cat").pty(PtySize::default()).read().await.expect("runs"), "");
-        // The writer is told of the end.
+        // The end wakes the writer.
         let mut process = sh("sleep 0.05").pty(PtySize::default()).spawn().expect("starts");
         let mut writer = process.writer(0).expect("a terminal");
         while process.next().await.is_some() {}
@@ -108,7 +108,7 @@ fn the_end_of_a_terminal() {
     });
 }
 
-/// A full terminal takes no end of file just then: it is typed once there is room.
+/// A full terminal takes no end of file: it is typed once there is room.
 #[test]
 fn an_end_of_file_waits_for_room() {
     everywhere(|| async {
@@ -126,25 +126,25 @@ fn an_end_of_file_waits_for_room() {
                 assert!(typed < 1 << 20, "it is never full");
             }
             drop(writer);
-            // The end of file is owed by now.
+            // By now the end of file is due.
             assert!(process.next().now_or_never().is_none());
             go.write_all(b"go\n").await.expect("it reads");
             let output = process.output().await.expect("it ends");
             assert!(output.status.success());
             let counted: usize = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
-            // Within a line, what is above its most is thrown away: 4,096 bytes, termios(3).
+            // The terminal discards what exceeds the longest line: 4,096 bytes, termios(3).
             let most = if kind == "whole lines" { typed } else { typed.min(4096) };
             assert!(counted <= typed && counted + 50 >= most, "{kind}: {counted} of {typed}");
         }
     });
 }
 
-/// As ssh, sudo and login do it: the terminal is closed, and opened again later. That nobody has it open just now is not
-/// its end.
+/// As in ssh, sudo and login: the terminal is closed, and opened again later. If no process has it open for a
+/// moment, that is not its end.
 #[test]
 fn a_terminal_that_is_opened_again() {
     everywhere(|| async {
-        // The first one reads nothing, and may have ended before anything could be typed.
+        // The first one reads nothing, and may end before anything can be typed.
         for (script, typed) in [
             ("exec </dev/null >/dev/null 2>&1; sleep 0.1; echo back >/dev/tty", ""),
             (
@@ -164,7 +164,7 @@ fn a_terminal_that_is_opened_again() {
     });
 }
 
-/// A child that runs on after `detach` keeps its terminal: no SIGHUP comes.
+/// A child that keeps running after `detach` keeps its terminal: it gets no SIGHUP.
 #[test]
 fn a_detached_child_keeps_its_terminal() {
     let marks = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,5 @@
-//! What the feature `tracing` tells of each child, and what it never does. Without the feature: nothing at all.
+//! What the feature `tracing` reports of each child, and what it never reports. Without the feature nothing
+//! is reported.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +18,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
 }
 
-/// All that a subscriber is told by the crate.
+/// Everything that the crate reports to a subscriber.
 #[derive(Clone, Default)]
 struct Listener(Arc<Mutex<Heard>>);
 
@@ -106,7 +107,7 @@ impl Span {
     }
 }
 
-/// The spans that the body makes, all of which are closed after it; `None` without the feature.
+/// The spans that the body makes. All of them are closed after it. `None` without the feature.
 fn listen(body: impl FnOnce(&Listener)) -> Option<Vec<Span>> {
     let listener = Listener::default();
     ::tracing::subscriber::with_default(listener.clone(), || body(&listener));
@@ -143,7 +144,7 @@ fn one_span_for_each_child() {
     assert_eq!(spans[1].field("bytes"), "2004", "in, out and err");
 }
 
-/// Also where the user moves them, or a tee, or we have to stop the child.
+/// Also if the caller moves the bytes, or a tee, or the crate has to stop the child.
 #[test]
 fn every_byte_is_counted() {
     let spans = listen(|_| {
@@ -168,7 +169,7 @@ fn every_byte_is_counted() {
 }
 
 #[test]
-fn a_failed_start_is_told() {
+fn a_failed_start_is_reported() {
     let spans = listen(|_| {
         block_on(reaped::run("no-such-program", ["s3cr3t-arg"])).expect_err("missing");
         block_on(Command::new("true").env("TOKEN=s3cr3t-env", "").run()).expect_err("no name");
@@ -204,7 +205,7 @@ fn a_dropped_promise_closes_its_span() {
     }
 }
 
-/// The end is the end of the child, and not that of what it left.
+/// The span ends with the child, and does not wait for its grandchildren.
 #[test]
 fn an_ended_process_closes_its_span() {
     listen(|listener| {
@@ -217,7 +218,7 @@ fn an_ended_process_closes_its_span() {
 }
 
 #[test]
-fn no_secret_is_told() {
+fn no_secret_is_reported() {
     let spans = listen(|_| {
         for hide in [false, true] {
             let mut command = sh("cat <&3; cat; echo s3cr3t-out; echo s3cr3t-err >&2; exit 1");

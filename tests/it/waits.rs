@@ -1,4 +1,4 @@
-//! The exit of a process that is only lent: `wait` and `try_wait`, and what they leave to others.
+//! The exit of a process that is only borrowed: `wait` and `try_wait`, and what they leave to other calls.
 
 use std::future::{Future, poll_fn};
 use std::os::unix::process::ExitStatusExt;
@@ -15,7 +15,7 @@ use reaped::{Command, Error, Event, Process, PtySize, Stdio};
 
 use super::support::{Never, at_last, children, eventually, everywhere, sh, statuses_survive};
 
-/// All that the events tell of one descriptor, and whether they end.
+/// All that the events return for one descriptor, and whether they end.
 async fn told(process: &mut Process, fd: i32) -> Vec<u8> {
     let (mut all, mut ended) = (Vec::new(), false);
     while let Some(event) = process.next().await {
@@ -42,7 +42,7 @@ fn as_often_as_asked() {
         let output = process.output().await.expect("a value");
         assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
 
-        // After the end, too, and if a signal was it.
+        // Also after the end, and if a signal ended the child.
         let mut process = sh("kill -9 $$").spawn().expect("starts");
         assert_eq!(told(&mut process, 1).await, b"");
         for _ in 0..3 {
@@ -53,7 +53,7 @@ fn as_often_as_asked() {
     });
 }
 
-/// More than any pipe holds: the child does not wait, and all of it is told later, whatever tells it.
+/// More than any pipe holds: the child does not block, and any later call returns all of it.
 #[test]
 fn no_byte_is_lost() {
     const MUCH: &str = "seq 300000; echo err >&2";
@@ -73,7 +73,7 @@ fn no_byte_is_lost() {
         reader.read_to_string(&mut all).await.expect("it is there");
         assert!(all == expected);
         assert!(process.reader(1).is_none(), "taken");
-        // An end that was told, or made, is no news.
+        // An end of file that was reported or made before is not reported again.
         let mut cat = Command::new("cat").spawn().expect("starts");
         assert!(cat.close(1) && cat.reader(1).is_none(), "closed");
         assert!(cat.wait().await.expect("a value").success() && cat.reader(1).is_none(), "still closed");
@@ -86,7 +86,7 @@ fn no_byte_is_lost() {
         assert_eq!((&all[..], reader.read(&mut [0]).await.expect("it has ended")), ("err\n", 0));
         assert_eq!(process.output().await.expect("a value").fd(2), None);
 
-        // In the middle of lines.
+        // In the middle of a line.
         let mut process = sh("seq 300000").spawn().expect("starts");
         for n in 1..=1000 {
             assert_eq!(process.next_line().await.expect("a line").text, n.to_string());
@@ -98,7 +98,7 @@ fn no_byte_is_lost() {
     });
 }
 
-/// Dropped as often as polled, with events in between.
+/// Polled and dropped again and again, with events in between.
 #[test]
 fn dropped_before_it_is_ready() {
     everywhere(|| async {
@@ -125,7 +125,7 @@ fn dropped_before_it_is_ready() {
     });
 }
 
-/// The exit is not the end: a descendant holds the pipes of the outputs. The shell closes stdin first: a copy of the
+/// The exit is not the end: a grandchild holds the output pipes. The shell closes stdin first: a copy of the
 /// shell would close it at some time after the exit.
 #[test]
 fn the_exit_and_not_the_end() {
@@ -161,12 +161,12 @@ fn the_exit_and_not_the_end() {
     });
 }
 
-/// Whether a child has exited, reaped or not, without being the one who looks.
+/// Whether a child has exited, reaped or not. Does not use the crate.
 fn has_exited(pid: u32) -> bool {
     !children().iter().any(|(other, state, _)| *other == pid as i32 && *state != 'Z')
 }
 
-/// Nobody has polled, and a full pipe is there to be read.
+/// Nobody has polled, and a full pipe is ready.
 #[test]
 fn an_exit_that_is_there_is_seen_at_once() {
     for script in ["exit 6", "head -c 60000 /dev/zero; exit 6", "sleep 1000 & exit 6"] {
@@ -183,9 +183,10 @@ fn an_exit_that_is_there_is_seen_at_once() {
     }
 }
 
-/// Whoever waits for events does not notice that somebody else looks: in the same task, or in another thread.
+/// A task that waits for events keeps its wake-up if another call looks at the process: in the same task, or
+/// in another thread.
 #[test]
-fn a_look_takes_nobodys_turn() {
+fn a_look_keeps_the_wake_ups_of_others() {
     everywhere(|| async {
         let mut process = sh("sleep 0.1; echo hi; sleep 0.1").spawn().expect("starts");
         let (mut all, mut looks) = (Vec::new(), 0);
@@ -224,9 +225,9 @@ fn a_look_takes_nobodys_turn() {
     }
 }
 
-/// A wake-up that was lost would be waited for without an end.
+/// A lost wake-up would make this wait for ever.
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    // The timer is asked first: it wakes the task, which would find the future ready then.
+    // The timer is polled first. If it wakes the task, the task would then find the future ready.
     match select(smol::Timer::after(Duration::from_secs(60)), pin!(future)).await {
         Either::Left(_) => panic!("nobody woke it"),
         Either::Right((value, _)) => value,
@@ -252,7 +253,7 @@ fn stdin_is_closed_unless_it_was_taken() {
         let mut cat = Command::new("cat").spawn().expect("starts");
         assert!(in_time(cat.wait()).await.expect("a value").success());
 
-        // A look leaves it open, and a writer that was taken is its owner's.
+        // A look leaves stdin open. A writer that was taken belongs to the caller.
         let mut cat = Command::new("cat").spawn().expect("starts");
         assert!(cat.try_wait().expect("a value").is_none());
         let mut writer = cat.writer(0).expect("a pipe, not taken yet");
@@ -276,7 +277,7 @@ fn a_terminal() {
     });
 }
 
-/// What was paused stays so: the child waits.
+/// A paused descriptor stays paused, and the child blocks.
 #[test]
 fn a_paused_descriptor_is_not_read() {
     everywhere(|| async {
@@ -291,9 +292,9 @@ fn a_paused_descriptor_is_not_read() {
     });
 }
 
-/// Feeds, copies and readers go on while only the exit is awaited.
+/// Feeds, copies and readers go on while the caller awaits only the exit.
 #[test]
-fn all_of_it_goes_on() {
+fn feeds_copies_and_readers_go_on() {
     everywhere(|| async {
         let (copied, fed) = (Arc::new(Mutex::new(Vec::new())), vec![b'x'; 500_000]);
         let mut command = sh("cat; cat <&3 >&2");
@@ -322,9 +323,9 @@ impl std::io::Write for Shared {
     }
 }
 
-/// What went wrong is told each time, with the status; what was written stays.
+/// A failure is reported each time, with the status. The output so far stays.
 #[test]
-fn what_goes_wrong() {
+fn failures_are_reported_each_time() {
     everywhere(|| async {
         let mut late = sh("echo half; exec sleep 1000");
         let mut process = late.timeout(Duration::from_millis(300)).spawn().expect("starts");
@@ -354,7 +355,7 @@ fn what_goes_wrong() {
         }
         assert_eq!(timed_out, 1, "it is told as ever");
 
-        // Also if the child was faster than whoever kills it.
+        // Also if the child exits before it is killed.
         for looks in [false, true] {
             let mut process = sh("printf 123456").limit(5).spawn().expect("starts");
             if looks {
@@ -376,11 +377,11 @@ fn what_goes_wrong() {
     });
 }
 
-/// What goes wrong with its descendants after the exit changes no answer.
+/// If something goes wrong with its grandchildren after the exit, no answer changes.
 #[test]
-fn what_goes_wrong_after_the_exit() {
+fn failures_after_the_exit_change_no_answer() {
     block_on(async {
-        // It is to exit in time, on a busy machine, too.
+        // The child must exit in time, on a busy machine too.
         for asks_before in [true, false] {
             let mut command = sh("sleep 1000 & exit 7");
             command.new_group().timeout(Duration::from_secs(3)).grace(Duration::ZERO);
@@ -400,7 +401,7 @@ fn what_goes_wrong_after_the_exit() {
     });
 }
 
-/// The answer is an error, and no hang, if a stranger took the status.
+/// If another thread took the status, the answer is an error, and nothing hangs.
 #[test]
 fn a_stranger_reaps() {
     let survive = statuses_survive();
@@ -420,7 +421,7 @@ fn a_stranger_reaps() {
     }
 }
 
-/// It can be given to another task, as all of a process can.
+/// The future can be sent to another task, as a process can.
 #[test]
 fn it_can_be_sent() {
     let mut process = Command::new("true").spawn().expect("starts");
@@ -428,7 +429,7 @@ fn it_can_be_sent() {
     assert!(block_on(boxed).expect("a value").success());
 }
 
-/// A descendant that never stops writing, to somebody who is slow: that holds up neither the exit nor the bounds.
+/// A grandchild never stops writing, to a slow reader. The exit and the bounds are not delayed.
 #[test]
 fn a_pipe_that_always_has_more() {
     struct Slow;
@@ -457,7 +458,7 @@ fn a_pipe_that_always_has_more() {
         let error = at_last(flood().timeout(Duration::from_millis(300)).output()).await.expect_err("late");
         assert!(matches!(error, Error::TimedOut(_)), "{error}");
 
-        // And many at once, which nobody copies.
+        // Many at once, which nobody copies.
         let mut many = sh("for n in 1 2 3 4 5 6 7 8 9; do yes >&$n & done; exit 3");
         for fd in 3..=9 {
             many.fd(fd, Stdio::output());

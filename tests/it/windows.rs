@@ -1,4 +1,4 @@
-//! Every call, every kind of descriptor, every ending and every error that Windows has, on real programs.
+//! Every call, every kind of descriptor, every ending and every error of Windows, with real programs.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -125,13 +125,13 @@ fn a_child_that_never_reads_its_input_succeeds() {
         let mut command = helper(&["say:1:on"]);
         let output = command.stdin(Stdio::bytes(vec![0; 4 * MIB])).output().await.expect("no error");
         assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"on\n"[..]));
-        // Nor one whose input never comes.
+        // The same with a source that never has anything.
         let output = command.stdin(Stdio::reader(Never)).output().await.expect("no error");
         assert_eq!(output.stdout, b"on\n");
     });
 }
 
-/// Fails once there is something in a file.
+/// Fails once a file has some content.
 struct Failing(PathBuf, smol::Timer);
 
 impl AsyncRead for Failing {
@@ -146,9 +146,9 @@ impl AsyncRead for Failing {
     }
 }
 
-/// What the child said before it was killed is there, though a descendant holds the pipe open.
+/// Output from before the kill is kept, although a grandchild holds the pipe open.
 #[test]
-fn a_failing_reader_costs_the_child_its_life_and_nothing_of_its_output() {
+fn a_failing_reader_kills_the_child_and_keeps_its_output() {
     everywhere(|| async {
         let folder = tempfile::tempdir().expect("a folder");
         let said = folder.path().join("said");
@@ -229,7 +229,7 @@ fn closed_is_no_descriptor() {
         let output = command.output().await.expect("runs");
         assert_eq!((&output.stdout[..], output.fd(2)), (&b"x\n"[..], None));
     });
-    // Nothing is there to write to.
+    // stdout is closed, so the write fails.
     assert_eq!(block_on(helper(&["say:1:x"]).stdout(Stdio::closed()).exit_code()).expect("a code"), 99);
     let mut all = helper(&[]);
     all.stdin(Stdio::closed()).stdout(Stdio::closed()).stderr(Stdio::closed());
@@ -252,7 +252,7 @@ fn the_working_directory_and_the_environment() {
     assert!(told.iter().any(|line| line.to_ascii_uppercase().starts_with("PATH=")), "{told:?}");
     assert!(std::env::var_os("COMSPEC").is_some(), "nothing to remove");
     assert!(!told.iter().any(|line| line.to_ascii_uppercase().starts_with("COMSPEC=")), "{told:?}");
-    // A program's libraries are looked up in its PATH, too.
+    // A program's libraries are looked up in its PATH too.
     let path = std::env::var_os("PATH").expect("a path");
     let told = lines(command.env_clear().env("ONLY", "1").env("PATH", path));
     assert!(told.contains(&"ONLY=1".to_owned()));
@@ -279,8 +279,9 @@ fn which_program() {
     assert_eq!(block_on(command.read()).expect("text"), "here");
 }
 
-/// Whoever can write to a folder of the parent's `PATH` can plant a program there. It must not run instead of the
-/// system's of that name, unless the command itself sets a `PATH`: std chooses in the same way.
+/// A stranger may write to a folder of the parent's `PATH` and put a program there. It must not run instead
+/// of the system's program of that name, unless the command itself sets a `PATH`. std chooses in the same
+/// way.
 #[test]
 fn a_planted_program_does_not_hide_the_systems() {
     alone("windows::a_planted_program_does_not_hide_the_systems", || {
@@ -357,16 +358,18 @@ fn a_planted_program_does_not_hide_the_systems() {
             let ours = block_on(ours.output()).unwrap_or_else(|error| panic!("{case}: {error}"));
             assert_eq!(was_planted(&ours.stdout), planted, "{case}");
         }
-        // What only the parent's PATH has is found there, and a file that is there could have been run.
+        // A program that only the parent's PATH has is found there, so a file in that folder could have run.
         let said = block_on(reaped::read("reaped-planted", ["--helper", "say:1:planted"]));
         assert_eq!(said.expect("text"), "planted");
     });
 }
 
-/// Windows takes names for one that differ in case alone, and by its own table: the last setting of any wins.
+/// For Windows, names that differ only in case are one name, by a table of its own: the last setting of any
+/// counts.
 #[test]
 fn the_last_setting_of_a_variable_wins() {
-    // The tests' own variables are inherited (REAPED_REQUIRE_GPG): only the two names below are looked at.
+    // The tests' own variables are inherited (REAPED_REQUIRE_GPG), so the test looks only at the two names
+    // below.
     let told = |command: &mut Command| {
         let text = block_on(command.arg("lines").read()).expect("text");
         let lines = text.lines().map(str::to_lowercase);
@@ -397,7 +400,7 @@ fn the_last_setting_of_a_variable_wins() {
     }
 }
 
-/// The parent's own variable goes, whatever the case of the name.
+/// The parent's own variable is removed; the case of the name does not matter.
 #[test]
 fn an_inherited_variable_is_removed_in_any_case() {
     alone("windows::an_inherited_variable_is_removed_in_any_case", || {
@@ -415,7 +418,7 @@ fn an_inherited_variable_is_removed_in_any_case() {
 }
 
 #[test]
-fn each_reason_is_told() {
+fn each_reason_is_reported() {
     let is = |command: &mut Command, reason, words: &str| {
         let (told, text) = spawn_reason(command);
         assert_eq!(told, reason, "{text}");
@@ -440,7 +443,7 @@ fn each_reason_is_told() {
 }
 
 #[test]
-fn each_invalid_command_is_told() {
+fn each_invalid_command_is_reported() {
     assert_eq!(invalid_reason(&mut Command::new("")), InvalidReason::EmptyProgram);
     assert_eq!(invalid_reason(&mut Command::new("a\0b")), InvalidReason::Nul);
     assert_eq!(invalid_reason(helper(&[]).arg("a\0b")), InvalidReason::Nul);
@@ -450,7 +453,7 @@ fn each_invalid_command_is_told() {
     assert_eq!(invalid_reason(helper(&[]).env("", "x")), InvalidReason::EnvironmentName);
 }
 
-/// A promise whose child has said that it runs, and then sleeps without reading its input.
+/// A promise whose child has reported that it runs, and then sleeps without reading its input.
 fn sleeping(said: &Path) -> Promise<Output> {
     let mut command = helper(&["say:1:x", "sleep:30000"]);
     command.stdout(File::create(said).expect("a file")).stdin(Stdio::bytes(vec![0; MIB]));
@@ -474,7 +477,7 @@ fn dropping_a_promise_kills() {
     }
 }
 
-/// Whether there is a process of that number that has not exited.
+/// Whether a process of that number exists and has not exited.
 pub fn runs(pid: u32) -> bool {
     use windows_sys::Win32::Foundation::{CloseHandle, WAIT_TIMEOUT};
     use windows_sys::Win32::System::Threading::{OpenProcess, PROCESS_SYNCHRONIZE, WaitForSingleObject};
@@ -497,8 +500,8 @@ fn kill_on_drop_can_be_turned_off() {
     eventually("it runs to its end", || std::fs::read(&path).is_ok_and(|said| said == b"on\n"));
 }
 
-/// A dropped promise leaves no thread in its pipes, though a descendant holds them open: with two threads
-/// to be had, two that stay are all.
+/// A dropped promise leaves no thread in its pipes, although a grandchild holds them open. The pool has two
+/// threads, so two that stay would block it.
 #[test]
 fn no_thread_stays_for_a_dropped_promise() {
     alone("windows::no_thread_stays_for_a_dropped_promise", || {
@@ -508,8 +511,8 @@ fn no_thread_stays_for_a_dropped_promise() {
         let folder = tempfile::tempdir().expect("a folder");
         for round in 0..5 {
             let said = folder.path().join(format!("{round}"));
-            // The descendant must be there before its parent is killed: Wine does not end one that is being
-            // made at that moment.
+            // The grandchild must exist before its parent is killed: Wine does not end a process that is
+            // being made at that moment.
             let mut command = helper(&["leave:20000", "err:10", "sleep:20000"]);
             command.stderr(File::create(&said).expect("a file"));
             let mut promise = command.output();
@@ -567,7 +570,7 @@ fn lines_and_readers() {
         assert!(process.status().await.expect("a status").success());
 
         let mut process = helper(&["out:300000"]).spawn().expect("starts");
-        // It cannot have ended, with so much to say.
+        // It cannot have ended, because it has so much to write.
         assert!(process.close(0));
         let mut data = Vec::new();
         process.reader(1).expect("an output").read_to_end(&mut data).await.expect("data");

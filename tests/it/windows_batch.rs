@@ -1,4 +1,4 @@
-//! Batch files, the programs that only `PATHEXT` finds, and arguments that are not quoted.
+//! Batch files, programs that only `PATHEXT` finds, and arguments that are not quoted.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use reaped::{Command, Error, InvalidReason, SpawnReason};
 use super::support::{alone, helper};
 use super::windows_break::is_wine;
 
-/// A folder with a batch file that tells each of its first arguments, in brackets and as it is, by this helper.
+/// A folder with a batch file. By the helper it prints each of its first arguments in brackets, unchanged.
 struct Folder {
     folder: tempfile::TempDir,
 }
@@ -62,13 +62,14 @@ fn a_batch_file_is_found_by_its_name_alone() {
     assert_eq!(read(named("reaped-batch").arg("x")), "bat x");
     assert_eq!(read(named("reaped-batch.bat").arg("x")), "bat x");
     assert_eq!(read(&mut named("reaped.dot")), "dotted");
-    // The order is that of the variable, the child's if it is set.
+    // `PATHEXT` gives the order: the child's, if the command sets one.
     assert_eq!(read(named("reaped-both").env("PATHEXT", ".EXE;.CMD;.BAT")), "cmd");
     assert_eq!(read(named("reaped-both").env("PathExt", ".bat;.cmd")), "bat");
-    // By a path, absolute or from the child's folder.
+    // By a path, absolute or relative to the child's folder.
     assert_eq!(read(Command::new(batch.with_extension("")).arg("x")), "bat x");
     assert_eq!(read(Command::new(".\\reaped-batch").arg("x").current_dir(folder.path())), "bat x");
-    // Nobody looks into the working directory for a mere name, and nobody starts what is no program.
+    // A name without a path is not looked up in the working directory, and a file that is no program is not
+    // started.
     let missing = [
         Command::new("reaped-batch").current_dir(folder.path()).clone(),
         named("reaped-script"),
@@ -81,7 +82,7 @@ fn a_batch_file_is_found_by_its_name_alone() {
     }
 }
 
-/// A program of the system, and one that is an `.exe`, goes before every batch file of its name.
+/// A program of the system, and an `.exe`, comes before every batch file of its name.
 #[test]
 fn an_exe_goes_before_a_batch_file() {
     let (first, second) = (Folder::new(), Folder::new());
@@ -98,7 +99,7 @@ fn an_exe_goes_before_a_batch_file() {
     assert_ne!(host, "batch file");
 }
 
-/// The parent's PATH is looked through last, and hides no program of the system.
+/// The parent's PATH comes last, and hides no program of the system.
 #[test]
 fn a_batch_file_in_the_parents_path() {
     alone("windows_batch::a_batch_file_in_the_parents_path", || {
@@ -114,18 +115,18 @@ fn a_batch_file_in_the_parents_path() {
         assert_eq!(read(Command::new("reaped-batch").env_clear().env("PATH", &before)), "parent's");
         assert_eq!(read(Command::new("reaped-both").env("PATH", childs.path())), "child's");
         assert_ne!(read(&mut Command::new("hostname")), "parent's");
-        // Of the parent's variables PATHEXT counts, too, and what it does not name is not found.
+        // The parent's PATHEXT counts too, and an extension that it does not name is not found.
         unsafe { std::env::set_var("PATHEXT", ".EXE") };
         let error = block_on(Command::new("reaped-batch").run()).expect_err("there is none");
         assert_eq!(error.spawn_reason(), Some(SpawnReason::ProgramNotFound), "{error}");
     });
 }
 
-/// Nothing in an argument becomes a command or a variable's value: it arrives as it is, or is refused.
+/// No argument becomes a command or a variable's value: the child gets it unchanged, or the call refuses it.
 #[test]
 fn arguments_of_a_batch_file_are_no_commands() {
     let folder = Folder::new();
-    // What an argument would do that gets out of its quotes.
+    // A file that an argument would make if it got out of its quotes.
     let planted = folder.path().join("planted");
     let helper = std::env::current_exe().expect("this binary");
     let batch = folder.file("reaped-hostile.cmd", &format!("@\"{}\" --helper args %*\n", helper.display()));
@@ -157,8 +158,8 @@ fn arguments_of_a_batch_file_are_no_commands() {
     for argument in &arguments {
         assert_eq!(told(argument), format!("[{argument}]\n[last]\n"));
     }
-    // std puts something between the signs that `cmd` takes for nothing, and Wine's `cmd` for the name. So under Wine
-    // these are expanded, and all that is shown is that we do as std does.
+    // Between two percent signs std puts something that `cmd` ignores, but Wine's `cmd` takes for the name.
+    // So under Wine the variables are expanded, and the test shows only that this crate and std do the same.
     let expanded = [
         "%PATH%",
         "%REAPED_SECRET%",
@@ -184,7 +185,7 @@ fn arguments_of_a_batch_file_are_no_commands() {
     }
 }
 
-/// Line ends are nothing special for any other program.
+/// To any other program a line end is an ordinary character.
 #[test]
 fn a_line_end_is_an_argument_as_any() {
     assert_eq!(block_on(helper(&["say:1:a\nb\r\n"]).read()).expect("text"), "a\nb\r\n");
@@ -200,7 +201,7 @@ fn a_raw_argument_is_not_quoted() {
     assert_eq!(read(Command::new("cmd").arg("/c").raw_arg("echo \"a  b\"")), "\"a  b\"");
     let nul = block_on(Command::new("cmd").raw_arg("a\0b").run());
     assert!(matches!(nul, Err(Error::Invalid { reason: InvalidReason::Nul, .. })), "{nul:?}");
-    // A copy has its own.
+    // A copy of a command has its own.
     let mut copy = helper(&["say:1:x"]).clone();
     assert_eq!(read(copy.raw_arg("\"say:1:y z\"")), "x\ny z");
 }

@@ -1,9 +1,9 @@
-//! Ctrl-Break, by which a group at our console is asked to end.
+//! Ctrl-Break, which asks a group at this program's console to end.
 //!
-//! Wine 8 refuses Ctrl-Break ("not implemented"), and knows Ctrl-C. So under Wine a stand-in takes the place of the one
-//! function that we call, and sends Ctrl-C to the same group; the helper takes it for Ctrl-Break. That shows whom we
-//! ask and when, that the group is one for the system, and what follows. It does not show that Windows delivers a
-//! Ctrl-Break, nor when it refuses one.
+//! Wine 8 refuses Ctrl-Break ("not implemented"), and knows Ctrl-C. Under Wine a stand-in replaces the one
+//! function that the crate calls. It sends Ctrl-C to the same group, and the helper takes it for Ctrl-Break.
+//! That shows which group the crate asks and when, that the system knows the group, and what follows. It does
+//! not show that Windows delivers a Ctrl-Break, or when it refuses one.
 
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -16,19 +16,19 @@ use super::support::{alone_at_console, eventually, helper};
 use super::windows::runs;
 use super::windows_ends::{BROKEN, descendant, family};
 
-/// More than a test takes.
+/// More than any test takes.
 const LONG: Duration = Duration::from_secs(60);
 
 pub fn is_wine() -> bool {
     stand_in::function(c"ntdll.dll", c"wine_get_version").is_some()
 }
 
-/// What a program exits with that has not set it up otherwise; under Wine it is 0.
+/// The exit code of a program that does not handle it; under Wine it is 0.
 fn broken() -> i32 {
     if is_wine() { 0 } else { BROKEN }
 }
 
-/// Runs the test in a process of its own, with a console, at which there is a Ctrl-Break.
+/// Runs the test in a process of its own, at a console with Ctrl-Break.
 fn at_console(name: &str, body: impl FnOnce()) {
     alone_at_console(name, true, || {
         if is_wine() {
@@ -59,7 +59,8 @@ mod stand_in {
         unsafe { real(if event == CTRL_BREAK_EVENT { CTRL_C_EVENT } else { event }, group) }
     }
 
-    /// Has this process's calls go to `send`: kernel32's function only jumps on to kernelbase's, and now jumps here.
+    /// Redirects this process's calls to `send`: kernel32's function jumps to kernelbase's, and now jumps
+    /// here.
     pub fn put() {
         let called = function(c"kernel32.dll", c"GenerateConsoleCtrlEvent").expect("it is there") as usize;
         let real = function(c"kernelbase.dll", c"GenerateConsoleCtrlEvent").expect("it is there") as usize;
@@ -83,14 +84,14 @@ fn group(steps: &[&str]) -> Command {
     command
 }
 
-/// One that has come so far.
+/// Starts it, and waits for `ready`.
 fn ready(command: &mut Command) -> Process {
     let mut process = command.spawn().expect("starts");
     assert_eq!(block_on(process.next_line()).expect("a line").text, "ready");
     process
 }
 
-/// The rest of what it says, and its exit code.
+/// The rest of its output, and its exit code.
 fn end(process: Process) -> (String, Option<i32>) {
     let output = block_on(process.output()).expect("a value");
     (String::from_utf8(output.stdout.clone()).expect("text"), output.status.code())
@@ -112,20 +113,20 @@ fn a_group_is_asked() {
             assert_eq!(end(process), ("break\n".into(), Some(7)));
             assert!(matches!(control.terminate(), Err(Error::AlreadyEnded(_))));
         }
-        // One that has not set anything up is ended by the system.
+        // If the leader does not handle it, the system ends it.
         let process = ready(&mut group(&[]));
         process.control().terminate().expect("it runs");
         assert_eq!(end(process), (String::new(), Some(broken())));
-        // SIGKILL is not polite.
+        // SIGKILL asks nobody.
         let process = ready(&mut group(&["break:7"]));
         process.control().kill().expect("it runs");
         assert_eq!(end(process), (String::new(), Some(1)));
-        // A child without a group is none to ask.
+        // A child without a group is not asked.
         let mut alone = helper(&["break:7", "say:1:ready", "sleep:60000"]);
         let process = ready(alone.grace(LONG));
         process.control().terminate().expect("it runs");
         assert_eq!(end(process), (String::new(), Some(1)));
-        // Nor is one with another console.
+        // A child with another console is not asked either.
         let process = ready(group(&["break:7"]).no_window(true));
         process.control().terminate().expect("it runs");
         assert_eq!(end(process), (String::new(), Some(1)));
@@ -160,7 +161,7 @@ fn bounds_and_drops_ask() {
     });
 }
 
-/// Whoever does not obey is ended after the grace, and all of its job with it.
+/// If a leader does not obey, the crate ends it after the grace, and all of its job too.
 #[test]
 fn the_grace_ends() {
     at_console("windows_break::the_grace_ends", || {
@@ -171,7 +172,7 @@ fn the_grace_ends() {
         assert_eq!(end(process), ("break\n".into(), Some(1)));
         assert!(start.elapsed() >= grace, "it had no grace");
 
-        // A member has the grace, too, though the leader obeys at once.
+        // A member has the grace too, even if the leader obeys at once.
         let folder = tempfile::tempdir().expect("a folder");
         let said = folder.path().join("said");
         let mut command = helper(&["break:7", "leave:60000:2:deaf", "sleep:60000"]);
@@ -186,7 +187,8 @@ fn the_grace_ends() {
     });
 }
 
-/// Members that obey are not waited for longer than they take, and nobody outside of the group is told.
+/// If the members obey, the call does not wait longer than they take. No process outside of the group is
+/// asked.
 #[test]
 fn all_of_a_group_is_asked_and_nobody_else() {
     at_console("windows_break::all_of_a_group_is_asked_and_nobody_else", || {
@@ -210,7 +212,7 @@ fn all_of_a_group_is_asked_and_nobody_else() {
     });
 }
 
-/// Without a console there is nobody to ask: all is ended at once.
+/// Without a console no process can be asked: all are ended at once.
 #[test]
 fn without_a_console() {
     alone_at_console("windows_break::without_a_console", false, || {
@@ -224,7 +226,7 @@ fn without_a_console() {
     });
 }
 
-/// Nobody shares the console of such a child, and there is one.
+/// Such a child has a console that no other process shares.
 #[test]
 fn a_child_without_a_window() {
     at_console("windows_break::a_child_without_a_window", || {

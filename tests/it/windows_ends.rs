@@ -1,4 +1,5 @@
-//! How a child ends on Windows, and what is told of it: events, bounds, `Control`, and whom a group reaches.
+//! How a child ends on Windows, and what the caller learns: events, bounds, `Control`, and which processes a
+//! group includes.
 
 use std::fs::File;
 use std::path::Path;
@@ -15,10 +16,10 @@ use super::windows::runs;
 /// Longer than a child takes to start under Wine.
 const SOON: Duration = Duration::from_secs(2);
 
-/// What Ctrl-Break has a program exit with that has not set it up otherwise (STATUS_CONTROL_C_EXIT).
+/// The exit code of a program that does not handle Ctrl-Break (STATUS_CONTROL_C_EXIT).
 pub const BROKEN: i32 = 0xc000_013a_u32 as i32;
 
-/// All that is told from now on.
+/// All events from now on.
 async fn told(process: &mut Process) -> Vec<Event> {
     let mut events = Vec::new();
     while let Some(event) = process.next().await {
@@ -62,11 +63,11 @@ fn events_come_in_order_and_once() {
     });
 }
 
-/// What is held back comes whole when it may, and holds back no other.
+/// A paused descriptor comes complete after the pause, and delays no other.
 #[test]
 fn pausing() {
     everywhere(|| async {
-        // It reads to the end: one that has exited closes its input while its last bytes wait in the pipe.
+        // It reads to the end: if a child exits, its input closes while its last bytes are still in the pipe.
         let mut process = helper(&["out:300000", "err:3", "copy:0:1"]).spawn().expect("starts");
         assert!(process.pause(2) && !process.pause(0) && !process.pause(7));
         let mut seen = Vec::new();
@@ -100,7 +101,7 @@ fn a_code_of_the_system_is_named() {
     assert!(error.to_string().ends_with("exited with code 0xC0000005 (STATUS_ACCESS_VIOLATION)"), "{error}");
 }
 
-/// Nothing tells that it has: the pipe is asked now and then.
+/// The system does not report it, so the crate asks the pipe now and then.
 #[test]
 fn a_child_that_closes_its_input_and_keeps_running() {
     everywhere(|| async {
@@ -176,7 +177,7 @@ fn silence() {
     assert!(place(&events, "TimedOut") < place(&events, "Ended"), "{events:?}");
 }
 
-/// A descendant that holds the pipes is waited for, but no longer than was asked for.
+/// A grandchild holds the pipes: the call waits for it, but no longer than the drain timeout.
 #[test]
 fn draining() {
     everywhere(|| async {
@@ -226,7 +227,7 @@ fn a_tee_copies_what_is_captured() {
     });
 }
 
-/// Takes so much, and then nothing.
+/// Takes this much, and then nothing.
 struct SmallFile(AllowStdIo<std::io::Cursor<[u8; 1000]>>);
 
 impl futures::io::AsyncWrite for SmallFile {
@@ -272,8 +273,8 @@ fn stderr_as_a_failure_and_detaching() {
     assert!(matches!(Command::new("no-such-program").run().detach(), Err(Error::Spawn { .. })));
 }
 
-/// A child that starts a descendant, tells its process id in a file, and goes on with `after`. The
-/// descendant lives for some seconds, and holds the captured pipes.
+/// A child that starts a grandchild, writes its pid to a file, and goes on with `after`. The grandchild lives
+/// for some seconds, and holds the captured pipes.
 pub fn family(said: &Path, milliseconds: u32, after: &str) -> Command {
     let descendant = format!("leave:{milliseconds}:2");
     let mut command = helper(&[&descendant, after]);
@@ -281,7 +282,7 @@ pub fn family(said: &Path, milliseconds: u32, after: &str) -> Command {
     command
 }
 
-/// The descendant's process id, once it is there.
+/// The grandchild's pid, once it is there.
 pub fn descendant(said: &Path) -> u32 {
     let mut pid = None;
     eventually("a descendant", || {
@@ -333,7 +334,7 @@ fn a_group_ends_as_a_whole() {
             };
             told.expect("they run");
             let code = promise.await.expect("a value").status.code();
-            // If the tests have a console, it was asked, and has left that to the system.
+            // If the tests have a console, the child was asked, and the system ended it.
             assert!(code == Some(1) || way > 0 && code == Some(BROKEN), "{code:?}");
             eventually("the descendant is gone", || !runs(pid));
             assert!(matches!(control.kill(), Err(Error::AlreadyEnded(_))));
@@ -342,7 +343,7 @@ fn a_group_ends_as_a_whole() {
     });
 }
 
-/// A group outlives the child that it is named after.
+/// A group still exists after its child has exited.
 #[test]
 fn a_group_without_its_child() {
     everywhere(|| async {
@@ -361,7 +362,7 @@ fn a_group_without_its_child() {
         eventually("the descendant is gone", || !runs(pid));
         assert!(matches!(control.kill(), Err(Error::AlreadyEnded(_))));
 
-        // By dropping what waits for the descendant.
+        // Dropping the call that waits for the grandchild.
         let mut process = family(&said, 30_000, "exit:5").new_group().spawn().expect("starts");
         while !matches!(process.next().await.expect("an event"), Event::Exited(_)) {}
         let pid = descendant(&said);
@@ -371,10 +372,10 @@ fn a_group_without_its_child() {
     });
 }
 
-/// Whom nobody has ended lives on: what a group has left when its child has ended by itself, and a child
-/// that is let run.
+/// Processes that were not ended keep running: the rest of a group whose child has ended by itself, and a
+/// detached child.
 #[test]
-fn a_group_that_is_let_live() {
+fn a_group_that_is_not_ended_keeps_running() {
     let folder = tempfile::tempdir().expect("a folder");
     let said = folder.path().join("ended");
     let mut command = family(&said, 4000, "exit:0");
@@ -396,7 +397,7 @@ fn a_group_that_is_let_live() {
 
 /// Without a group only the child itself is ended.
 #[test]
-fn a_descendant_without_a_group_lives_on() {
+fn a_grandchild_without_a_group_keeps_running() {
     let folder = tempfile::tempdir().expect("a folder");
     let said = folder.path().join("said");
     let promise = family(&said, 4000, "sleep:30000").output();
@@ -407,7 +408,7 @@ fn a_descendant_without_a_group_lives_on() {
     assert!(!runs(child) && runs(pid));
 }
 
-/// A group changes nothing else: not the output, the exit, or the reason why a program does not start.
+/// A group changes nothing else: neither the output nor the exit, nor the reason if a program does not start.
 #[test]
 fn a_group_runs_as_any_child() {
     everywhere(|| async {

@@ -1,4 +1,4 @@
-//! The works, of each contestant. All of them start their children at the call, before the first poll.
+//! The works of each contestant. Each starts its child at the call, before the first poll.
 
 use std::any::Any;
 use std::ffi::OsString;
@@ -37,7 +37,8 @@ impl Who {
     }
 }
 
-/// The source, and what is done with it. `zero` writes 64 KiB at a time, `yes` as the program of that name does.
+/// The source, and what the parent does with it. `zero` writes 64 KiB at a time, and `yes` writes as yes(1)
+/// does.
 pub const WORKS: [&str; 13] = [
     "zero-output",
     "zero-status",
@@ -54,12 +55,13 @@ pub const WORKS: [&str; 13] = [
     "source",
 ];
 
-/// Whether it can do that at all. Where a peer knows no events and no thrown away output, it reads in a loop.
+/// Whether the contestant can do the work. If a peer has no events and cannot discard output, it reads in a
+/// loop.
 pub fn can(who: Who, work: &str) -> bool {
     who == Who::Reaped || work != "descriptors"
 }
 
-/// What a work has come to. It is dropped when nothing is measured any more.
+/// The result of a work. It is dropped after the measurement.
 pub struct Seen {
     counted: usize,
     expected: usize,
@@ -138,7 +140,7 @@ fn tokio(arguments: Vec<OsString>) -> tokio::process::Command {
     command
 }
 
-/// Of async-process and tokio, which have std's `Output`.
+/// For async-process and tokio, which return std's `Output`.
 async fn collected(
     output: impl Future<Output = io::Result<std::process::Output>> + Send,
     expected: usize,
@@ -164,7 +166,7 @@ fn output(who: Who, (arguments, expected): Source) -> BoxFuture<'static, Seen> {
     }
 }
 
-/// A child that could write all of it ends well.
+/// A child that could write all of it exits with success.
 fn status((arguments, expected): Source) -> BoxFuture<'static, Seen> {
     let promise = reaped(arguments).spawn().expect("a child").status();
     async move {
@@ -241,7 +243,7 @@ fn read(who: Who, (arguments, expected): Source) -> BoxFuture<'static, Seen> {
     }
 }
 
-/// Each line has lost its end.
+/// Each line comes without its end.
 fn lines(who: Who, (arguments, expected): Source) -> BoxFuture<'static, Seen> {
     let mut count = 0;
     match who {
@@ -285,7 +287,7 @@ fn lines(who: Who, (arguments, expected): Source) -> BoxFuture<'static, Seen> {
     }
 }
 
-/// One child with so many pipes, that writes to each in turn.
+/// One child with many pipes. It writes to each in turn.
 fn descriptors(each: usize) -> BoxFuture<'static, Seen> {
     let fds = 3..3 + DESCRIPTORS as i32;
     let mut command = reaped(arguments(&["spread"], &[DESCRIPTORS, each]));
@@ -302,7 +304,7 @@ fn descriptors(each: usize) -> BoxFuture<'static, Seen> {
     .boxed()
 }
 
-/// Takes one byte a call, and is always ready.
+/// Takes one byte at each call, and is always ready.
 struct OneByte(Arc<AtomicUsize>);
 
 impl OneByte {
@@ -341,7 +343,7 @@ impl tokio::io::AsyncWrite for OneByte {
     }
 }
 
-/// What the child writes goes through a writer that takes one byte a call.
+/// The child's output goes through a writer that takes one byte at each call.
 fn tee(who: Who, (arguments, expected): Source) -> BoxFuture<'static, Seen> {
     let taken = Arc::<AtomicUsize>::default();
     let mut writer = OneByte(taken.clone());
@@ -378,7 +380,7 @@ fn tee(who: Who, (arguments, expected): Source) -> BoxFuture<'static, Seen> {
     }
 }
 
-/// The child reads what is always there, and says how much it was.
+/// The child reads a source that always has more, and prints how much it was.
 fn source(who: Who, expected: usize) -> BoxFuture<'static, Seen> {
     let arguments = arguments(&["take"], &[]);
     let number = |stdout: &[u8]| String::from_utf8_lossy(stdout).trim().parse().expect("a number");

@@ -1,5 +1,5 @@
-//! `#[test]` in `tests/it`: it hands the function to the harness there, `tests/it/harness.rs`, in place of libtest's.
-//! It refuses to know how a test is run.
+//! `#[test]` in `tests/it`: it hands the function to the harness there, `tests/it/harness.rs`, instead of
+//! libtest's. It refuses to know how a test is run.
 
 use proc_macro::{TokenStream, TokenTree};
 

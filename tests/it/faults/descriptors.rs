@@ -1,4 +1,4 @@
-//! A parent without a stdin, a stdout or a stderr: new descriptors get these numbers.
+//! A parent without stdin, stdout or stderr: new descriptors get these numbers.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -9,14 +9,14 @@ use reaped::{Command, Stdio};
 use super::{Traces, all_calls, block_on, each_alone, no_child, works};
 use crate::support::{descriptors, eventually, helper, warm_up};
 
-/// Runs the body with those of 0, 1 and 2 closed whose bit is set.
+/// Runs the body. 0, 1 or 2 is closed if its bit is set.
 fn with_closed(bits: usize, body: impl FnOnce()) {
     let kept = [0, 1, 2].map(|fd| unsafe {
         let copy = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 200);
         assert!(copy >= 200);
         OwnedFd::from_raw_fd(copy)
     });
-    // What goes wrong is told when there is somewhere to tell it.
+    // A failure is printed once stderr is open again.
     let complaint = Arc::new(Mutex::new(String::new()));
     let before = std::panic::take_hook();
     let heard = complaint.clone();
@@ -37,7 +37,8 @@ fn with_closed(bits: usize, body: impl FnOnce()) {
     }
 }
 
-/// What the child has open, by number and name, told over a descriptor of its own.
+/// The descriptors that the child has open, by number and name. The child writes them to a descriptor of its
+/// own.
 fn listed(command: &mut Command) -> Vec<(i32, String)> {
     let output = block_on(command.fd(7, Stdio::output()).output()).expect("a value");
     assert!(output.status.success(), "{output:?}");
@@ -61,7 +62,7 @@ fn check(bits: usize) {
     works();
     no_child();
 
-    // What is inherited is what the parent has of that number when the call is made, and nothing of ours.
+    // The child inherits what the parent has under that number at the call, and no descriptor of this crate.
     for pipes in 0..8 {
         for inherit_fds in [false, true] {
             let mut command = helper(&["links:7"]);
@@ -82,7 +83,7 @@ fn check(bits: usize) {
                 } else if bits & (1 << fd) == 0 {
                     assert_eq!(childs, parents, "{fd} of {listed:?}, pipes {pipes:03b}");
                 } else {
-                    // The reactor may have that number by now, for which nobody has asked.
+                    // The reactor may have this number, and the command does not set it.
                     assert!(childs.is_none() || childs == parents, "{fd} of {listed:?}, pipes {pipes:03b}");
                 }
             }
@@ -93,28 +94,28 @@ fn check(bits: usize) {
     assert_eq!(now, ours, "what the host has open stays as it is");
 }
 
-/// All eight combinations, in processes whose first calls these are, so that the reactor gets such a number.
+/// All eight combinations, in processes that have made no call before, so the reactor gets such a number.
 #[test]
 fn closed_from_the_start() {
     each_alone(
         "descriptors::closed_from_the_start",
         0..8,
         |bits| {
-            // What is a pipe to whoever runs this is another one than ours.
+            // A pipe that the test runner gave this process is none of the crate's.
             with_closed(bits, || {
                 check(bits);
                 let before = Traces::now();
                 check(bits);
                 before.are_all(1 << 10);
             });
-            // What the reactor had got there is no more.
+            // The reactor had opened a descriptor of that number; it is closed now.
             "right"
         },
         |verdicts| assert_eq!(verdicts, ["right"; 8]),
     );
 }
 
-/// The same where they are closed later: pipes get these numbers.
+/// The same if they are closed later: pipes get these numbers.
 #[test]
 fn closed_later() {
     each_alone(
@@ -132,7 +133,7 @@ fn closed_later() {
                 let before = Traces::now();
                 check(bits);
                 before.are_all(1 << 10);
-                // Closed in the parent, closed in the child.
+                // If the descriptor is closed in the parent, it is closed in the child.
                 let mut command = helper(&["links:7"]);
                 command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
                 let numbers: Vec<i32> = listed(&mut command).into_iter().map(|(fd, _)| fd).collect();

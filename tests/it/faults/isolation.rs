@@ -1,5 +1,6 @@
-//! Nobody's children see what is not theirs: other threads that start programs all the while never see our
-//! descriptors, which are close-on-exec from birth; and our children never see theirs.
+//! Children see only their own descriptors. Other threads start programs all the while: these never see this
+//! crate's descriptors, which are close-on-exec from the start. This crate's children never see the other
+//! threads'.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -11,10 +12,10 @@ use reaped::{Command, PtySize, Stdio};
 use super::{Stop, all_calls, block_on, fault, meanwhile, no_child, works};
 use crate::support::{helper, sh, warm_up};
 
-/// How many strangers are to be started while our calls go on.
+/// How many programs the other threads start, at least, while the test makes its calls.
 const STRANGERS: usize = 150;
 
-/// The numbers and the names of what a child listed.
+/// The numbers and names in a child's list.
 fn read_list(said: &[u8]) -> Vec<(i32, String)> {
     let lines = std::str::from_utf8(said).expect("text").lines();
     let words = lines.map(|line| line.split_once(' ').expect("two words"));
@@ -25,12 +26,12 @@ fn numbers(list: &[(i32, String)]) -> Vec<i32> {
     list.iter().map(|(fd, _)| *fd).collect()
 }
 
-/// A program that lists its descriptors, started by std in each of its ways.
+/// A program that lists its descriptors. std starts it, in each of its ways.
 fn stranger(round: usize) -> Vec<(i32, String)> {
     let mut command = std::process::Command::new(std::env::current_exe().expect("this binary"));
     command.args(["--helper", "links:1"]).stdin(std::process::Stdio::null());
     if round % 2 == 0 {
-        // Then it forks, and does not use posix_spawn.
+        // std then forks, and does not use posix_spawn.
         unsafe { command.pre_exec(|| Ok(())) };
     }
     let output = command.output().expect("starts");
@@ -38,7 +39,7 @@ fn stranger(round: usize) -> Vec<(i32, String)> {
     read_list(&output.stdout)
 }
 
-/// Starts strangers in other threads, until there were enough of them and the body has run often enough.
+/// Starts programs in other threads, until there were enough of them and the body has run often enough.
 fn among_strangers(check: impl Fn(Vec<(i32, String)>) + Sync, mut body: impl FnMut()) {
     let (started, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -61,11 +62,11 @@ fn among_strangers(check: impl Fn(Vec<(i32, String)>) + Sync, mut body: impl FnM
     no_child();
 }
 
-/// Whatever we have open, in calls of every kind, no program of another thread gets to see it.
+/// Calls of every kind run. No program that another thread starts sees their descriptors.
 #[test]
 fn strangers_never_see_ours() {
     fault("isolation::strangers_never_see_ours", || {
-        // Before there is anything of ours; whoever runs the tests may leave more open than these three.
+        // Before the first call. The process that runs the tests may leave more open than these three.
         let usual = numbers(&stranger(0));
         let check = |list: Vec<(i32, String)>| assert_eq!(numbers(&list), usual, "{list:?}");
         among_strangers(check, || {
@@ -85,14 +86,14 @@ fn strangers_never_see_ours() {
     });
 }
 
-/// Our children have what was named. Nothing that another thread has open, close-on-exec or not, in the moment
-/// of the start or for good, and nothing that another call of ours has open.
+/// A child has the descriptors that its command set. It has none that another thread has open, close-on-exec
+/// or not, and none of another call.
 #[test]
 fn our_children_never_see_others() {
     fault("isolation::our_children_never_see_others", || {
         warm_up();
         let left_open = || unsafe { OwnedFd::from_raw_fd(libc::dup(2)) };
-        // With and without close-on-exec, also on high numbers, for good.
+        // With and without close-on-exec, also with high numbers, during the whole test.
         let _kept = [left_open(), std::fs::File::open("/dev/null").expect("opens").into()];
         let _high = unsafe { OwnedFd::from_raw_fd(libc::fcntl(2, libc::F_DUPFD, 1000)) };
         let opens_and_closes = || {
@@ -122,7 +123,7 @@ fn our_children_never_see_others() {
                     assert_eq!((name(2), &**name(30)), (name(7), "/dev/null"));
                     for fd in [1, 4, 7] {
                         assert!(name(fd).starts_with("pipe:"), "{list:?}");
-                        // Alive at the same time, so each pipe has a name of its own.
+                        // They are alive at the same time, so each pipe has a name of its own.
                         assert!(pipes.insert(name(fd).clone()), "two children share one: {list:?}");
                     }
                 }
@@ -134,7 +135,7 @@ fn our_children_never_see_others() {
                 assert_eq!(numbers(&list), [0, 1, 2], "{list:?}");
                 assert!(list.iter().all(|(_, name)| name.starts_with("/dev/pts/")), "{list:?}");
 
-                // A setting that some systems have only after a fork.
+                // On some systems only a fork can do this.
                 let masked = block_on(helper(&["links:1"]).umask(0o22).output()).expect("runs");
                 assert_eq!(numbers(&read_list(&masked.stdout)), [0, 1, 2]);
             });
@@ -142,7 +143,7 @@ fn our_children_never_see_others() {
     });
 }
 
-/// Where the others are inherited, it is what the host left open on purpose, and nothing of ours.
+/// With `inherit_fds`, the child gets what the host left open on purpose, and no descriptor of this crate.
 #[test]
 fn inherited_is_what_the_host_left_open() {
     fault("isolation::inherited_is_what_the_host_left_open", || {
@@ -168,11 +169,11 @@ fn inherited_is_what_the_host_left_open() {
     });
 }
 
-/// Of two calls at once, neither child has the other's pipes: an end of file comes when the one child closes it,
-/// and does not wait for the other.
+/// Two calls run at once, and neither child has the other's pipes. If one child closes a pipe, its end of
+/// file does not wait for the other.
 #[test]
-fn an_end_of_file_waits_for_nobody_else() {
-    fault("isolation::an_end_of_file_waits_for_nobody_else", || {
+fn an_end_of_file_waits_for_no_other_child() {
+    fault("isolation::an_end_of_file_waits_for_no_other_child", || {
         for _ in 0..20 {
             let stays = sh("exec sleep 1000").spawn().expect("starts");
             let (first, second) = (

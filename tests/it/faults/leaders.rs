@@ -13,7 +13,7 @@ use reaped::{Command, Error, Event, Process, Promise, Stdio};
 use super::{NATIVE, again_and_again, block_on, fault, no_child};
 use crate::support::{eventually, helper};
 
-/// Started, and as far as to say so.
+/// Starts it, and waits until it is ready.
 fn ready(command: &mut Command) -> Process {
     let mut process = command.spawn().expect("starts");
     let event = block_on(process.next());
@@ -25,7 +25,7 @@ fn is_gone(pid: u32) -> bool {
     unsafe { libc::kill(pid as libc::pid_t, 0) == -1 }
 }
 
-/// Every way to end a child ends one that does such a thing first.
+/// The child takes these steps first. Every way to end a child still ends it.
 fn each_way_ends(steps: &[&str], new_group: bool) {
     let steps = [steps, &["say:1:ready", "sleep:100000"]].concat();
     let command = || {
@@ -80,7 +80,7 @@ fn a_child_leads_its_group_twice() {
     });
 }
 
-/// Nobody is left in the group that has its number, but the child itself still is to end.
+/// No process is left in the group of the child's number, and the call still has to end the child.
 #[test]
 fn a_leader_leaves_its_group() {
     fault("leaders::a_leader_leaves_its_group", || {
@@ -88,7 +88,7 @@ fn a_leader_leaves_its_group() {
     });
 }
 
-/// Some of the group are left: they end with the child that is in it no more.
+/// Some processes of the group are left. They end with the child, although it has left the group.
 #[test]
 fn a_leader_leaves_its_group_to_others() {
     fault("leaders::a_leader_leaves_its_group_to_others", || {
@@ -122,15 +122,15 @@ fn state(pid: u32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-/// The signal that a traced child of ours has stopped at.
+/// The signal at which a traced child stopped.
 fn stopped_by(pid: u32) -> Option<i32> {
     let mut info = unsafe { std::mem::zeroed::<libc::siginfo_t>() };
-    // PTRACE_GETSIGINFO fails where it is not stopped.
+    // PTRACE_GETSIGINFO fails if the child is not stopped.
     let asked = unsafe { libc::ptrace(libc::PTRACE_GETSIGINFO, pid as libc::pid_t, 0, &mut info) };
     (asked == 0).then_some(info.si_signo)
 }
 
-/// Polls it some times over some time: it is not ready.
+/// Polls it several times, for a while: it is not ready.
 fn is_pending<T>(promise: &mut Promise<T>) {
     for _ in 0..20 {
         let polled = Pin::new(&mut *promise).poll(&mut Context::from_waker(Waker::noop()));
@@ -139,7 +139,8 @@ fn is_pending<T>(promise: &mut Promise<T>) {
     }
 }
 
-/// Traced by us, it stops at each signal, which waitpid(2) tells the tracer, asked or not. Stopped is not dead.
+/// If this process traces the child, it stops at each signal, and waitpid(2) reports that to the tracer in
+/// any case. Stopped is not ended.
 #[test]
 fn a_child_has_itself_traced() {
     fault("leaders::a_child_has_itself_traced", || {
@@ -156,13 +157,13 @@ fn a_child_has_itself_traced() {
                     assert_eq!(promise.pid(), Some(pid));
                     pid
                 };
-                // Let on twice, it ends by itself.
+                // Continued twice, it ends by itself.
                 let mut promise = command.output();
                 for raised in [10, 19] {
                     let pid = promise.pid().expect("it runs");
                     eventually("it has raised that", || stopped_by(pid) == Some(raised));
                     stopped(&mut promise);
-                    // This thread has started it, and so is its tracer.
+                    // This thread has started the child, so it is the tracer.
                     let on = unsafe { libc::ptrace(libc::PTRACE_CONT, pid as libc::pid_t, 0, 0) };
                     assert_eq!(on, 0, "{}", std::io::Error::last_os_error());
                 }
@@ -174,7 +175,7 @@ fn a_child_has_itself_traced() {
                 promise.control().kill().expect("it is there");
                 assert_eq!(block_on(promise).expect("a value").status.signal(), Some(libc::SIGKILL));
 
-                // All pipes are closed, so an exit is looked for.
+                // All pipes are closed, so the crate looks for the exit.
                 let mut silent = helper(&["traced", "close:0", "close:1", "close:2", "raise:10", "exit:3"]);
                 if new_group {
                     silent.new_group();
@@ -188,7 +189,7 @@ fn a_child_has_itself_traced() {
                 });
                 assert_eq!(output.expect("a value").status.signal(), Some(libc::SIGKILL));
 
-                // A polite signal stops it once more, the other one ends it.
+                // The polite signal stops the child once more, and SIGKILL ends it.
                 let mut promise = command.grace(Duration::from_millis(20)).output();
                 stopped(&mut promise);
                 promise.control().terminate().expect("it is there");
@@ -203,7 +204,7 @@ fn a_child_has_itself_traced() {
                 let error = error.expect_err("it never goes on");
                 assert!(matches!(error, Error::TimedOut(_)), "{error}");
                 let status = error.output().expect("it ran").status;
-                // The polite one is enough for who has not come so far by then.
+                // If the child has not asked to be traced yet, the polite signal ends it.
                 assert!([Some(libc::SIGKILL), Some(libc::SIGTERM)].contains(&status.signal()), "{status}");
                 no_child();
             }
@@ -211,7 +212,7 @@ fn a_child_has_itself_traced() {
     });
 }
 
-/// Another process that holds a child of ours, until it is let go.
+/// Another process that traces a child of this one, until it is dropped.
 struct Debugger(Child);
 
 impl Debugger {
@@ -234,13 +235,13 @@ impl Debugger {
     }
 }
 
-/// The processor's time of this process and all its threads.
+/// The processor time of this process and all its threads.
 fn busy() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Waits, and sees that all of this process waits.
+/// Waits, and checks that the whole process is idle.
 fn idles() {
     const FOR: Duration = Duration::from_millis(400);
     let (before, start) = (busy(), Instant::now());
@@ -248,12 +249,12 @@ fn idles() {
         std::thread::sleep(Duration::from_millis(50));
     }
     let used = busy() - before;
-    // async-process asks again whenever the descriptor is readable, which it is all the while.
+    // async-process asks again whenever the descriptor is readable, and it is readable all the while.
     let may = if NATIVE { FOR / 4 } else { 2 * FOR };
     assert!(used < may, "busy for {used:?} with waiting");
 }
 
-/// Runs the promise in a thread of its own, as an executor does.
+/// Awaits the promise in a thread of its own, as an executor does.
 fn awaited<T: Send>(promise: Promise<T>, meanwhile: impl FnOnce()) -> Result<T, Error> {
     std::thread::scope(|scope| {
         let ended = scope.spawn(|| block_on(promise));
@@ -262,8 +263,8 @@ fn awaited<T: Send>(promise: Promise<T>, meanwhile: impl FnOnce()) -> Result<T, 
     })
 }
 
-/// A child has exited, but its debugger has not looked: the parent cannot reap it yet. That is no end, and nothing
-/// to be busy with.
+/// A child has exited, but its debugger has not looked, so the parent cannot reap it yet. The call waits, and
+/// is not busy.
 #[test]
 fn a_debugger_holds_a_child_that_exited() {
     fault("leaders::a_debugger_holds_a_child_that_exited", || {

@@ -1,4 +1,5 @@
-//! Out of descriptors, of processes, of memory, of room for pipes; and a host that has as many descriptors as it may.
+//! No descriptors, processes, memory or room for pipes left; and a host that has as many descriptors as it
+//! may.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -13,29 +14,29 @@ use super::{
 };
 use crate::support::{descriptors, root_needed, sh, warm_up};
 
-/// The numbers that are free, from the lowest on.
+/// The free numbers, from the lowest on.
 fn free_numbers() -> impl Iterator<Item = i32> {
     let open = descriptors();
     (0..).filter(move |number| open.iter().all(|(fd, _)| fd != number))
 }
 
-/// What comes of a call while there are few descriptors.
+/// How a call ended while descriptors were scarce.
 fn verdict(result: &Result<(), Error>, what: &str) -> &'static str {
     match result {
         Ok(()) => "ran",
-        // The limit is the child's as well: a shell needs numbers of its own.
+        // The limit is the child's as well, and a shell needs descriptors of its own.
         Err(Error::Failed(_)) => "failed",
         Err(Error::Spawn { reason: SpawnReason::OutOfDescriptors, source, .. }) => {
             assert_eq!(source.raw_os_error(), Some(libc::EMFILE), "{what}");
             "refused"
         }
-        // The child's number itself is above the limit.
+        // The number that the command gives the child is above the limit.
         Err(Error::Invalid { reason: InvalidReason::Descriptor, .. }) => "refused",
         Err(error) => panic!("{what}: {error:?}"),
     }
 }
 
-/// First too little for us, then perhaps for the child, then enough for good.
+/// First there are too few for this process, then perhaps for the child, then always enough.
 fn judge(kind: &str, verdicts: &[impl AsRef<str>]) {
     let verdicts: Vec<&str> = verdicts.iter().map(AsRef::as_ref).collect();
     let mut sorted = verdicts.clone();
@@ -44,7 +45,8 @@ fn judge(kind: &str, verdicts: &[impl AsRef<str>]) {
     assert_eq!((verdicts[0], verdicts[verdicts.len() - 1]), ("refused", "ran"), "{kind}: {verdicts:?}");
 }
 
-/// From "not one" to "enough": each single allocation is the one that fails, in calls of every kind.
+/// Every possible number of free descriptors, from none to enough, so each allocation fails once; in calls of
+/// every kind.
 #[test]
 fn no_descriptor_left() {
     fault("limits::no_descriptor_left", || {
@@ -64,7 +66,7 @@ fn no_descriptor_left() {
     });
 }
 
-/// The same in processes that have called nothing before: what the whole process needs once is not there yet.
+/// The same in processes that have made no call before, so what the process needs only once is not there yet.
 #[test]
 fn no_descriptor_left_for_the_first_call() {
     const SPARE: usize = 28;
@@ -116,7 +118,7 @@ fn no_process_left() {
     });
 }
 
-/// Tasks of this user, threads and all.
+/// The number of this user's tasks, threads included.
 fn tasks_of_this_user() -> usize {
     use std::os::unix::fs::MetadataExt;
     let own = rustix::process::geteuid().as_raw();
@@ -128,7 +130,7 @@ fn tasks_of_this_user() -> usize {
     owned.map(|entry| std::fs::read_dir(entry.path().join("task")).map_or(0, Iterator::count)).sum()
 }
 
-/// In processes that have called nothing before, the limit falls to the threads that the process needs once.
+/// In processes that have made no call before, the limit hits the threads that the process needs only once.
 #[test]
 fn no_process_left_for_the_first_call() {
     const SPARE: usize = 8;
@@ -139,7 +141,7 @@ fn no_process_left_for_the_first_call() {
         |case| {
             let (kind, call) = CALLS[case / SPARE];
             private_user();
-            // The last one is enough in any case.
+            // The last case always has enough.
             let spare = if case % SPARE == SPARE - 1 { 64 } else { case % SPARE };
             let lowered = Lowered::new(Resource::Nproc, (tasks_of_this_user() + spare) as u64);
             let result = call();
@@ -150,7 +152,7 @@ fn no_process_left_for_the_first_call() {
             no_child();
             match result {
                 Ok(()) => "ran",
-                // A shell that cannot start its own children says so, and fails.
+                // A shell that cannot start children of its own reports it, and fails.
                 Err(Error::Failed(_)) => "failed",
                 Err(error) => {
                     assert_eq!(reason(&error), SpawnReason::OutOfProcesses, "{kind}, {spare} spare: {error}");
@@ -167,14 +169,14 @@ fn no_process_left_for_the_first_call() {
     );
 }
 
-/// It is not the parent's user that has none left, but the one that the child becomes.
+/// The user that the child becomes has no process left. The parent's user has.
 #[test]
 fn no_process_left_for_the_user_of_the_child() {
     fault("limits::no_process_left_for_the_user_of_the_child", || {
         let is_root = rustix::process::geteuid().is_root();
         let user = 200_000_000 + std::process::id();
         again_and_again(5, || {
-            // It is compared with those that there were before.
+            // The kernel compares the limit with the number of processes that there were before.
             let lowered = Lowered::new(Resource::Nproc, 0);
             let mut first = sh("exec sleep 1000");
             let first = first.uid(user).gid(user).current_dir("/").spawn();
@@ -192,7 +194,7 @@ fn no_process_left_for_the_user_of_the_child() {
     });
 }
 
-/// Memory that is allocated is there already, and not taken from the system any more.
+/// Touches memory, so that later allocations need none from the system.
 #[cfg(target_env = "gnu")]
 fn reserve() {
     unsafe {
@@ -211,7 +213,7 @@ fn address_space() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
 
-/// The address space is full up to some pages. A new process that works in our memory needs no more of it.
+/// The address space is full except for some pages. A new process that shares this memory needs no more.
 #[cfg(target_env = "gnu")]
 #[test]
 fn no_memory_left() {
@@ -219,7 +221,7 @@ fn no_memory_left() {
         reserve();
         all_calls();
         let (mut refused, mut ran) = (0, 0);
-        // It has memory of its own, and a page that it shares with us for its answer.
+        // The child has memory of its own, and shares one page with the parent for its answer.
         let as_oneself = || {
             let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
             block_on(Command::new("true").uid(user.as_raw()).gid(group.as_raw()).run())
@@ -247,7 +249,7 @@ fn no_memory_left() {
     });
 }
 
-/// The limit is the child's too, and there it does not suffice to run the program.
+/// The limit is the child's too, and is too low to run the program.
 #[cfg(target_env = "gnu")]
 #[test]
 fn no_memory_for_the_program() {
@@ -268,7 +270,8 @@ fn no_memory_for_the_program() {
     });
 }
 
-/// In processes that have called nothing before there is no room for the stacks of the threads that are needed once.
+/// In processes that have made no call before, there is no room for the stacks of the threads that the
+/// process needs once.
 #[cfg(target_env = "gnu")]
 #[test]
 fn no_memory_left_for_the_first_call() {
@@ -289,7 +292,8 @@ fn no_memory_left_for_the_first_call() {
                     "ran"
                 }
                 Err(error) => {
-                    // Of a thread the system says that it cannot have one, whatever is missing.
+                    // If a thread cannot start, the system gives one of these errors, no matter what is
+                    // missing.
                     let known = [Some(libc::ENOMEM), Some(libc::EAGAIN)];
                     assert!(known.contains(&errno(&error)), "{error:?}");
                     "refused"
@@ -302,7 +306,7 @@ fn no_memory_left_for_the_first_call() {
     );
 }
 
-/// This user's pipes have all the room that a user may have: new ones are small, and do not grow.
+/// This user's pipes take all the room that a user may have. New ones are small, and do not grow.
 #[test]
 fn no_room_for_pipes() {
     fault("limits::no_room_for_pipes", || {
@@ -319,7 +323,7 @@ fn no_room_for_pipes() {
             if grown.is_err() {
                 break;
             }
-            // Without a limit there is nothing to reach; a system that has one keeps it.
+            // If the system has no limit, nothing is reached; if it has one, it keeps it.
             assert!(hoard.len() * most / 4096 <= may + 1024 || may == 0, "the limit of {may} was passed");
             if may == 0 && hoard.len() > 64 {
                 println!("this system has no limit to the pages of pipes");
@@ -388,7 +392,7 @@ fn fifty_thousand_descriptors() {
     });
 }
 
-/// All of these in use, and not one left.
+/// All of these are in use, and none is free.
 #[test]
 fn fifty_thousand_descriptors_and_no_more() {
     fault("limits::fifty_thousand_descriptors_and_no_more", || {
@@ -410,7 +414,7 @@ fn fifty_thousand_descriptors_and_no_more() {
         }
         works();
         no_child();
-        // Those ten were of the hoard.
+        // Ten of the hoard were closed before.
         let open = descriptors().len();
         assert_eq!(open + 10, before.descriptors.len());
     });

@@ -1,4 +1,4 @@
-//! How much memory is in use, to the byte.
+//! How much memory the process uses, to the byte.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, Ordering};

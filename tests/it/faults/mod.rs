@@ -1,6 +1,7 @@
-//! Faults of the host and of the system, made for real where they can be: limits, sandboxes, odd signals, odd
-//! descriptors, strangers, debuggers. After each: the result has the type that says it, no child is left, no
-//! descriptor, no thread and no memory, and the next call works.
+//! Faults of the host and of the system, made for real if possible: limits, sandboxes, odd signals, odd
+//! descriptors, other threads that reap or fork, debuggers.
+//!
+//! After each the result has the right type, and the next call works. No child, descriptor, thread or memory is left.
 //!
 //! Each fault has a test of its name, in a process of its own.
 
@@ -26,14 +27,14 @@ pub use sandbox::become_an_old_kernel;
 
 use super::support::{alone, descriptors, eventually, root_needed, sh, statuses_survive, warm_up};
 
-/// Which engine starts the children that ask for nothing special.
+/// Which engine starts a child without special settings.
 const NATIVE: bool = cfg!(not(reaped_portable));
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     futures::executor::block_on(future)
 }
 
-/// Runs the body in a process of its own, which ends even where something hangs.
+/// Runs the body in a process of its own, which ends even if something hangs.
 fn fault(name: &str, body: impl FnOnce()) {
     alone(&format!("faults::{name}"), || {
         watch_dog();
@@ -46,8 +47,8 @@ fn watch_dog() {
     unsafe { libc::alarm(600) };
 }
 
-/// Runs the body once for each case, in a process of its own each: for what a process goes through only once. What
-/// they came to is judged in the end.
+/// Runs the body once for each case, each time in a process of its own: for what a process does only once.
+/// Then judges all results.
 fn each_alone(
     name: &str,
     cases: Range<usize>,
@@ -77,8 +78,8 @@ fn each_alone(
     judge(verdicts.collect());
 }
 
-/// As `fault`, twice: on the kernel that is here, and where a pidfd tells nothing of a child that a stranger has reaped,
-/// and reaches no group.
+/// Like `fault`, and once more as on an old kernel. There a pidfd does not report a child that another thread has
+/// reaped, and does not reach a group.
 fn on_old_kernels_too(name: &str, body: impl FnOnce()) {
     each_alone(
         name,
@@ -94,7 +95,7 @@ fn on_old_kernels_too(name: &str, body: impl FnOnce()) {
     );
 }
 
-/// The exit code of what has said this; `None` if the status is lost.
+/// The exit code, if the child wrote this output; `None` if the status is lost.
 fn exited(result: &Result<Output, Error>, said: &[u8]) -> Option<i32> {
     match result {
         Ok(output) => {
@@ -109,7 +110,7 @@ fn exited(result: &Result<Output, Error>, said: &[u8]) -> Option<i32> {
     }
 }
 
-/// What a process has of what calls may leave behind.
+/// What calls could leave behind in this process.
 struct Traces {
     descriptors: Vec<(i32, String)>,
     threads: usize,
@@ -117,10 +118,11 @@ struct Traces {
 }
 
 impl Traces {
-    /// After all that ended was reaped and forgotten, which other threads do in their own time.
+    /// After other threads have reaped and forgotten all that ended.
     fn now() -> Self {
         no_child();
-        // Of a group that was asked to end, those who have not ended yet keep their grace, and their leader's pidfd.
+        // If a group was asked to end, members that still run keep their grace, and the leader keeps its
+        // pidfd.
         let pidfds = || descriptors().iter().any(|(_, what)| what.contains("pidfd"));
         eventually("nothing waits any more", || !pidfds());
         let look = || Traces { descriptors: descriptors(), threads: threads(), bytes: memory::in_use() };
@@ -129,7 +131,8 @@ impl Traces {
             std::thread::sleep(Duration::from_millis(50));
             let still = before.changes(0).is_empty();
             let now = look();
-            // A pidfd belongs to a child that another thread has still to forget, on a busy machine much later.
+            // A pidfd belongs to a child that another thread still has to forget. On a busy machine that can
+            // take long.
             let waits = now.descriptors.iter().any(|(_, what)| what.contains("pidfd"));
             if still && before.bytes <= now.bytes && (!waits || start.elapsed() > Duration::from_secs(20)) {
                 return now;
@@ -138,9 +141,9 @@ impl Traces {
         }
     }
 
-    /// What there is more, or less, by now. Some memory is the allocator's and the collections' own affair.
+    /// What there is more of, or less of. The allocator and the collections may keep some memory.
     fn changes(&self, slack: isize) -> Vec<String> {
-        // First of all, since the rest is told in strings.
+        // Before anything else, because the rest makes strings.
         let grown = memory::in_use() - self.bytes;
         let mut changes = Vec::new();
         let descriptors = descriptors();
@@ -170,8 +173,8 @@ impl Traces {
     }
 }
 
-/// Runs a fault again and again. Each time no child is left and the next call works; and the second half of the
-/// rounds leaves nothing that the first half has not left.
+/// Runs a fault again and again. After each round no child is left and the next call works. The second half
+/// of the rounds leaves no more than the first half did.
 fn again_and_again(rounds: usize, mut fault: impl FnMut()) {
     warm_up();
     let mut once = || {
@@ -182,7 +185,7 @@ fn again_and_again(rounds: usize, mut fault: impl FnMut()) {
     (0..rounds).for_each(|_| once());
     let before = Traces::now();
     (0..rounds).for_each(|_| once());
-    // Less than anything that each round leaves, if it is but a box.
+    // Less than the smallest box that each round could leave.
     before.are_all(8 * rounds as isize);
 }
 
@@ -190,7 +193,7 @@ fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").expect("procfs").count()
 }
 
-/// Waits until this process has no child, as the system sees it. Reaps none itself.
+/// Waits until the system shows no child of this process. Reaps none itself.
 fn no_child() {
     eventually("there is no child", || !has_children());
 }
@@ -202,7 +205,7 @@ fn has_children() -> bool {
     asked == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ECHILD)
 }
 
-/// Does the body while another thread does its own thing over and over.
+/// Runs the body while another thread repeats its own work.
 fn meanwhile(stranger: impl Fn() + Sync, body: impl FnOnce()) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -217,7 +220,7 @@ fn meanwhile(stranger: impl Fn() + Sync, body: impl FnOnce()) {
     });
 }
 
-/// Told when this is dropped, also where there was a panic.
+/// Set when this is dropped, also after a panic.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -226,7 +229,7 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// The next call: all of it, in the right way.
+/// The next call works in every respect.
 fn works() {
     let mut command = sh("cat; cat <&3 >&4; exit 7");
     command.stdin(Stdio::bytes("in")).fd(3, Stdio::bytes("three")).fd(4, Stdio::output());
@@ -237,7 +240,8 @@ fn works() {
 
 type Call = fn() -> Result<(), Error>;
 
-/// Calls of every kind, each of which needs something else of the system. What does not fail is right.
+/// Calls of every kind. Each needs something else from the system. If a call does not fail, its result is
+/// right.
 const CALLS: &[(&str, Call)] = &[
     ("nothing of its own", || block_on(Command::new("true").run())),
     ("bytes in and out", || {
@@ -305,7 +309,7 @@ const CALLS: &[(&str, Call)] = &[
     ("one that is dropped", || sh("exec sleep 1000").stdin(Stdio::bytes(vec![0; 1 << 20])).spawn().map(drop)),
 ];
 
-/// Each of these, once: also what is only there from the first of its kind on is there then.
+/// Makes each of these calls once, so that everything that the first call sets up is there.
 fn all_calls() {
     for (kind, call) in CALLS {
         call().unwrap_or_else(|error| panic!("{kind}: {error}"));
@@ -330,8 +334,8 @@ impl Drop for Lowered {
     }
 }
 
-/// Becomes a user that nobody else is, with all limits of an ordinary one. What is counted for a user would
-/// otherwise be counted for all tests together.
+/// Becomes a user that no other process has, with the limits of an ordinary one. Otherwise a count for a user
+/// would include all other tests.
 fn private_user() {
     root_needed();
     let user = 200_000_000 + std::process::id();
@@ -339,12 +343,12 @@ fn private_user() {
         assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
         assert_eq!(libc::setgid(user), 0);
         assert_eq!(libc::setuid(user), 0);
-        // Who changes the user may not look at itself any more.
+        // A process that changes its user can no longer read its own files in /proc.
         assert_eq!(libc::prctl(libc::PR_SET_DUMPABLE, 1), 0);
     }
 }
 
-/// The reason why a child was not started.
+/// The reason that a child was not started.
 fn reason(error: &Error) -> SpawnReason {
     match error {
         Error::Spawn { reason, .. } => *reason,
@@ -352,7 +356,7 @@ fn reason(error: &Error) -> SpawnReason {
     }
 }
 
-/// The system's number of what stood in the way.
+/// The system's error number.
 fn errno(error: &Error) -> Option<i32> {
     match error {
         Error::Spawn { source, .. } | Error::Io { source, .. } => source.raw_os_error(),
@@ -360,7 +364,7 @@ fn errno(error: &Error) -> Option<i32> {
     }
 }
 
-/// The harness sees what it is to see.
+/// The harness notices what is left behind.
 #[test]
 fn the_harness_sees_what_is_left() {
     fault("the_harness_sees_what_is_left", || {

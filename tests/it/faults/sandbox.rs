@@ -1,5 +1,5 @@
-//! System calls that are refused, by a filter of seccomp(2): a sandbox around the whole process, from the start or
-//! put up later; or one around the calling thread alone, so that each single call that a start makes fails in turn.
+//! System calls that fail, by a filter of seccomp(2). A sandbox is around the whole process, from the start or later;
+//! or it is around the calling thread alone. Then each system call of a start fails in turn.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::support::{helper, sh};
 
-/// A system call, and with which arguments; the low half of an argument is looked at.
+/// A system call and its arguments. Only the low half of an argument is compared.
 #[derive(Clone, Copy)]
 struct Refused {
     call: c_long,
@@ -33,7 +33,7 @@ const fn refused(call: c_long, when: When, errno: i32) -> Refused {
     Refused { call, when, errno }
 }
 
-/// The program for the kernel: for each rule, the number of the call, perhaps an argument, and the answer.
+/// The filter for the kernel: for each rule, the number of the call, perhaps an argument, and the answer.
 fn program(rules: &[Refused]) -> Vec<sock_filter> {
     const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
@@ -61,7 +61,7 @@ fn program(rules: &[Refused]) -> Vec<sock_filter> {
     program
 }
 
-/// For good: around this thread and all that comes of it, or around every thread of the process.
+/// For good: for this thread and its threads and children, or for every thread of the process.
 fn refuse(rules: &[Refused], every_thread: bool) {
     put_up(program(rules), every_thread);
 }
@@ -76,7 +76,7 @@ fn put_up(mut program: Vec<sock_filter>, every_thread: bool) {
     }
 }
 
-/// What sandboxes and old kernels refuse, and what there is another way for.
+/// Calls that sandboxes and old kernels refuse, and that this crate can do without.
 const SANDBOXES: &[(&str, &[Refused])] = &[
     ("no pidfd", &[refused(libc::SYS_pidfd_open, Always, libc::ENOSYS)]),
     ("pidfd not permitted", &[refused(libc::SYS_pidfd_open, Always, libc::EPERM)]),
@@ -113,7 +113,8 @@ const SANDBOXES: &[(&str, &[Refused])] = &[
     ),
 ];
 
-/// For good: what Linux before 6.9 and 6.15 lacks. A pidfd tells nothing of a child that was reaped, and reaches no group.
+/// For good: the process lacks what Linux before 6.9 and 6.15 lacks. A pidfd does not report a child that was
+/// reaped, and does not reach a group.
 pub fn become_an_old_kernel() {
     const PIDFD_GET_INFO: u32 = 0xc040_ff0b;
     const PROCESS_GROUP: u32 = 1 << 2;
@@ -124,7 +125,7 @@ pub fn become_an_old_kernel() {
     refuse(&rules, true);
 }
 
-/// Every promise, wherever it is kept in another way.
+/// Every promise of the documentation, also if this crate has to keep it in another way.
 fn every_promise() {
     all_calls();
     let missing = block_on(Command::new("/no/such/program").run()).expect_err("missing");
@@ -142,7 +143,7 @@ fn every_promise() {
     let error = block_on(slow.timeout(Duration::from_millis(30)).output()).expect_err("slow");
     assert!(matches!(error, Error::TimedOut(_)), "{error}");
 
-    // Nobody of a group survives.
+    // No process of the group survives.
     let mut group = sh("sleep 1000 & echo started; wait");
     let error = block_on(group.new_group().timeout(Duration::from_millis(50)).output()).expect_err("slow");
     assert!(matches!(error, Error::TimedOut(_)), "{error}");
@@ -163,7 +164,7 @@ fn every_promise() {
     no_child();
 }
 
-/// The sandbox is there from the start: the other engine, or another way, and every promise is kept.
+/// The sandbox is there from the start. The other engine or another way is used, and every promise is kept.
 #[test]
 fn refused_from_the_start() {
     each_alone(
@@ -180,8 +181,8 @@ fn refused_from_the_start() {
     );
 }
 
-/// The sandbox is put up when children were started already. What cannot be watched any more is refused, and is
-/// gone; whatever does run can be ended.
+/// The sandbox comes after children were started. If a child cannot be watched any more, the call fails and
+/// the child is gone. Any child that runs can be ended.
 #[test]
 fn refused_from_now_on() {
     each_alone(
@@ -225,7 +226,7 @@ fn refused_from_now_on() {
     );
 }
 
-/// Does it in a thread that some calls are refused to, and so are its children.
+/// Runs the body in a thread to which the kernel refuses some calls, and to its children too.
 fn without<T: Send>(rules: &[Refused], body: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let refused = scope.spawn(|| {
@@ -236,7 +237,7 @@ fn without<T: Send>(rules: &[Refused], body: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// A sandbox that ends whoever makes the call says why.
+/// If a sandbox kills the process that makes the call, the error says why.
 #[test]
 fn killed_for_a_call() {
     fault("sandbox::killed_for_a_call", || {
@@ -258,7 +259,7 @@ fn killed_for_a_call() {
 const SET_FLAGS: u32 = libc::F_SETFL as u32;
 const COPY: u32 = libc::F_DUPFD_CLOEXEC as u32;
 
-/// Each call that a start makes, in the parent or in the new process, and what may be wrong with it.
+/// Each system call of a start, in the parent or in the new process, and the errors that it may lead to.
 const EACH: &[&[Refused]] = &[
     &[refused(libc::SYS_pipe2, Always, libc::EMFILE)],
     &[refused(libc::SYS_pipe2, Always, libc::ENFILE)],
@@ -299,13 +300,13 @@ const EACH: &[&[Refused]] = &[
     #[cfg(target_arch = "x86_64")]
     &[refused(libc::SYS_dup2, Always, libc::EMFILE)],
     &[
-        // No way left to close what others have open.
+        // No way is left to close the descriptors of others.
         refused(libc::SYS_close_range, Always, libc::EPERM),
         refused(libc::SYS_openat, HasBits(2, libc::O_DIRECTORY as u32), libc::EACCES),
     ],
 ];
 
-/// Each single call of the system is refused to the thread that starts a child, in calls of every kind.
+/// The kernel refuses each system call in turn to the thread that starts a child, in calls of every kind.
 #[test]
 fn each_call_refused_to_this_thread() {
     fault("sandbox::each_call_refused_to_this_thread", || {
@@ -319,7 +320,7 @@ fn each_call_refused_to_this_thread() {
                             let what = format!("rule {number}, {kind}: {error:?}");
                             let reason = match &error {
                                 Error::Spawn { reason, .. } => reason,
-                                // It ran, but its shell could not start anything.
+                                // The child ran, but its shell could not start anything.
                                 Error::Failed(details) => {
                                     assert!(details.output().is_some(), "{what}");
                                     continue;
@@ -333,13 +334,13 @@ fn each_call_refused_to_this_thread() {
                                 libc::EMFILE | libc::ENFILE => SpawnReason::OutOfDescriptors,
                                 libc::EAGAIN => SpawnReason::OutOfProcesses,
                                 libc::ETXTBSY => SpawnReason::Busy,
-                                // Only the folder or the program can be what is not permitted.
+                                // Only the folder or the program can cause this error.
                                 libc::EACCES if *reason == SpawnReason::NotExecutable => *reason,
                                 libc::EACCES => SpawnReason::WorkingDirectory,
                                 _ if *reason == SpawnReason::Terminal && kind == &"a terminal" => *reason,
                                 _ => SpawnReason::Other,
                             };
-                            // What the new process could not do is told in words.
+                            // The message says what the new process could not do.
                             assert!(*reason == expected || *reason == SpawnReason::Other, "{what}");
                         }
                     }
@@ -352,8 +353,8 @@ fn each_call_refused_to_this_thread() {
     });
 }
 
-/// Each single descriptor in turn cannot be watched. The child has been started then, and may not stay, whether it
-/// would be left to run otherwise or not.
+/// The reactor cannot watch one descriptor, each in turn. The child has started at that moment, and must not
+/// stay, with and without `kill_on_drop`.
 #[test]
 fn each_registration_refused() {
     fault("sandbox::each_registration_refused", || {
@@ -382,13 +383,13 @@ fn each_registration_refused() {
                 });
                 no_child();
                 refusals += all_kinds.iter().sum::<u32>();
-                // Of any number, and with `kill_on_drop(false)`.
+                // For any descriptor, and with `kill_on_drop(false)`.
                 let rules = [refused(libc::SYS_epoll_ctl, Equals(1, ADD), libc::ENOSPC)];
                 without(&rules, || {
                     let mut command = Command::new("sleep");
                     command.arg("1000").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
                     if cfg!(async_process_force_signal_backend) {
-                        // There a signal tells of the exit, and no descriptor.
+                        // There a signal reports the exit, and not a descriptor.
                         command.kill_on_drop(true).spawn().map(drop).expect("nothing is to be watched");
                         return;
                     }
@@ -418,7 +419,7 @@ fn each_pipe_fails() {
                 });
                 match result {
                     Ok(output) => {
-                        // The child's own descriptors have such numbers, too; then it is the one to complain.
+                        // The child has descriptors of such numbers too; then the child itself complains.
                         if number > 10 || output.status.success() {
                             assert_eq!((&output.stdout[..], output.fd(4)), (&b"in"[..], Some(&b"three"[..])));
                         }
@@ -428,7 +429,7 @@ fn each_pipe_fails() {
                         assert_eq!(source.raw_os_error(), Some(libc::ENOBUFS));
                         assert!(details.output().is_some(), "{details}");
                     }
-                    // The report of a new process.
+                    // The report from the new process.
                     Err(error) => assert_eq!(errno(&error), Some(libc::ENOBUFS), "{error:?}"),
                 }
                 no_child();
@@ -438,7 +439,8 @@ fn each_pipe_fails() {
     });
 }
 
-/// There is no way left to close what the host has left open: the child is refused, or does not have it.
+/// No way is left to close the descriptors that the host left open: the call fails, or the child does not
+/// have them.
 #[test]
 fn nothing_to_close_with() {
     fault("sandbox::nothing_to_close_with", || {
@@ -466,7 +468,7 @@ fn nothing_to_close_with() {
     });
 }
 
-/// A signal that was refused has ended nobody: what the descendants say is waited for.
+/// A refused signal has ended no process, so the call waits for the descendants' output.
 #[test]
 fn a_kill_refused() {
     fault("sandbox::a_kill_refused", || {

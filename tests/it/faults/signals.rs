@@ -1,4 +1,4 @@
-//! Hosts with odd signals: ignored, blocked, deadly, or one after the other.
+//! Hosts with odd signals: ignored, blocked, with their default action, or one after the other.
 
 use std::os::unix::process::ExitStatusExt;
 use std::ptr;
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::support::{sh, warm_up};
 
-/// All signals that a process may do something about.
+/// All signals that a process can handle.
 fn all_but(exceptions: &[i32]) -> impl Iterator<Item = i32> {
     let special = [libc::SIGKILL, libc::SIGSTOP, 32, 33];
     let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGALRM];
@@ -29,7 +29,7 @@ fn block_all() {
     }
 }
 
-/// What a child has blocked and ignored: nothing, whatever the parent has.
+/// A child blocks and ignores no signal, no matter what the parent does.
 fn a_child_starts_afresh() {
     let mut command = Command::new("grep");
     let said = block_on(command.args(["-E", "^Sig(Blk|Ign)", "/proc/self/status"]).read()).expect("runs");
@@ -48,7 +48,7 @@ fn a_child_obeys() {
     let error = block_on(slow.timeout(Duration::from_millis(20)).run()).expect_err("slow");
     assert!(matches!(error, Error::TimedOut(_)), "{error}");
     assert_eq!(error.output().expect("it ran").status.signal(), Some(libc::SIGTERM));
-    // A program that nobody reads any more.
+    // A program that gets SIGPIPE.
     let said = block_on(sh("yes | head -c 2").read()).expect("runs");
     assert_eq!(said, "y");
 }
@@ -69,7 +69,7 @@ fn all_signals_ignored_but_sigchld() {
     });
 }
 
-/// In the thread that calls, and in all that come of it: the reactor's, and async-process's.
+/// In the calling thread, and in all threads that it starts: the reactor's, and async-process's.
 #[test]
 fn all_signals_blocked() {
     fault("signals::all_signals_blocked", || {
@@ -90,10 +90,11 @@ fn all_signals_ignored_and_blocked_later() {
     });
 }
 
-/// A host in another language leaves SIGPIPE deadly; a child that does not read is no reason to die of it.
+/// A host in another language may leave SIGPIPE at its default. If a child does not read, that must not kill
+/// the host.
 #[test]
-fn sigpipe_is_deadly() {
-    fault("signals::sigpipe_is_deadly", || {
+fn sigpipe_has_its_default_action() {
+    fault("signals::sigpipe_has_its_default_action", || {
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
         again_and_again(3, || {
             everything();
@@ -107,7 +108,7 @@ fn sigpipe_is_deadly() {
     });
 }
 
-/// The system reaps each child, since SIGCHLD is ignored, or since SA_NOCLDWAIT is set.
+/// The system reaps each child, because SIGCHLD is ignored or SA_NOCLDWAIT is set.
 fn reaped_by_the_system() {
     let survive = statuses_survive();
     let mut command = sh("cat; echo said; exit 3");
@@ -162,7 +163,7 @@ fn children_not_to_be_waited_for() {
     });
 }
 
-/// It is ignored when a child is running already.
+/// The host ignores SIGCHLD while a child runs already.
 #[test]
 fn sigchld_ignored_in_the_middle() {
     on_old_kernels_too("signals::sigchld_ignored_in_the_middle", || {
@@ -182,7 +183,7 @@ fn sigchld_ignored_in_the_middle() {
     });
 }
 
-/// Every system call that can be interrupted is.
+/// A signal interrupts every system call that can be interrupted.
 #[test]
 fn one_signal_after_the_other() {
     extern "C" fn nothing(_: i32) {}
@@ -195,7 +196,7 @@ fn one_signal_after_the_other() {
         everything();
         works();
         let before = Traces::now();
-        // A number, since it is a pointer in some C libraries.
+        // A number, because it is a pointer in some C libraries.
         let caller = unsafe { libc::pthread_self() } as usize;
         let signals = || unsafe {
             libc::pthread_kill(caller as libc::pthread_t, libc::SIGUSR1);

@@ -1,4 +1,4 @@
-//! What the start of a child goes through: signals from everywhere, threads that allocate and lock, an emulator.
+//! What happens during a start: signals from everywhere, threads that allocate and lock, an emulator.
 
 use std::hint::black_box;
 use std::ptr;
@@ -15,7 +15,7 @@ static PARENT: AtomicI32 = AtomicI32::new(0);
 static HANDLED: AtomicUsize = AtomicUsize::new(0);
 static IN_A_CHILD: AtomicUsize = AtomicUsize::new(0);
 
-/// A new process that works in our memory counts here, too.
+/// If a new process that shares this memory ran the handler, that would count here too.
 extern "C" fn count(_: i32) {
     HANDLED.fetch_add(1, Ordering::Relaxed);
     if unsafe { libc::syscall(libc::SYS_getpid) } as i32 != PARENT.load(Ordering::Relaxed) {
@@ -23,9 +23,9 @@ extern "C" fn count(_: i32) {
     }
 }
 
-/// Four threads start children; a thousand signals a second go to all of the process group, which the children are part
-/// of; other threads allocate, and take the locks of the C library. No handler of ours ever runs in a child, nothing
-/// hangs, and nothing is left. By hand with `REAPED_STORM_STARTS=100000`.
+/// Four threads start children. A thousand signals a second go to the whole process group, children included.
+/// Other threads allocate, and take the locks of the C library. No handler of this process ever runs in a
+/// child, nothing hangs, and nothing is left. By hand with `REAPED_STORM_STARTS=100000`.
 #[test]
 fn a_storm() {
     fault("starts::a_storm", || {
@@ -38,7 +38,7 @@ fn a_storm() {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = count as *const () as libc::sighandler_t;
             action.sa_flags = libc::SA_RESTART;
-            // What these do by themselves is nothing, so that no program dies of them.
+            // By default these do nothing, so no program dies of them.
             for signal in [libc::SIGWINCH, libc::SIGURG] {
                 assert_eq!(libc::sigaction(signal, &action, ptr::null_mut()), 0);
             }
@@ -102,8 +102,8 @@ fn a_storm() {
     });
 }
 
-/// valgrind gives a new process a copy of the memory, whatever was asked for: what the process says there is not heard.
-/// So the other engine starts the children, and a program that is missing does not look as if it ran.
+/// valgrind always gives a new process a copy of the memory, so the parent does not see what the process
+/// writes there. The other engine starts the children, so a missing program does not look started.
 #[test]
 fn under_valgrind() {
     const TEST: &str = "faults::starts::under_valgrind";
@@ -119,12 +119,12 @@ fn under_valgrind() {
     again_through(&["valgrind", "-q"], TEST, VARIABLE);
 }
 
-/// A Ctrl-Z of the terminal comes while a child is started, which has the thread of its parent for that time. The child
-/// drops it, but for a moment of some hundred nanoseconds before its program runs.
+/// A Ctrl-Z comes while a child starts and has borrowed its parent's thread. The child drops the signal,
+/// except in a moment of some hundred nanoseconds before its program runs.
 #[test]
 fn ctrl_z_meanwhile() {
     if !super::NATIVE {
-        // There a fork does not have the thread, but the thread reads what the fork reports.
+        // That engine's fork does not borrow the thread, but the thread reads the fork's report.
         skip("after a fork it is still so");
     }
     fault("starts::ctrl_z_meanwhile", || {
@@ -153,7 +153,7 @@ fn ctrl_z_meanwhile() {
                     std::thread::sleep(Duration::from_micros(n * 37 % 400));
                     unsafe { libc::kill(0, libc::SIGTSTP) };
                 });
-                // It may be stopped once it runs, and is killed.
+                // Once the program runs it may be stopped, and is killed.
                 drop(Command::new("true").spawn().expect("starts"));
                 press.join().expect("no panic");
                 started.fetch_add(1, Ordering::Relaxed);

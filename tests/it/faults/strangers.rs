@@ -1,4 +1,4 @@
-//! Other threads of the host: one reaps what is not its own, one forks.
+//! Other threads of the host: one reaps children that are not its own, one forks.
 
 use std::os::unix::fs::PermissionsExt;
 use std::ptr;
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::support::{eventually, sh};
 
-/// Whoever looks first has the status: the true one, or none at all.
+/// The thread that looks first gets the status. The caller gets the true status, or none.
 fn among_strangers(lost: &mut usize, taken: &mut usize) {
     for round in 0..20 {
         let mut command = sh("cat; echo said; exit 3");
@@ -22,7 +22,7 @@ fn among_strangers(lost: &mut usize, taken: &mut usize) {
         let output = block_on(command.stdin(Stdio::bytes("in ")).output());
         match exited(&output, b"in said\n") {
             None => *lost += 1,
-            // Only who reaps a child is told what it has used.
+            // Only the process that reaps a child learns what the child used.
             Some(code) => {
                 assert_eq!(code, 3);
                 *taken += usize::from(output.expect("a value").usage().is_none());
@@ -43,7 +43,7 @@ fn a_stranger_asks_for_all_children() {
     on_old_kernels_too("strangers::a_stranger_asks_for_all_children", || beside_a_stranger(libc::WNOHANG));
 }
 
-/// It sleeps until there is one, and so is told first.
+/// The other thread sleeps in waitpid(2), so it gets each exit first.
 #[test]
 fn a_stranger_waits_for_all_children() {
     on_old_kernels_too("strangers::a_stranger_waits_for_all_children", || beside_a_stranger(0));
@@ -67,7 +67,7 @@ fn beside_a_stranger(options: libc::c_int) {
     assert!(!survive || lost == 0, "{lost} were lost, and the pidfd could have told");
 }
 
-/// A process that is a copy of this one, with all its descriptors, and never becomes a program.
+/// A process that is a copy of this one, with all its descriptors, and never runs a program.
 fn fork(for_so_long: Duration) -> libc::pid_t {
     let nap = libc::timespec { tv_sec: 0, tv_nsec: for_so_long.as_nanos() as _ };
     match unsafe { libc::fork() } {
@@ -86,7 +86,7 @@ fn await_fork(pid: libc::pid_t) {
     assert_eq!(unsafe { libc::waitpid(pid, ptr::null_mut(), 0) }, pid);
 }
 
-/// For as long as they live, forks hold the ends of our pipes; and whatever was open for writing.
+/// While the forks live, they hold the ends of this process's pipes, and any file that was open for writing.
 #[test]
 fn a_thread_forks() {
     fault("strangers::a_thread_forks", || {
@@ -99,8 +99,8 @@ fn a_thread_forks() {
                 for _ in 0..5 {
                     all_calls();
                 }
-                // A program that was just written is busy until the forks are gone that may write it. Some of them live
-                // for longer than it is tried, and that is told as what it is.
+                // A program that was just written is busy until every fork that can write it is gone. Some
+                // forks live longer than the crate tries, and the error says so.
                 let dir = tempfile::tempdir().expect("a folder");
                 for round in 0..10 {
                     let path = dir.path().join(format!("program{round}"));
@@ -119,8 +119,8 @@ fn a_thread_forks() {
     });
 }
 
-/// A fork that stays has the pipes open when the child is long gone: that is what the drain timeout is for, and
-/// an exit is told all the same.
+/// A fork keeps the pipes open long after the child is gone: the drain timeout is made for that. The exit is
+/// reported all the same.
 #[test]
 fn a_fork_stays() {
     fault("strangers::a_fork_stays", || {
@@ -129,7 +129,8 @@ fn a_fork_stays() {
             command.drain_timeout(Duration::from_millis(20));
             let mut process = command.stdin(Stdio::input()).spawn().expect("starts");
             let pid = fork(Duration::from_millis(900));
-            // The fork holds the writing end of its stdin as well; one byte less is no end of file.
+            // The fork holds the writing end of stdin too. The child waits for one byte less, and not for the
+            // end of file.
             let mut writer = process.writer(0).expect("a pipe");
             block_on(futures::AsyncWriteExt::write_all(&mut writer, b"line\n")).expect("it reads");
             let output = block_on(process.output()).expect("a value");

@@ -1,5 +1,5 @@
-//! Messages with an AEAD packet (OCB), which gpg 2.2 reads and does not write: made here, and then changed in every way
-//! that one can think of. Whatever gpg makes of that, no changed plaintext comes out.
+//! Messages with an AEAD packet (OCB), which gpg 2.2 reads and does not write. The test makes them, and
+//! changes them in every way. No matter what gpg says, no changed plaintext comes out.
 
 use aes::Aes256;
 use futures::stream::{self, StreamExt};
@@ -47,7 +47,7 @@ fn endless(text: &[u8]) -> Vec<u8> {
     [b"\xafb\0\0\0\0\0", text].concat()
 }
 
-/// A packet, compressed by ZIP into what is as long (5.6; RFC 1951, 3.2.4), to the end of all.
+/// A packet that is compressed by ZIP, without getting shorter (5.6; RFC 1951, 3.2.4), to the end of all.
 fn compressed(packet: &[u8]) -> Vec<u8> {
     let length = u16::try_from(packet.len()).expect("one block").to_le_bytes();
     [&[0xa3, 1, 1], &length[..], &length.map(|byte| !byte), packet].concat()
@@ -77,7 +77,7 @@ fn message(packets: &[u8], chunk: u8) -> Vec<u8> {
     [&KEY, &packet(20, &sealed(packets, chunk))[..]].concat()
 }
 
-/// Decrypts all of them, a few at a time, and tells what comes of each.
+/// Decrypts all of them, a few at a time, and passes each result on.
 fn open_all(home: &Home, messages: Vec<Vec<u8>>, mut each: impl FnMut(usize, Result<Decrypted, Error>)) {
     let runs = stream::iter(messages.into_iter().enumerate()).map(|(n, message)| {
         let run = home.decrypt(message).passphrase(SECRET).decrypt();
@@ -89,8 +89,8 @@ fn open_all(home: &Home, messages: Vec<Vec<u8>>, mut each: impl FnMut(usize, Res
     }));
 }
 
-/// The text, signed by a key, in the ways that a message can have it: nothing, a signature before it as PGP 2 had it, and one
-/// that is announced before and comes after.
+/// The text in the three ways that a message can have it: unsigned; with a signature before it, as in PGP 2; with a
+/// signature after it. The message announces the last before the text.
 fn texts(home: &Home, text: &str) -> [Vec<u8>; 3] {
     let signature = home.gpg(&["-u", "bob@x", "--detach-sign"], text);
     let data = literal(text.as_bytes());
@@ -115,7 +115,7 @@ fn whole_messages() {
         assert!(home.open(armoured, SECRET).expect("decrypted").plaintext == text.as_bytes());
         let in_parts = [&KEY, &in_parts(20, &sealed(&plain, chunk))[..]].concat();
         assert!(home.open(in_parts, SECRET).expect("decrypted").plaintext == text.as_bytes());
-        // gpg's exit code tells of a signature that it cannot check, or of a tag that is wrong, and not of which.
+        // gpg's exit code shows a signature that it cannot check, or a wrong tag, and does not say which.
         for packets in [&before, &after] {
             let error = stranger.refusal(message(packets, chunk), SECRET);
             assert!(matches!(error, Error::Damaged(_)), "{error:?}");
@@ -124,8 +124,8 @@ fn whole_messages() {
     }
 }
 
-/// Each bit of the smallest message, and a part of those of the others: with and without a signature, before and after the
-/// data, by a key that is there and by one that is not, in one chunk and in many.
+/// Each bit of the smallest message, and some bits of the others. They have no signature, or one before or
+/// after the data; its key is known or unknown; the data has one chunk or many.
 #[test]
 fn one_bit_of_any_small_message() {
     let home = Home::with_keys();
@@ -139,7 +139,7 @@ fn one_bit_of_any_small_message() {
     }
     for (home, packets, chunk, step) in kinds {
         let whole = message(packets, chunk);
-        // Anything between 0 and the step is as good a start.
+        // Any start between 0 and the step will do.
         let bits: Vec<usize> = (packets.len() % step..whole.len() * 8).step_by(step).collect();
         let flipped = bits.iter().map(|bit| {
             let mut message = whole.clone();
@@ -154,13 +154,14 @@ fn one_bit_of_any_small_message() {
             }
         });
         println!("{} bits, of which {harmless:?} are harmless", bits.len());
-        // The session key's packet names a cipher, but it is the other packet's that counts: with a key as long it opens.
+        // The packet of the session key names a cipher, but the other packet's cipher counts. If its key has
+        // the same length, the message opens.
         assert!(harmless.iter().all(|bit| bit / 8 < KEY.len()), "{harmless:?}");
     }
 }
 
-/// One large chunk, of which gpg gives out the beginning before it has seen a tag; and a signature that it cannot check, so
-/// that its exit code is not 0 in any case.
+/// One large chunk: gpg writes its beginning before it has checked a tag. gpg cannot check the signature, so
+/// its exit code is never 0.
 #[test]
 fn one_bit_of_a_large_chunk() {
     let home = Home::with_keys();
@@ -182,8 +183,8 @@ fn one_bit_of_a_large_chunk() {
     }
 }
 
-/// gpg 2.2 to 2.5 does not notice a packet that is too long or too short for its chunks, and has zeros or nothing then where
-/// it could not check. It says that all is well, and exits with code 0.
+/// gpg 2.2 to 2.5 does not notice a packet that is too long or too short for its chunks. For the part that it
+/// could not check it writes zeros or nothing. It still reports success, and exits with code 0.
 #[test]
 fn every_other_length() {
     let home = Home::with_keys();
@@ -207,7 +208,7 @@ fn every_other_length() {
             .collect();
         number += messages.len();
         open_all(&home, messages, |n, opened| match opened {
-            // What comes after the last tag takes nothing away.
+            // Bytes after the last tag take nothing away.
             Ok(open) => assert!(open.plaintext == text, "{n} of {size} bytes"),
             Err(error) => {
                 let said = |keyword| error.status().iter().any(|line| line.keyword() == keyword);
@@ -218,7 +219,7 @@ fn every_other_length() {
     println!("of {number} wrong lengths, gpg says GOODMDC of {deceived}");
 }
 
-/// One encryption within another is not seen from outside.
+/// An encryption inside another one is not visible from outside.
 #[test]
 fn within_another_encryption() {
     let home = Home::with_keys();
@@ -230,7 +231,7 @@ fn within_another_encryption() {
     }
 }
 
-/// Nothing tells a wrong passphrase from a change in the first chunk.
+/// gpg does not distinguish a wrong passphrase from a change in the first chunk.
 #[test]
 fn a_wrong_passphrase() {
     let home = Home::with_keys();

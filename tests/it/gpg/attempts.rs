@@ -1,4 +1,5 @@
-//! More than one way to the session key, some of which lead nowhere; and what is told if none leads anywhere.
+//! A message with more than one way to the session key. Some ways fail, and the error says what happened if
+//! all do.
 
 use reaped::gpg::{Error, Validity};
 
@@ -7,7 +8,7 @@ use super::{Home, PASSPHRASE, SECRET, block_on};
 
 const OTHER: &str = "of another key";
 
-/// Encrypts what a stranger has signed, so that gpg's exit code is 2 in any case.
+/// Encrypts a text that an unknown key has signed, so gpg's exit code is always 2.
 fn of_a_stranger(home: &Home, recipients: &[&str]) -> Vec<u8> {
     let author = Home::empty();
     author.make_key("rose@x", "", &[]);
@@ -15,7 +16,8 @@ fn of_a_stranger(home: &Home, recipients: &[&str]) -> Vec<u8> {
     home.gpg(&[recipients, &["--no-literal", "-z", "0", "--encrypt"]].concat(), signed)
 }
 
-/// gpg complains of a session key that it did not get in one way, and then opens the message in another, with an MDC.
+/// gpg reports that one way to the session key fails, and then opens the message, with an MDC, in another
+/// way.
 #[test]
 fn the_first_of_two_ways_fails() {
     let home = Home::with_keys();
@@ -34,7 +36,7 @@ fn the_first_of_two_ways_fails() {
         }
         let error = home.refusal(message.clone(), "wrong");
         assert!(matches!(error, Error::WrongPassphrase(_)), "{error:?}");
-        // The proof does not depend on who signed.
+        // The proof does not depend on the signer.
         let mut changed = message;
         *changed.last_mut().expect("some") ^= 1;
         let error = home.refusal(changed, passphrases[1]);
@@ -42,7 +44,7 @@ fn the_first_of_two_ways_fails() {
     }
 }
 
-/// gpg tries each key for a recipient without a name, and tells of one that does not fit by its exit code alone.
+/// gpg tries each key for a recipient without a name. If one does not fit, only its exit code shows it.
 #[test]
 fn a_hidden_recipient_with_the_second_key() {
     let home = Home::with_keys();
@@ -61,7 +63,7 @@ fn a_hidden_recipient_with_the_second_key() {
     }
 }
 
-/// gpg does not say whether a key was there: what is told is no more than that, and no key of zeros.
+/// gpg does not say whether a key was there. The error says no more than that, and names no key of zeros.
 #[test]
 fn a_hidden_recipient_and_a_wrong_passphrase() {
     let home = Home::with_keys();
@@ -77,13 +79,13 @@ fn a_hidden_recipient_and_a_wrong_passphrase() {
     for text in [text, error] {
         assert!(!text.split(": gpg: ").next().expect("ours").contains("00000000"), "{text}");
     }
-    // Beside one with a name.
+    // Beside a recipient with a name.
     let error = Home::empty().refusal(home.gpg(&["-r", "bob@x", "-R", "alice@x", "--encrypt"], "x"), "");
     assert!(matches!(error, Error::NoSecretKey(_)), "{error:?}");
     assert!(error.to_string().contains("a recipient is hidden: gpg: "), "{error}");
 }
 
-/// gpg says that there is no key, and why only to people.
+/// gpg reports that there is no key, and gives the reason only in its text for people.
 #[test]
 fn an_agent_that_cannot_be_reached() {
     let home = Home::with_keys();
@@ -96,12 +98,12 @@ fn an_agent_that_cannot_be_reached() {
     assert!(said.contains("gpg-agent"), "{said}");
     assert!(error.to_string().contains("gpg-agent"), "{error}");
     assert!(format!("{error:?}").contains("gpg-agent"), "{error:?}");
-    // Who owns the key is nobody's business but in the whole.
+    // The key's owner appears only in the full report.
     assert!(said.contains("alice@x") && !error.to_string().contains("alice@x"), "{error}");
     check_error(&error, b"");
 }
 
-/// Whatever the reason, gpg's own words are kept.
+/// For every reason, the error has the end of gpg's stderr.
 #[test]
 fn the_end_of_stderr_is_in_every_error() {
     let home = Home::with_keys();
@@ -125,7 +127,7 @@ fn the_end_of_stderr_is_in_every_error() {
     assert!(matches!(error, Error::SignatureMissing(_)) && !error.stderr().is_empty(), "{error:?}");
 }
 
-/// What begins as an encrypted message does is not told to be anything else.
+/// If data begins like an encrypted message, the error does not call it anything else.
 #[test]
 fn a_session_key_of_an_unknown_version() {
     let home = Home::with_keys();
@@ -142,7 +144,7 @@ fn a_session_key_of_an_unknown_version() {
             assert!(error.to_string().contains("unknown version"), "{error}");
         }
     }
-    // After one that gpg knows: as if it were cut off there.
+    // After a packet that gpg knows, the data counts as cut off.
     let key = usize::from(message[1]) + 2;
     let message = [&message[..key], b"\xc1\x15\x0601234567890123456789", &message[key..]].concat();
     let error = home.refusal(message, SECRET);
@@ -156,8 +158,8 @@ fn a_session_key_of_an_unknown_version() {
     assert!(matches!(error, Error::NotEncrypted(_)), "{error:?}");
 }
 
-/// Sound messages of which gpg's exit code is not 0 for a reason that no line tells, or that is no part of the message. They
-/// are refused, with gpg's words.
+/// Sound messages that are refused, because gpg's exit code is not 0. No status line gives the reason, or it is not
+/// about the message. The error has gpg's words.
 #[test]
 fn what_remains_refused() {
     let home = Home::with_keys();

@@ -1,4 +1,4 @@
-//! gpg as a process: missing, false, misconfigured, killed; and what of the secrets can be seen.
+//! gpg as a process: missing, replaced, misconfigured, killed; and where a secret could show.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use super::refusals::check_error;
 use super::{Home, SECRET, block_on};
 use crate::support::eventually;
 
-/// A program that stands in for gpg.
+/// A program that takes gpg's place.
 fn program(dir: &Path, script: &str) -> PathBuf {
     let path = dir.join("false-gpg");
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
@@ -17,7 +17,7 @@ fn program(dir: &Path, script: &str) -> PathBuf {
     path
 }
 
-/// What gpg says when all is well, without a length.
+/// gpg's report if all is well, without a length.
 const FINE: &str = "printf '[GNUPG:] %s\\n' BEGIN_DECRYPTION 'DECRYPTION_INFO 2 9 0' 'PLAINTEXT 62 0' \
                     DECRYPTION_OKAY GOODMDC END_DECRYPTION >&4";
 
@@ -39,7 +39,7 @@ fn a_gpg_conf_changes_nothing() {
         let error = home.refusal(message, SECRET);
         assert!(matches!(error, Error::Damaged(_)), "{error:?}");
     }
-    // Without a look at the signature there is none.
+    // If gpg does not check the signature, the result has none.
     std::fs::write(home.path().join("gpg.conf"), "skip-verify\n").expect("written");
     let signed = home.seal(home.signed("bob@x", "x"));
     let unseen = block_on(home.decrypt(signed).passphrase(SECRET).require_signature(true).decrypt());
@@ -96,7 +96,7 @@ fn a_gpg_that_says_okay_and_fails() {
     }
 }
 
-/// The secret is in no message, and neither in the arguments nor in the environment of gpg.
+/// The secret is in no message, and neither in gpg's arguments nor in its environment.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_passphrase_is_shown_nowhere() {
@@ -145,7 +145,7 @@ fn real_errors_show_no_secret() {
 #[test]
 fn dropping_the_future_kills_gpg() {
     let home = Home::with_keys();
-    // More than all pipes hold and one poll takes, so that gpg is still at it.
+    // More than all pipes hold and one poll takes, so gpg is still writing.
     let message = home.symmetric(&["-z", "0"], vec![b'x'; 32 << 20]);
     let mut decrypt = home.decrypt(message);
     for _ in 0..3 {
@@ -157,7 +157,7 @@ fn dropping_the_future_kills_gpg() {
         assert!(first.is_pending());
         assert!(rustix::process::test_kill_process(pid).is_ok());
         drop(decryption);
-        // A zombie would still be there.
+        // A zombie would still count as there.
         eventually("gpg is gone", || rustix::process::test_kill_process(pid).is_err());
     }
 }
@@ -195,7 +195,7 @@ fn time_and_size_are_bounded() {
     }
 }
 
-/// A message may have any number of signatures, each of which gpg tells of.
+/// A message may have any number of signatures, and gpg reports each.
 #[test]
 fn report_and_messages_are_bounded() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -208,10 +208,10 @@ fn report_and_messages_are_bounded() {
         };
         assert!(source.to_string().contains(&format!("1048576 bytes to descriptor {fd} ")), "{source}");
         assert!(source.output().expect("it ran").stderr.len() <= 1 << 20);
-        // With the last line cut off where the bound is.
+        // The bound cuts the last line off.
         assert_eq!(error.status().len(), if fd == 4 { (1 << 20) / 16 } else { 0 });
     }
-    // Exactly as much is no error of this kind.
+    // Exactly the bound is no error of this kind.
     let path = program(dir.path(), "head -c 1048576 /dev/zero >&2; exit 7");
     let error = block_on(Decrypt::new("x").program(path).decrypt()).expect_err("no proof");
     let Error::Process { source: source @ reaped::Error::Failed(_), .. } = error else { panic!("{error:?}") };
@@ -223,8 +223,8 @@ fn report_and_messages_are_bounded() {
 fn very_many_signatures() {
     let home = Home::with_keys();
     let signed = home.signed("bob@x", "x");
-    // A packet that announces the signature, the text, and the signature: each is a tag, a length of one byte, and so
-    // many bytes (RFC 4880, 4.2).
+    // A packet that announces the signature, the text, and the signature. Each has a tag, a length of one
+    // byte, and its bytes (RFC 4880, 4.2).
     let mut packets = Vec::new();
     let mut rest = &signed[..];
     while let [_, length, ..] = *rest {
@@ -240,12 +240,12 @@ fn very_many_signatures() {
     assert!(matches!(error, Error::Process { source: reaped::Error::OutputLimit(_), .. }), "{error}");
 }
 
-/// However much of it there is: growing, joining and wiping it costs each poll no more than some piece of it.
+/// Even if the plaintext is large, growing, joining and wiping it take no poll longer than one piece does.
 #[test]
 fn a_large_plaintext_is_joined_and_wiped_in_pieces() {
     const MIB: usize = 48;
     let dir = tempfile::tempdir().expect("a folder");
-    // Armoured as well, without an end, so that all of it has to be looked at.
+    // Armoured too, without an end, so the crate has to look at all of it.
     let line = format!("{}\n", "wwQECQAI".repeat(8));
     let message = format!("-----BEGIN PGP MESSAGE-----\n\n{}", line.repeat((4 << 20) / line.len()));
     for (end, proved) in [("exit 0", true), ("exit 2", false)] {
@@ -254,7 +254,7 @@ fn a_large_plaintext_is_joined_and_wiped_in_pieces() {
         let mut decryption = Decrypt::new(message.clone()).program(path).decrypt();
         let mut polls = 0;
         let ended = block_on(std::future::poll_fn(|cx| {
-            // Once gpg was reaped all of its output was collected.
+            // Once gpg is reaped, all of its output was collected.
             polls += usize::from(decryption.pid().is_none());
             std::pin::Pin::new(&mut decryption).poll(cx)
         }));

@@ -1,4 +1,4 @@
-//! Each reason for which there is no plaintext, made with the real gpg.
+//! Each reason for having no plaintext, made with the real gpg.
 
 use std::io;
 
@@ -15,7 +15,7 @@ fn wrong_passphrases() {
             assert!(matches!(error, Error::WrongPassphrase(_)), "{wrong:?}: {error:?}");
             assert!(!error.status().is_empty());
         }
-        // Fed as it is: what gpg would cut off is refused.
+        // The passphrase goes to gpg unchanged. If gpg would cut something off, the call refuses it.
         for cut in [format!("{right}\n"), format!("{right}\0"), format!("{right}\nmore"), "\n".into()] {
             let error = home.refusal(message.clone(), &cut);
             assert!(matches!(error, Error::InvalidPassphrase(_)), "{error:?}");
@@ -86,7 +86,7 @@ fn cut_off() {
         }
         assert!(damaged > 50, "only {damaged} of them are called damaged");
     }
-    // Armour may lose its last line, but none of its content.
+    // Armour may lose its last line, but no part of its content.
     let message = home.symmetric(&["--armor"], text.clone());
     for length in (0..message.len()).step_by(41).chain(message.len() - 60..message.len()) {
         match home.open(&message[..length], SECRET) {
@@ -96,7 +96,7 @@ fn cut_off() {
     }
 }
 
-/// One line, and nothing of the text in it.
+/// The message is one line, without any of the text.
 pub fn check_error(error: &Error, text: &[u8]) {
     let shown = format!("{error}");
     assert!(!shown.is_empty() && !shown.contains(char::is_control), "{shown:?}");
@@ -125,7 +125,7 @@ fn one_bit_flipped() {
             let mut flipped = message.clone();
             flipped[place] ^= 1 << (place % 8);
             match home.open(flipped, passphrase) {
-                // Not all of a message's head has a meaning: the bits of a number's length, for example.
+                // Some bits of a message's head mean nothing: the bits of a number's length, for example.
                 Ok(decrypted) => {
                     assert_eq!(decrypted.plaintext, text.as_bytes(), "at {place}");
                     (harmless, last) = (harmless + 1, place);
@@ -149,7 +149,7 @@ fn good_signatures() {
     let fingerprint = signature.primary_fingerprint.as_deref().expect("valid");
     assert!(fingerprint.len() == 40 && fingerprint.ends_with(&signature.key_id), "{signature:?}");
     assert_eq!(home.open(message, SECRET).expect("signed").signatures, open.signatures);
-    // By two.
+    // Signed by two keys.
     let both = home.gpg(&["--passphrase", PASSPHRASE, "-u", "bob@x", "-u", "alice@x", "--sign"], "by both");
     let open = block_on(home.decrypt(home.seal(both)).passphrase(SECRET).require_signature(true).decrypt());
     assert_eq!(open.expect("signed").signatures.len(), 2);
@@ -166,14 +166,14 @@ fn missing_signatures() {
     let expired = past.gpg(&[&long_ago[..], &["-z", "0", "-u", "victor@x", "--sign"]].concat(), "of old");
     let reader = Home::empty();
     reader.gpg(&["--import"], past.gpg(&["--export"], ""));
-    // gpg writes the revocation along with the key, with a colon in front so that nobody takes it by mistake.
+    // gpg writes the revocation along with the key, with a colon in front so that nobody uses it by mistake.
     let author = Home::empty();
     author.make_key("rose@x", "", &[]);
     let revoked = reader.seal(author.signed("rose@x", "revoked since"));
     let mut revocations = author.path().join("openpgp-revocs.d").read_dir().expect("made with the key");
     let revocation = std::fs::read_to_string(revocations.next().expect("one").expect("readable").path());
     reader.gpg(&["--import"], author.gpg(&["--export"], ""));
-    // In the trust model of the other calls there is no trustdb, and this writes to it.
+    // The other calls' trust model has no trustdb, and this call writes one.
     reader.gpg(
         &["--trust-model", "pgp", "--import"],
         revocation.expect("text").replace(":-----BEGIN", "-----BEGIN"),
@@ -219,12 +219,12 @@ fn bad_signatures() {
     assert!(matches!(error, Error::BadSignature(_)), "{error:?}");
 }
 
-/// gpg shows what stands beside the encryption as well, where anybody can put it.
+/// gpg also writes the data that stands beside the encryption, which anybody can put there.
 #[test]
 fn plaintext_beside_the_encryption() {
     let home = Home::with_keys();
     let (inside, outside) = (home.symmetric(&[], "inside"), home.gpg(&["-z", "0", "--store"], "outside"));
-    // A packet without a meaning, for an encryption without a plaintext.
+    // A packet that means nothing, for an encryption without a plaintext.
     let empty = home.seal(*b"\xca\x03PGP");
     for parts in [
         [&inside, &outside],
