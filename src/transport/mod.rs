@@ -88,18 +88,15 @@ pub(crate) struct Transport {
 impl Drop for Transport {
     fn drop(&mut self) {
         self.connection.waiting.forget(Handle::Main);
+        let Some(mut state) = self.connection.take_state() else { return };
         // If the child keeps running, it keeps its terminal and gets no SIGHUP.
         #[cfg(unix)]
-        if self.connection.child.runs_on_when_dropped() {
-            if let Some(master) = self.with(|state| state.terminal.as_mut()?.take_master()) {
-                self.connection.child.hold_open(master);
-            }
+        if let (true, Some(terminal)) = (state.child.runs_on_when_dropped(), &mut state.terminal) {
+            terminal.take_master().into_iter().for_each(|master| state.child.hold_open(master));
         }
-        // Before the pipes are closed. So the child dies of the kill, not of a closed pipe.
-        self.connection.child.abandon();
-        let state = self.connection.take_state();
+        state.child.abandon();
         // A terminal hangs up, even if the caller took its writer out.
-        if let Some(mut state) = state.filter(|state| state.terminal.is_some()) {
+        if state.terminal.is_some() {
             state.hang_up();
             drop(state);
             self.connection.waiting.wake_all_later();
@@ -258,11 +255,11 @@ impl Transport {
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.connection.child.pid()
+        self.connection.with(|state| state.child.pid())?
     }
 
     pub(crate) fn remote(&self) -> ChildRef {
-        self.connection.child.remote()
+        self.connection.with(|state| state.child.remote()).unwrap_or_default()
     }
 
     /// Whether there is a fault: `true` if the child must be killed for it, `false` if the child was only late.
@@ -272,15 +269,17 @@ impl Transport {
 
     /// Ends the child as if it were late, because of another member of its pipeline.
     pub(crate) fn stop(&self, at_once: bool) {
-        if at_once {
-            self.connection.child.forfeit_grace();
-        }
-        self.with(|state| state.protocol.timed_out());
+        self.with(|state| {
+            if at_once {
+                state.child.forfeit_grace();
+            }
+            state.protocol.timed_out();
+        });
     }
 
     /// The child keeps running when this handle is dropped.
     pub(crate) fn keep_running_on_drop(&self) {
-        self.connection.child.on_drop(OnDrop::RunOn);
+        self.with(|state| state.child.on_drop(OnDrop::RunOn));
     }
 
     /// Takes out the pipe into the child, once.

@@ -87,6 +87,7 @@ impl Transport {
         spawned.child.watch(deadline, grace, stop_signal, child_flag.waker());
         let activity = flows.activity();
         let state = State {
+            child: spawned.child,
             protocol,
             pipes,
             clock: Clock::new(deadline, &flows.bounds, activity.clone(), Flag::new(&waiting, None)),
@@ -101,11 +102,10 @@ impl Transport {
             is_due: false,
             is_cut_off: false,
             drained: Vec::new(),
-            failing: None,
             garbage: Vec::new(),
         };
-        let connection = Connection::new(waiting, spawned.child, state);
-        let (connection, slice, ahead) = (Arc::new(connection), Slice::default(), Mutex::default());
+        let connection = Arc::new(Connection::new(waiting, state));
+        let (slice, ahead) = (Slice::default(), Mutex::default());
         Ok(Transport { connection, slice, started, ahead })
     }
 }
