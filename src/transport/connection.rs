@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use super::ANYBODY;
+use super::pipe::Armed;
 use super::slice::Slice;
 use super::state::{State, Step};
 use super::waiting::{Handle, Waiting};
@@ -125,6 +126,45 @@ impl Connection {
     pub(super) fn drive(&self, me: Handle, slice: &mut Slice, cx: &Context<'_>) {
         let driven = self.poll(me, slice, cx, |_| None::<Infallible>);
         debug_assert!(driven.is_pending(), "it wants nothing");
+    }
+
+    /// For a handle that the caller took out: attempts what needs no state, and arms the end if that must wait. The
+    /// handle drives all other work only if there is news, or before it waits.
+    pub(super) fn poll_taken<E, T>(
+        &self,
+        me: Handle,
+        slice: &mut Slice,
+        cx: &Context<'_>,
+        end: &mut E,
+        mut attempt: impl FnMut(&mut E, &mut Slice) -> Poll<T>,
+        arm: impl Fn(&mut E) -> Armed,
+    ) -> Poll<T> {
+        let mut drives = self.waiting.take_news();
+        slice.is_over();
+        loop {
+            if slice.is_spent() {
+                self.waiting.go_on(me, cx.waker(), slice.pauses());
+                return Poll::Pending;
+            }
+            if drives {
+                self.drive(me, slice, cx);
+            }
+            if let Poll::Ready(done) = attempt(end, slice) {
+                slice.moved();
+                if drives {
+                    self.waiting.forget(me);
+                }
+                return Poll::Ready(done);
+            }
+            // If the attempt used up the slice, no flag will be set.
+            if !std::mem::replace(&mut drives, true) || slice.is_spent() {
+                continue;
+            }
+            if arm(end) != Armed::Ready {
+                slice.waits();
+                return Poll::Pending;
+            }
+        }
     }
 }
 

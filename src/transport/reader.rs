@@ -6,12 +6,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::clock::Activity;
 use super::connection::Connection;
 use super::output::{Output, Step};
-use super::pipe::Armed;
 use super::slice::Slice;
 use super::waiting::Handle;
 use crate::error::unshared;
@@ -133,40 +132,16 @@ impl TakenReader {
     fn poll(
         &mut self,
         cx: &Context<'_>,
-        mut read: impl FnMut(&mut Output, &mut Slice) -> Poll<io::Result<usize>>,
+        read: impl FnMut(&mut Output, &mut Slice) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         let Some(output) = &mut self.output else { return Poll::Ready(Ok(0)) };
         let me = Handle::Reader(self.slot);
-        let mut drives = self.connection.waiting.take_news();
-        self.slice.is_over();
-        loop {
-            if self.slice.is_spent() {
-                self.connection.waiting.go_on(me, cx.waker(), self.slice.pauses());
-                return Poll::Pending;
-            }
-            if drives {
-                self.connection.drive(me, &mut self.slice, cx);
-            }
-            if let Poll::Ready(read) = read(output, &mut self.slice) {
-                if drives {
-                    self.connection.waiting.forget(me);
-                }
-                if let Ok(count) = read {
-                    self.slice.moved();
-                    self.at_end |= count == 0;
-                    self.activity.iter().for_each(|activity| activity.moved(count));
-                }
-                return Poll::Ready(read);
-            }
-            // If the slice was used up within a copy, no flag will be set.
-            if !std::mem::replace(&mut drives, true) || self.slice.is_spent() {
-                continue;
-            }
-            if output.arm() != Armed::Ready {
-                self.slice.waits();
-                return Poll::Pending;
-            }
+        let read = ready!(self.connection.poll_taken(me, &mut self.slice, cx, output, read, Output::arm));
+        if let Ok(count) = read {
+            self.at_end |= count == 0;
+            self.activity.iter().for_each(|activity| activity.moved(count));
         }
+        Poll::Ready(read)
     }
 }
 
