@@ -104,8 +104,8 @@ impl Connection {
             match step {
                 Step::Moved => slice.moved(),
                 Step::Happened => happened = true,
-                Step::Copy(tee) => tee.ask(),
-                Step::Source(source) => source.ask(),
+                Step::Copy(tee) => tee.run(),
+                Step::Source(source) => source.run(),
                 Step::Nothing if spins => {}
                 Step::Nothing => {
                     slice.waits();

@@ -66,7 +66,7 @@ impl TakenReader {
                     Step::Nothing => return Poll::Pending,
                     Step::Ask(_) if slice.is_over() => return Poll::Pending,
                     Step::Ask(tee) => {
-                        tee.ask();
+                        tee.run();
                         continue;
                     }
                     Step::Moved => continue,

@@ -15,6 +15,7 @@ use super::state::{PipeState, State};
 use super::tee::Tee;
 use super::terminal::Terminal;
 use super::trace::Trace;
+use super::user_code::UserCodeCell;
 use super::waiting::{Flag, Handle, Waiting};
 use super::writer::WriterPipe;
 use super::{Transport, clock};
@@ -135,7 +136,7 @@ impl Flows {
             }
             None => {
                 let tee = match take(&mut self.copies, fd) {
-                    Some(copy) => Some(Tee::new(take_out(fd, &copy)?, all())),
+                    Some(copy) => Some(UserCodeCell::new(Tee::new(take_out(fd, &copy)?), all())),
                     None => None,
                 };
                 // If a pipe has a tee, any awaited handle reads it. So its flag wakes all.
