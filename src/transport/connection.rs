@@ -84,7 +84,7 @@ impl Connection {
                 let hands_on = self.waiting.has_others() && state.has_work_for_others();
                 unlock(guard);
                 if hands_on {
-                    self.waiting.hand_on(me);
+                    self.waiting.hand_on(Some(me));
                 }
                 break Poll::Ready(found);
             }
@@ -95,8 +95,7 @@ impl Connection {
                 continue;
             }
             let step = state.step(me);
-            let looks_again = me != ANYBODY && state.streams();
-            let spins = matches!(step, Step::Nothing) && looks_again && slice.spins();
+            let spins = matches!(step, Step::Nothing) && me != ANYBODY && state.streams() && slice.spins();
             if spins {
                 state.expect_all();
             }

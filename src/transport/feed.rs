@@ -26,7 +26,7 @@ pub(crate) enum Source {
 /// One pipe and its source. Dropping it gives the child its end of file.
 pub(super) struct Feeder {
     // Dropped first, so that the end of file does not wait until the source is wiped.
-    pipe: WriteEnd,
+    pub(super) pipe: WriteEnd,
     source: From,
 }
 
@@ -67,16 +67,6 @@ impl Feeder {
     pub(super) fn of_reader(pipe: WriteEnd, reader: BoxReader, flag: Arc<Flag>) -> Self {
         let chunks = Chunks { reader, chunk: Vec::new(), start: 0, end: 0 };
         Feeder { pipe, source: From::Reader(UserCodeCell::new(chunks, flag)) }
-    }
-
-    /// The pipe likely has room, or no reader any more.
-    pub(super) fn expect(&mut self) {
-        self.pipe.expect();
-        self.pipe.expect_hangup();
-    }
-
-    pub(super) fn streams(&self) -> bool {
-        self.pipe.streams()
     }
 
     /// At most one write.

@@ -144,16 +144,12 @@ impl Transport {
         if self.ahead.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
             // All other work goes on meanwhile, once in each slice, because a line does none of it.
             if self.slice.is_new() && !self.slice.is_over() {
-                self.connection.drive(ANYBODY, &mut self.slice, cx);
+                self.connection.drive(ANYBODY, &mut Slice::default(), cx);
                 self.connection.waiting.forget(ANYBODY);
-                if self.slice.was_spent() {
-                    self.connection.waiting.go_on(Handle::Main, cx.waker(), None);
-                    return Poll::Pending;
-                }
-                self.slice.is_over();
+                self.slice.moved();
             }
             // Even if the child is about to end: thousands of lines may be left.
-            if self.slice.is_spent() {
+            if self.slice.is_over() {
                 self.connection.waiting.go_on(Handle::Main, cx.waker(), self.slice.pauses());
                 return Poll::Pending;
             }
@@ -324,17 +320,17 @@ impl Transport {
     /// Closes the parent's end. Returns whether it was open.
     pub(crate) fn close(&self, fd: i32) -> bool {
         let closed = self.with(|state| {
-            let slots = [Direction::In, Direction::Out].map(|way| state.protocol.slot(fd, way));
-            let is_open = |slot: &Slot| !matches!(state.pipes[*slot], PipeState::Gone);
-            let open: Vec<Slot> = slots.into_iter().flatten().filter(is_open).collect();
-            for slot in &open {
-                state.protocol.pause(*slot, false);
-                state.close_by_hand(*slot);
+            let ways = [Direction::In, Direction::Out];
+            let slot = ways.into_iter().find_map(|way| state.protocol.slot(fd, way))?;
+            if let PipeState::Gone = state.pipes[slot] {
+                return None;
             }
-            !open.is_empty()
+            state.protocol.pause(slot, false);
+            state.close_by_hand(slot);
+            Some(())
         });
         self.connection.waiting.wake_all_later();
-        closed
+        closed.is_some()
     }
 
     pub(crate) fn close_all(&self) {

@@ -62,22 +62,18 @@ impl TakenReader {
         let mut failed = None;
         let read = self.poll(cx, |output, slice| {
             loop {
-                return Poll::Ready(match output.step(buffer, true) {
-                    Step::Nothing => return Poll::Pending,
-                    Step::Ask(_) if slice.is_over() => return Poll::Pending,
-                    Step::Ask(tee) => {
-                        tee.run();
-                        continue;
-                    }
-                    Step::Moved => continue,
-                    Step::Bytes(count) => Ok(count),
-                    Step::End => Ok(0),
-                    Step::Failed(error) => Err(error),
+                match output.step(buffer, true) {
+                    Step::Moved => {}
+                    Step::Ask(tee) if !slice.is_over() => tee.run(),
+                    Step::Nothing | Step::Ask(_) => return Poll::Pending,
+                    Step::Bytes(count) => return Poll::Ready(Ok(count)),
+                    Step::End => return Poll::Ready(Ok(0)),
+                    Step::Failed(error) => return Poll::Ready(Err(error)),
                     Step::CopyFailed(count, error) => {
                         failed = Some(error);
-                        Ok(count)
+                        return Poll::Ready(Ok(count));
                     }
-                });
+                }
             }
         });
         let Some(error) = failed else { return read };

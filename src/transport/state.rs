@@ -402,7 +402,7 @@ impl State {
     pub(super) fn streams(&self) -> bool {
         self.pipes.iter().any(|pipe| match pipe {
             PipeState::Output(output) => output.end.streams(),
-            PipeState::Feed(feeder) => feeder.streams(),
+            PipeState::Feed(feeder) => feeder.pipe.streams(),
             _ => false,
         })
     }
@@ -412,7 +412,10 @@ impl State {
         for pipe in &mut self.pipes {
             match pipe {
                 PipeState::Output(output) => output.end.expect(),
-                PipeState::Feed(feeder) => feeder.expect(),
+                PipeState::Feed(feeder) => {
+                    feeder.pipe.expect();
+                    feeder.pipe.expect_hangup();
+                }
                 PipeState::Writer { pipe, .. } => pipe.expect_hangup(),
                 PipeState::Gone => {}
             }
