@@ -84,8 +84,7 @@ impl Transport {
             garbage: Vec::new(),
         };
         let connection = Arc::new(Connection::new(waiting, state));
-        let (slice, ahead) = (Slice::default(), Mutex::default());
-        Ok(Transport { connection, slice, started, ahead })
+        Ok(Transport { connection, slice: Slice::default(), started, ahead: None })
     }
 }
 
