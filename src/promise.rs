@@ -239,7 +239,6 @@ impl<T> fmt::Debug for Promise<T> {
 }
 
 /// One run of a command, and how its result is made.
-#[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) transport: Transport,
     pub(crate) command: Box<str>,

@@ -132,7 +132,6 @@ pub(super) enum Alarm {
 }
 
 /// The bounds of one child that only a task that polls can keep.
-#[derive(Debug)]
 pub(super) struct Clock {
     /// From the start to the end. The clock uses it only after the exit.
     timeout: Option<Instant>,

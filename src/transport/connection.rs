@@ -23,7 +23,6 @@ use super::waiting::{Handle, Waiting};
 use crate::protocol::Next;
 
 /// What all handles of one child share.
-#[derive(Debug)]
 pub(crate) struct Connection {
     pub(super) waiting: Arc<Waiting>,
     /// `None` once the main handle is gone.

@@ -137,10 +137,3 @@ impl UserCode for Chunks {
         })
     }
 }
-
-/// Never shows the bytes.
-impl std::fmt::Debug for Feeder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Feeder").field("pipe", &self.pipe).finish_non_exhaustive()
-    }
-}

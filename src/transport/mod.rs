@@ -75,7 +75,6 @@ pub(crate) use writer::TakenWriter;
 const ANYBODY: Handle = Handle::Reader(Slot::MAX);
 
 /// The main handle of a running child. Dropping it kills the child.
-#[derive(Debug)]
 pub(crate) struct Transport {
     connection: Arc<Connection>,
     slice: Slice,

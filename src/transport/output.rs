@@ -9,7 +9,6 @@ use super::pipe::{Armed, ReadEnd};
 use super::tee::Tee;
 use super::user_code::{Answer, UserCodeCell, UserCodeGuard};
 
-#[derive(Debug)]
 pub(super) struct Output {
     pub(super) end: ReadEnd,
     /// Few pipes have one.

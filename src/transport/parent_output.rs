@@ -33,7 +33,6 @@ use crate::stdio::OpenFile;
 /// The most bytes that wait for the thread: as many as a pipe holds.
 const BEHIND: usize = 64 * 1024;
 
-#[derive(Debug)]
 pub(crate) struct ParentOutput {
     /// Dropped first, so that the thread sees it.
     _call: Arc<()>,
@@ -41,7 +40,6 @@ pub(crate) struct ParentOutput {
 }
 
 /// The thread's part.
-#[derive(Debug)]
 struct Sink {
     /// `None` once the output can no longer be written. That is not the child's fault.
     file: Option<File>,

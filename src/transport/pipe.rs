@@ -70,7 +70,6 @@ pub(super) enum Armed {
 }
 
 /// The parent's end of a pipe that the child writes to.
-#[derive(Debug)]
 pub(super) struct ReadEnd {
     pipe: Hosted<Async<Pipe>>,
     flag: Arc<Flag>,
@@ -314,7 +313,6 @@ fn widen(_pipe: &Async<Pipe>, traffic: &mut u32, count: usize) {
 }
 
 /// The parent's end of a pipe that the child reads from. Dropping it gives the child its end of file.
-#[derive(Debug)]
 pub(super) struct WriteEnd {
     pipe: Hosted<Async<Pipe>>,
     /// Set when the pipe has room.

@@ -21,7 +21,6 @@ use crate::spawn::is_copy;
 use crate::stdio::OpenFile;
 
 /// The reading end. Dropping it closes the pipe. If it is a terminal, dropping it hangs up.
-#[derive(Debug)]
 pub(crate) struct TakenReader {
     connection: Arc<Connection>,
     slot: Slot,

@@ -28,7 +28,6 @@ use crate::spawn::{Cause, Child};
 /// The most pipes that are armed in one step.
 const ARMED_AT_ONCE: usize = 16;
 
-#[derive(Debug)]
 pub(super) struct State {
     /// Dropped before the pipes. So the child dies of the kill, not of a closed pipe.
     pub(super) child: Child,
@@ -60,7 +59,6 @@ pub(super) struct State {
 }
 
 /// One pipe.
-#[derive(Debug)]
 pub(super) enum PipeState {
     Output(Output),
     Feed(Feeder),

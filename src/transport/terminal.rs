@@ -25,7 +25,6 @@ use crate::stdio::Feed;
 #[cfg(unix)]
 use crate::stdio::PtySize;
 
-#[derive(Debug)]
 pub(super) struct Terminal {
     /// `None` once it hung up.
     master: Option<Pipe>,

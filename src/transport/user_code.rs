@@ -126,11 +126,3 @@ impl<T: UserCode> Drop for UserCodeGuard<T> {
         }
     }
 }
-
-impl<T: UserCode> std::fmt::Debug for UserCodeCell<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UserCodeCell")
-            .field("is_running", &self.lock().asked.is_none())
-            .finish_non_exhaustive()
-    }
-}

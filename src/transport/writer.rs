@@ -25,7 +25,6 @@ use crate::spawn::is_copy;
 use crate::stdio::OpenFile;
 
 /// The shared pipe.
-#[derive(Debug)]
 pub(super) struct WriterPipe {
     /// `None` once it was closed.
     open: Mutex<Option<Open>>,
@@ -34,7 +33,6 @@ pub(super) struct WriterPipe {
     closed: Arc<Flag>,
 }
 
-#[derive(Debug)]
 struct Open {
     pipe: WriteEnd,
     /// The last byte written was no line end.
@@ -110,7 +108,6 @@ impl WriterPipe {
 }
 
 /// The writing end. Dropping it closes the pipe.
-#[derive(Debug)]
 pub(crate) struct TakenWriter {
     connection: Arc<Connection>,
     slot: Slot,
