@@ -185,21 +185,15 @@ impl State {
 
     /// Closes the parent's end of a pipe for the caller. A terminal's end of file is typed, or the terminal hangs up.
     pub(super) fn close_by_hand(&mut self, slot: Slot) {
-        let is_terminals = match &self.pipes[slot] {
-            PipeState::Writer { pipe, .. } if pipe.is_terminal() => {
-                if let Some(terminal) = &mut self.terminal {
-                    pipe.close_typed(terminal);
-                }
-                false
+        match (&self.pipes[slot], &mut self.terminal) {
+            (PipeState::Writer { pipe, .. }, Some(terminal)) if pipe.is_terminal() => {
+                pipe.close_typed(terminal)
             }
-            PipeState::Output(_) => self.terminal.is_some() && self.protocol.fd(slot) == 1,
-            _ => false,
-        };
+            (PipeState::Output(_), Some(_)) if self.protocol.fd(slot) == 1 => self.hang_up(),
+            _ => {}
+        }
         self.close(slot);
         self.protocol.close_by_user(slot);
-        if is_terminals {
-            self.hang_up();
-        }
     }
 
     fn fail(&mut self, slot: Slot, error: std::io::Error) -> Step {

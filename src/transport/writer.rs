@@ -173,11 +173,10 @@ impl TakenWriter {
         if self.pipe.lock().is_none() {
             return;
         }
-        self.connection.with(|state| match &mut state.terminal {
-            Some(terminal) if self.pipe.terminal => self.pipe.close_typed(terminal),
-            _ => self.pipe.close(),
-        });
-        // If the main handle is gone, there is no state.
+        if self.pipe.terminal {
+            // If the main handle is gone, the terminal hung up.
+            self.connection.with(|state| state.terminal.iter_mut().for_each(|it| self.pipe.close_typed(it)));
+        }
         self.pipe.close();
         self.connection.waiting.wake_all_later();
     }
