@@ -68,7 +68,7 @@ impl Control {
 
     /// For a child that was never started.
     pub(crate) fn nobody(command: &str) -> Self {
-        Control::new(ChildRef::never_started(), command, Duration::ZERO)
+        Control::new(ChildRef::default(), command, Duration::ZERO)
     }
 
     /// Sends a signal; Twisted's `signalProcess`.

@@ -255,7 +255,6 @@ impl<T> fmt::Debug for Promise<T> {
 }
 
 /// One run of a command, and how its result is made.
-#[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) transport: Transport,
     pub(crate) command: Box<str>,
@@ -273,14 +272,14 @@ impl Call {
     }
 
     /// Collects every byte of the captured descriptors.
-    pub(crate) fn collect(&self) {
+    pub(crate) fn collect(&mut self) {
         if let Some((first, last)) = self.bounds.ends {
             self.transport.keep(|_| Keep::Ends(first, last));
         }
     }
 
     /// Collects only what an error shows: bounded descriptors, and the end of stderr.
-    pub(crate) fn collect_little(&self) {
+    pub(crate) fn collect_little(&mut self) {
         self.collect();
         let stderr_or_merged = if self.merged { 1 } else { 2 };
         self.transport.keep(|fd| match fd {

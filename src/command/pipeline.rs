@@ -585,7 +585,7 @@ impl Pipeline {
         }
     }
 
-    fn start(&self, defaults: [Unset; 3], collect: fn(&Call)) -> Result<Members, Error> {
+    fn start(&self, defaults: [Unset; 3], collect: fn(&mut Call)) -> Result<Members, Error> {
         let blame = |member: &Command, refusal: Refusal| {
             refusal.into_error(member.text()).of_pipeline(self.text(), None)
         };
@@ -611,8 +611,8 @@ impl Pipeline {
             let is_last = place + 1 == self.members.len();
             match start_member(&mut bounded, &mut input, is_last, defaults) {
                 Ok(transport) => {
-                    let call = bounded.call(transport);
-                    collect(&call);
+                    let mut call = bounded.call(transport);
+                    collect(&mut call);
                     running.add(call);
                 }
                 Err(refusal) => {

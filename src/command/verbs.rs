@@ -13,7 +13,7 @@ use crate::promise::{Call, Promise};
 pub(super) struct Verb<T> {
     pub(super) unset: [Unset; 3],
     /// How much output is kept.
-    pub(super) collect: fn(&Call),
+    pub(super) collect: fn(&mut Call),
     /// How the end becomes the result.
     pub(super) conclude: fn(Output) -> Result<T, Error>,
 }
@@ -191,8 +191,8 @@ impl Command {
     fn promise<T>(&self, verb: Verb<T>) -> Promise<T> {
         match self.start(verb.unset) {
             Ok(transport) => {
-                let call = self.call(transport);
-                (verb.collect)(&call);
+                let mut call = self.call(transport);
+                (verb.collect)(&mut call);
                 Promise::new(call, verb.conclude)
             }
             Err(refusal) => Promise::refused(refusal.into_error(self.text())),

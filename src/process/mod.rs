@@ -486,7 +486,7 @@ impl Process {
     /// # Ok::<(), reaped::Error>(()) }).unwrap();
     /// ```
     #[doc(alias = "processEnded")]
-    pub fn status(self) -> Promise<ExitStatus> {
+    pub fn status(mut self) -> Promise<ExitStatus> {
         self.call.collect_little();
         self.promise(|output| Ok(output.status))
     }
@@ -511,12 +511,12 @@ impl Process {
     /// ```
     #[doc(alias = "wait_with_output")]
     #[doc(alias = "communicate")]
-    pub fn output(self) -> Promise<Output> {
+    pub fn output(mut self) -> Promise<Output> {
         self.call.collect();
         self.promise(Ok)
     }
 
-    fn promise<T>(self, conclude: fn(Output) -> Result<T, Error>) -> Promise<T> {
+    fn promise<T>(mut self, conclude: fn(Output) -> Result<T, Error>) -> Promise<T> {
         self.call.transport.talk_no_more();
         Promise::new(*self.call, conclude)
     }

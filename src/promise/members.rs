@@ -15,7 +15,6 @@ use crate::control::Control;
 use crate::error::Error;
 use crate::output::{Gap, Output, Usage};
 
-#[derive(Debug)]
 pub(crate) struct Members {
     /// In pipeline order; never empty once it is polled.
     members: Vec<Member>,
@@ -30,7 +29,6 @@ pub(crate) struct Members {
     ended_at: Option<Instant>,
 }
 
-#[derive(Debug)]
 struct Member {
     /// `Some` until the member has ended.
     call: Option<Call>,

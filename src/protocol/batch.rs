@@ -17,7 +17,6 @@ const FIRST: usize = 64;
 const CHARACTER: usize = 4;
 
 /// The unread bytes of a descriptor, lent to a caller that takes many lines.
-#[derive(Debug)]
 pub(crate) struct LineBatch {
     pub(super) slot: Slot,
     fd: i32,

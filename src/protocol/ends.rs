@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 
 use crate::output::Gap;
 
-#[derive(Debug)]
 pub(super) struct Ends {
     first: usize,
     last: usize,

@@ -16,7 +16,7 @@ const LITTLE: usize = 64 * 1024;
 const PACKET: usize = 4096;
 
 /// Bytes that were read. Lines are taken from the front.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Splitter {
     bytes: Vec<u8>,
     /// The bytes up to here were returned.

@@ -39,7 +39,6 @@ pub(crate) use lines::Piece;
 use lines::Splitter;
 
 /// All that is known of one child.
-#[derive(Debug)]
 pub(crate) struct Protocol {
     channels: Vec<Channel>,
     exit: Option<Exit>,
@@ -69,7 +68,6 @@ struct Reported {
     end: bool,
 }
 
-#[derive(Debug)]
 struct Channel {
     fd: i32,
     direction: Direction,
@@ -90,7 +88,6 @@ struct Channel {
 }
 
 /// Which of these bytes are kept.
-#[derive(Debug)]
 enum Kept {
     All,
     Ends(Box<Ends>),

@@ -21,7 +21,7 @@ const CHUNK: usize = 1024 * 1024;
 /// A chunk with less room than this is full. It is the most that one read asks for.
 const ROOM: usize = 64 * 1024;
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct SecretChunks {
     full: VecDeque<Vec<u8>>,
     /// The bytes that were joined so far.

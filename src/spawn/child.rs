@@ -31,8 +31,8 @@ use crate::stdio::OpenFile;
 #[derive(Debug)]
 pub(crate) struct Child(Arc<Shared>);
 
-/// Names a child from any thread, and keeps nothing alive.
-#[derive(Clone, Debug)]
+/// Names a child from any thread, and keeps nothing alive. The default names none.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ChildRef(Weak<Shared>);
 
 /// Which part of this program has ended a child.
@@ -285,11 +285,6 @@ impl Drop for Child {
 }
 
 impl ChildRef {
-    /// For a child that was never started.
-    pub(crate) fn never_started() -> Self {
-        ChildRef(Weak::new())
-    }
-
     /// Sends a signal; returns `false` if the child was reaped already.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<bool> {
         if signal == Signal::KILL {

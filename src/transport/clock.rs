@@ -132,7 +132,6 @@ pub(super) enum Alarm {
 }
 
 /// The bounds of one child that only a task that polls can keep.
-#[derive(Debug)]
 pub(super) struct Clock {
     /// From the start to the end. The clock uses it only after the exit.
     timeout: Option<Instant>,
@@ -156,10 +155,9 @@ impl Clock {
     ) -> Option<Box<Self>> {
         let own = bounds.idle.zip(activity).map(|(most, activity)| (most, activity.own));
         let whole = bounds.idle_of_whole.as_ref().map(|(most, whole)| (*most, whole.own.clone()));
-        let any = deadline.is_some() || own.is_some() || whole.is_some() || bounds.drain.is_some();
-        let clock =
-            || Clock { timeout: deadline, idle: [own, whole], drain: bounds.drain, timer: None, flag };
-        any.then(|| Box::new(clock()))
+        let clock = Clock { timeout: deadline, idle: [own, whole], drain: bounds.drain, timer: None, flag };
+        let has_bounds = clock.times(Some(Instant::now())).next().is_some();
+        has_bounds.then(|| Box::new(clock))
     }
 
     /// Each alarm and its time. A time that an `Instant` cannot hold never comes.

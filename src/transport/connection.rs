@@ -16,25 +16,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use super::ANYBODY;
+use super::pipe::Armed;
 use super::slice::Slice;
 use super::state::{State, Step};
 use super::waiting::{Handle, Waiting};
 use crate::protocol::Next;
-use crate::spawn::Child;
 
 /// What all handles of one child share.
-#[derive(Debug)]
 pub(crate) struct Connection {
     pub(super) waiting: Arc<Waiting>,
-    /// Dropped before the pipes. So the child dies of the kill, not of a closed pipe.
-    pub(super) child: Child,
     /// `None` once the main handle is gone.
     state: Mutex<Option<State>>,
 }
 
 impl Connection {
-    pub(super) fn new(waiting: Arc<Waiting>, child: Child, state: State) -> Self {
-        Connection { waiting, child, state: Mutex::new(Some(state)) }
+    pub(super) fn new(waiting: Arc<Waiting>, state: State) -> Self {
+        Connection { waiting, state: Mutex::new(Some(state)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<State>> {
@@ -46,15 +43,12 @@ impl Connection {
         self.lock().take()
     }
 
-    /// Changes the state. What the change closed is dropped after the lock is released.
+    /// Changes the state.
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> Option<T> {
         let mut guard = self.lock();
-        let state = guard.as_mut()?;
-        let result = change(state);
-        let garbage = std::mem::take(&mut state.garbage);
-        drop(guard);
-        drop(garbage);
-        Some(result)
+        let result = guard.as_mut().map(change);
+        unlock(guard);
+        result
     }
 
     /// Moves all that can be moved, until `wanted` returns something.
@@ -69,29 +63,27 @@ impl Connection {
         let result = loop {
             let is_over = slice.is_over();
             let mut guard = self.lock();
-            if is_over && !guard.as_ref().is_some_and(State::is_about_to_end) {
-                drop(guard);
-                self.waiting.go_on(me, cx.waker(), slice.pauses());
-                break Poll::Pending;
-            }
             let Some(state) = &mut *guard else {
                 drop(guard);
                 self.waiting.register(me, cx.waker());
                 break Poll::Pending;
             };
+            if is_over && !state.is_about_to_end() {
+                drop(guard);
+                self.waiting.go_on(me, cx.waker(), slice.pauses());
+                break Poll::Pending;
+            }
             if let Some(found) = wanted(state) {
                 if state.protocol.next() == Next::Ended {
-                    self.child.release();
+                    state.child.release();
                     state.trace.close();
                 }
                 // Other handles may wait for work that this handle leaves undone, and this one may not be polled again
                 // for long.
-                let hands_on = self.waiting.has_others() && state.has_work_for_others(&self.child);
-                let garbage = std::mem::take(&mut state.garbage);
-                drop(guard);
-                drop(garbage);
+                let hands_on = self.waiting.has_others() && state.has_work_for_others();
+                unlock(guard);
                 if hands_on {
-                    self.waiting.hand_on(me);
+                    self.waiting.hand_on(Some(me));
                 }
                 break Poll::Ready(found);
             }
@@ -101,20 +93,17 @@ impl Connection {
                 self.waiting.register(me, cx.waker());
                 continue;
             }
-            let step = state.step(me, &self.child);
-            let looks_again = cfg!(unix) && me != ANYBODY && state.streams();
-            let spins = matches!(step, Step::Nothing) && looks_again && slice.spins();
+            let step = state.step(me);
+            let spins = matches!(step, Step::Nothing) && me != ANYBODY && state.streams() && slice.spins();
             if spins {
                 state.expect_all();
             }
-            let garbage = std::mem::take(&mut state.garbage);
-            drop(guard);
-            drop(garbage);
+            unlock(guard);
             match step {
                 Step::Moved => slice.moved(),
                 Step::Happened => happened = true,
-                Step::Copy(tee) => tee.ask(),
-                Step::Source(source) => source.ask(),
+                Step::Copy(tee) => tee.run(),
+                Step::Source(source) => source.run(),
                 Step::Nothing if spins => {}
                 Step::Nothing => {
                     slice.waits();
@@ -136,4 +125,50 @@ impl Connection {
         let driven = self.poll(me, slice, cx, |_| None::<Infallible>);
         debug_assert!(driven.is_pending(), "it wants nothing");
     }
+
+    /// For a handle that the caller took out: attempts what needs no state, and arms the end if that must wait. The
+    /// handle drives all other work only if there is news, or before it waits.
+    pub(super) fn poll_taken<E, T>(
+        &self,
+        me: Handle,
+        slice: &mut Slice,
+        cx: &Context<'_>,
+        end: &mut E,
+        mut attempt: impl FnMut(&mut E, &mut Slice) -> Poll<T>,
+        arm: impl Fn(&mut E) -> Armed,
+    ) -> Poll<T> {
+        let mut drives = self.waiting.take_news();
+        slice.is_over();
+        loop {
+            if slice.is_spent() {
+                self.waiting.go_on(me, cx.waker(), slice.pauses());
+                return Poll::Pending;
+            }
+            if drives {
+                self.drive(me, slice, cx);
+            }
+            if let Poll::Ready(done) = attempt(end, slice) {
+                slice.moved();
+                if drives {
+                    self.waiting.forget(me);
+                }
+                return Poll::Ready(done);
+            }
+            // If the attempt used up the slice, no flag will be set.
+            if !std::mem::replace(&mut drives, true) || slice.is_spent() {
+                continue;
+            }
+            if arm(end) != Armed::Ready {
+                slice.waits();
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+/// Releases the lock, then drops what was closed under it.
+fn unlock(mut guard: MutexGuard<'_, Option<State>>) {
+    let garbage = guard.as_mut().map(|state| std::mem::take(&mut state.garbage));
+    drop(guard);
+    drop(garbage);
 }

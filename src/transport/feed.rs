@@ -4,10 +4,10 @@
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use super::pipe::{Armed, WriteEnd};
-use super::user_code::{UserCode, UserCodeCell, UserCodeGuard};
+use super::user_code::{Answer, Asked, UserCode, UserCodeCell, UserCodeGuard};
 use super::waiting::Flag;
 use crate::stdio::{BoxReader, Feed, ReaderSlot};
 
@@ -26,7 +26,7 @@ pub(crate) enum Source {
 /// One pipe and its source. Dropping it gives the child its end of file.
 pub(super) struct Feeder {
     // Dropped first, so that the end of file does not wait until the source is wiped.
-    pipe: WriteEnd,
+    pub(super) pipe: WriteEnd,
     source: From,
 }
 
@@ -39,22 +39,10 @@ enum From {
 /// A reader, and the chunk that was read from it.
 pub(super) struct Chunks {
     reader: BoxReader,
-    /// Set when the reader has more.
-    flag: Arc<Flag>,
     /// `chunk[start..end]` is not yet written.
     chunk: Vec<u8>,
     start: usize,
     end: usize,
-    state: State,
-}
-
-/// What the reader returned last.
-enum State {
-    Gives,
-    /// It sets the flag.
-    Waits,
-    Failed(io::Error),
-    AtEnd,
 }
 
 /// The result of a step.
@@ -77,18 +65,8 @@ impl Feeder {
     }
 
     pub(super) fn of_reader(pipe: WriteEnd, reader: BoxReader, flag: Arc<Flag>) -> Self {
-        let chunks = Chunks { reader, flag, chunk: Vec::new(), start: 0, end: 0, state: State::Gives };
-        Feeder { pipe, source: From::Reader(UserCodeCell::new(chunks)) }
-    }
-
-    /// The pipe likely has room, or no reader any more.
-    pub(super) fn expect(&mut self) {
-        self.pipe.expect();
-        self.pipe.expect_hangup();
-    }
-
-    pub(super) fn streams(&self) -> bool {
-        self.pipe.streams()
+        let chunks = Chunks { reader, chunk: Vec::new(), start: 0, end: 0 };
+        Feeder { pipe, source: From::Reader(UserCodeCell::new(chunks, flag)) }
     }
 
     /// At most one write.
@@ -101,15 +79,8 @@ impl Feeder {
                 if left.is_empty() { Step::Done } else { write(pipe, left, offset) }
             }
             From::Reader(cell) => {
-                let step = cell.step(|chunks| match chunks.start < chunks.end {
-                    true => Some(write(pipe, &chunks.chunk[chunks.start..chunks.end], &mut chunks.start)),
-                    false => chunks.next(pipe),
-                });
-                match step {
-                    Some(Ok(step)) => step,
-                    Some(Err(source)) => Step::Ask(source),
-                    None => Step::Nothing,
-                }
+                let step = cell.step(|asked| Chunks::step(asked, pipe), Step::Ask);
+                step.unwrap_or(Step::Nothing)
             }
         }
     }
@@ -119,7 +90,7 @@ impl Feeder {
         let has_chunk = match &self.source {
             From::Bytes(..) => true,
             // The reader sets its own flag, and `is_closed` in `step` has armed the flag for a hang-up.
-            From::Reader(cell) => cell.with(|chunks| chunks.start < chunks.end).unwrap_or(false),
+            From::Reader(cell) => cell.with(|asked| asked.code.start < asked.code.end).unwrap_or(false),
         };
         if has_chunk { self.pipe.arm() } else { Armed::Yes }
     }
@@ -138,53 +109,31 @@ fn write(pipe: &mut WriteEnd, bytes: &[u8], written: &mut usize) -> Step {
 }
 
 impl Chunks {
-    /// What to do if there is no chunk. `None` means: poll the reader.
-    fn next(&mut self, pipe: &mut WriteEnd) -> Option<Step> {
-        let waits = matches!(self.state, State::Waits) && !self.flag.take();
-        match std::mem::replace(&mut self.state, State::Gives) {
-            State::AtEnd => Some(Step::Done),
-            // The reader's error does not matter if the child no longer reads.
-            // It is dropped with the pipe: to drop it is code of the user's.
-            State::Failed(error) if pipe.is_closed() => {
-                self.state = State::Failed(error);
-                Some(Step::Done)
-            }
-            State::Failed(error) => Some(Step::Failed(error)),
-            // A reader may have nothing for a year. Do not wait for it if the child no longer reads.
-            State::Waits if waits => {
-                self.state = State::Waits;
-                Some(if pipe.is_closed() { Step::Done } else { Step::Nothing })
-            }
-            State::Waits | State::Gives => None,
+    /// Writes some of the chunk. `None` if the reader must be run.
+    fn step(asked: &mut Asked<Chunks>, pipe: &mut WriteEnd) -> Option<Step> {
+        let Asked { code: Chunks { chunk, start, end, .. }, answer } = asked;
+        if start < end {
+            return Some(write(pipe, &chunk[*start..*end], start));
+        }
+        match answer {
+            Answer::Goes => None,
+            Answer::AtEnd => Some(Step::Done),
+            // The child no longer reads. So do not wait for the reader, which may have nothing for a year, and forget its
+            // error. It is dropped with the pipe: to drop it is code of the user's.
+            _ if pipe.is_closed() => Some(Step::Done),
+            Answer::Waits => Some(Step::Nothing),
+            Answer::Failed(_) => answer.take_error().map(Step::Failed),
         }
     }
 }
 
 impl UserCode for Chunks {
     /// Reads a chunk.
-    fn ask(&mut self) {
-        let Chunks { reader, flag, chunk, .. } = self;
-        chunk.resize(CHUNK, 0);
-        self.state = match flag.wait(|cx| reader.as_mut().poll_read(cx, chunk)) {
-            Poll::Pending => State::Waits,
-            Poll::Ready(Ok(0)) => State::AtEnd,
-            Poll::Ready(Ok(count)) => {
-                (self.start, self.end) = (0, count.min(CHUNK));
-                State::Gives
-            }
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => State::Gives,
-            Poll::Ready(Err(error)) => State::Failed(error),
-        };
-    }
-
-    fn flag(&self) -> &Arc<Flag> {
-        &self.flag
-    }
-}
-
-/// Never shows the bytes.
-impl std::fmt::Debug for Feeder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Feeder").field("pipe", &self.pipe).finish_non_exhaustive()
+    fn run(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Answer>> {
+        self.chunk.resize(CHUNK, 0);
+        self.reader.as_mut().poll_read(cx, &mut self.chunk).map_ok(|count| {
+            (self.start, self.end) = (0, count.min(CHUNK));
+            if count == 0 { Answer::AtEnd } else { Answer::Goes }
+        })
     }
 }

@@ -47,7 +47,7 @@ mod writer;
 #[cfg(unix)]
 use std::io;
 use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
@@ -75,31 +75,27 @@ pub(crate) use writer::TakenWriter;
 const ANYBODY: Handle = Handle::Reader(Slot::MAX);
 
 /// The main handle of a running child. Dropping it kills the child.
-#[derive(Debug)]
 pub(crate) struct Transport {
     connection: Arc<Connection>,
     slice: Slice,
     started: Instant,
     /// Lines that were already read, taken out of the state so that a line costs no lock. They are given back before
     /// any other operation.
-    ahead: Mutex<Option<Box<LineBatch>>>,
+    ahead: Option<Box<LineBatch>>,
 }
 
 impl Drop for Transport {
     fn drop(&mut self) {
         self.connection.waiting.forget(Handle::Main);
+        let Some(mut state) = self.connection.take_state() else { return };
         // If the child keeps running, it keeps its terminal and gets no SIGHUP.
         #[cfg(unix)]
-        if self.connection.child.runs_on_when_dropped() {
-            if let Some(master) = self.with(|state| state.terminal.as_mut()?.take_master()) {
-                self.connection.child.hold_open(master);
-            }
+        if let (true, Some(terminal)) = (state.child.runs_on_when_dropped(), &mut state.terminal) {
+            terminal.take_master().into_iter().for_each(|master| state.child.hold_open(master));
         }
-        // Before the pipes are closed. So the child dies of the kill, not of a closed pipe.
-        self.connection.child.abandon();
-        let state = self.connection.take_state();
+        state.child.abandon();
         // A terminal hangs up, even if the caller took its writer out.
-        if let Some(mut state) = state.filter(|state| state.terminal.is_some()) {
+        if state.terminal.is_some() {
             state.hang_up();
             drop(state);
             self.connection.waiting.wake_all_later();
@@ -135,8 +131,7 @@ impl Transport {
     /// A line of the batch that was already checked.
     #[inline]
     pub(crate) fn ready_line(&mut self, limit: usize) -> Option<(i32, &str, bool)> {
-        let ahead = self.ahead.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let ready = ahead.as_mut()?;
+        let ready = self.ahead.as_mut()?;
         if self.slice.is_new() || self.slice.is_over_for_line() { None } else { ready.line(limit) }
     }
 
@@ -144,24 +139,19 @@ impl Transport {
     /// returns none.
     #[cold]
     pub(crate) fn poll_line(&mut self, limit: usize, cx: &Context<'_>) -> Poll<Option<(i32, Piece)>> {
-        if self.ahead.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
+        if self.ahead.is_some() {
             // All other work goes on meanwhile, once in each slice, because a line does none of it.
             if self.slice.is_new() && !self.slice.is_over() {
-                self.connection.drive(ANYBODY, &mut self.slice, cx);
+                self.connection.drive(ANYBODY, &mut Slice::default(), cx);
                 self.connection.waiting.forget(ANYBODY);
-                if self.slice.was_spent() {
-                    self.connection.waiting.go_on(Handle::Main, cx.waker(), None);
-                    return Poll::Pending;
-                }
-                self.slice.is_over();
+                self.slice.moved();
             }
             // Even if the child is about to end: thousands of lines may be left.
-            if self.slice.is_spent() {
+            if self.slice.is_over() {
                 self.connection.waiting.go_on(Handle::Main, cx.waker(), self.slice.pauses());
                 return Poll::Pending;
             }
-            let ahead = self.ahead.get_mut().unwrap_or_else(PoisonError::into_inner);
-            let line = ahead.as_mut().and_then(|ready| {
+            let line = self.ahead.as_mut().and_then(|ready| {
                 let of_batch = ready.line(limit).map(|(fd, text, complete)| (fd, Piece::of(text, complete)));
                 of_batch.or_else(|| ready.line_apart(limit))
             });
@@ -175,15 +165,14 @@ impl Transport {
         }));
         let Some((slot, fd, piece)) = line else { return Poll::Ready(None) };
         if piece.complete {
-            self.ahead = Mutex::new(self.with(|state| state.protocol.lend(slot)));
+            self.ahead = self.with(|state| state.protocol.lend(slot));
         }
         Poll::Ready(Some((fd, piece)))
     }
 
     /// Puts the batch back into the state.
-    fn give_back(&self) {
-        let ready = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(ready) = ready {
+    fn give_back(&mut self) {
+        if let Some(ready) = self.ahead.take() {
             self.connection.with(|state| state.protocol.give_back(*ready));
         }
     }
@@ -224,17 +213,17 @@ impl Transport {
 
     /// When the child ended, if it has.
     pub(crate) fn ended_at(&self) -> Option<Instant> {
-        self.with(|state| state.ended_at)
+        self.connection.with(|state| state.ended_at)?
     }
 
     /// From the start to the exit, or to now.
     pub(crate) fn elapsed(&self) -> Duration {
-        let exited_at = self.with(|state| state.exited_at).unwrap_or_else(Instant::now);
-        exited_at.saturating_duration_since(self.started)
+        let exited_at = self.connection.with(|state| state.exited_at).flatten();
+        exited_at.unwrap_or_else(Instant::now).saturating_duration_since(self.started)
     }
 
     /// The result of the child, and how long it took. Called after `poll_end` was ready.
-    pub(crate) fn into_ending(self) -> (Ending, Duration) {
+    pub(crate) fn into_ending(mut self) -> (Ending, Duration) {
         self.give_back();
         let state = self.connection.take_state();
         // The state exists until the main handle is dropped, and this is the main handle.
@@ -246,45 +235,47 @@ impl Transport {
 
 /// The operations on a running child.
 impl Transport {
-    /// Changes the state, which exists as long as this handle.
-    fn with<T: Default>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    /// Changes the state, which exists as long as this handle. It has all of the output.
+    fn with<T: Default>(&mut self, change: impl FnOnce(&mut State) -> T) -> T {
         self.give_back();
         self.connection.with(change).unwrap_or_default()
     }
 
     /// Whether the end was reported.
     pub(crate) fn is_over(&self) -> bool {
-        self.with(|state| state.protocol.is_over())
+        self.connection.with(|state| state.protocol.is_over()).unwrap_or_default()
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.connection.child.pid()
+        self.connection.with(|state| state.child.pid())?
     }
 
     pub(crate) fn remote(&self) -> ChildRef {
-        self.connection.child.remote()
+        self.connection.with(|state| state.child.remote()).unwrap_or_default()
     }
 
     /// Whether there is a fault: `true` if the child must be killed for it, `false` if the child was only late.
-    pub(crate) fn has_failed(&self) -> Option<bool> {
+    pub(crate) fn has_failed(&mut self) -> Option<bool> {
         self.with(|state| state.protocol.fault().map(|fault| !matches!(fault, Fault::TimedOut | Fault::Idle)))
     }
 
     /// Ends the child as if it were late, because of another member of its pipeline.
-    pub(crate) fn stop(&self, at_once: bool) {
-        if at_once {
-            self.connection.child.forfeit_grace();
-        }
-        self.with(|state| state.protocol.timed_out());
+    pub(crate) fn stop(&mut self, at_once: bool) {
+        self.with(|state| {
+            if at_once {
+                state.child.forfeit_grace();
+            }
+            state.protocol.timed_out();
+        });
     }
 
     /// The child keeps running when this handle is dropped.
     pub(crate) fn keep_running_on_drop(&self) {
-        self.connection.child.on_drop(OnDrop::RunOn);
+        self.connection.with(|state| state.child.on_drop(OnDrop::RunOn));
     }
 
     /// Takes out the pipe into the child, once.
-    pub(crate) fn writer(&self, fd: i32) -> Option<TakenWriter> {
+    pub(crate) fn writer(&mut self, fd: i32) -> Option<TakenWriter> {
         let (slot, pipe, activity) = self.with(|state| {
             let slot = state.protocol.slot(fd, Direction::In)?;
             match &mut state.pipes[slot] {
@@ -300,7 +291,7 @@ impl Transport {
 
     /// Takes out the pipe out of the child, once, with the bytes that were read but not reported. The pipe may have
     /// ended already.
-    pub(crate) fn reader(&self, fd: i32) -> Option<(Vec<u8>, TakenReader)> {
+    pub(crate) fn reader(&mut self, fd: i32) -> Option<(Vec<u8>, TakenReader)> {
         let (read, slot, output, activity, is_terminal) = self.with(|state| {
             let slot = state.protocol.slot(fd, Direction::Out)?;
             let output = match mem::replace(&mut state.pipes[slot], PipeState::Gone) {
@@ -323,22 +314,22 @@ impl Transport {
     }
 
     /// Closes the parent's end. Returns whether it was open.
-    pub(crate) fn close(&self, fd: i32) -> bool {
+    pub(crate) fn close(&mut self, fd: i32) -> bool {
         let closed = self.with(|state| {
-            let slots = [Direction::In, Direction::Out].map(|way| state.protocol.slot(fd, way));
-            let is_open = |slot: &Slot| !matches!(state.pipes[*slot], PipeState::Gone);
-            let open: Vec<Slot> = slots.into_iter().flatten().filter(is_open).collect();
-            for slot in &open {
-                state.protocol.pause(*slot, false);
-                state.close_by_hand(*slot);
+            let ways = [Direction::In, Direction::Out];
+            let slot = ways.into_iter().find_map(|way| state.protocol.slot(fd, way))?;
+            if let PipeState::Gone = state.pipes[slot] {
+                return None;
             }
-            !open.is_empty()
+            state.protocol.pause(slot, false);
+            state.close_by_hand(slot);
+            Some(())
         });
         self.connection.waiting.wake_all_later();
-        closed
+        closed.is_some()
     }
 
-    pub(crate) fn close_all(&self) {
+    pub(crate) fn close_all(&mut self) {
         self.with(|state| {
             state.protocol.resume_all();
             (0..state.pipes.len()).for_each(|slot| state.close_by_hand(slot));
@@ -349,14 +340,14 @@ impl Transport {
 
     /// The caller no longer talks to the child. This closes the inputs that the caller did not take, and resumes all
     /// descriptors.
-    pub(crate) fn talk_no_more(&self) {
+    pub(crate) fn talk_no_more(&mut self) {
         self.close_untaken_inputs();
         self.with(|state| state.protocol.resume_all());
         self.connection.waiting.wake_all_later();
     }
 
     /// Closes the inputs whose writer the caller did not take.
-    pub(crate) fn close_untaken_inputs(&self) {
+    pub(crate) fn close_untaken_inputs(&mut self) {
         let closed = self.with(|state| {
             let is_untaken =
                 |slot: &Slot| matches!(state.pipes[*slot], PipeState::Writer { taken: false, .. });
@@ -373,16 +364,16 @@ impl Transport {
 
     /// Whether the child wrote to a descriptor that the caller did not take over.
     pub(crate) fn spoke(&self, fd: i32) -> bool {
-        self.with(|state| state.protocol.spoke(fd))
+        self.connection.with(|state| state.protocol.spoke(fd)).unwrap_or_default()
     }
 
     /// From now on all output is collected, and this much of each descriptor is kept.
-    pub(crate) fn keep(&self, how_much: impl Fn(i32) -> Keep) {
+    pub(crate) fn keep(&mut self, how_much: impl Fn(i32) -> Keep) {
         self.with(|state| state.protocol.keep(how_much));
     }
 
     /// Pauses or resumes a descriptor. Returns whether it leads out of the child.
-    pub(crate) fn pause(&self, fd: i32, paused: bool) -> bool {
+    pub(crate) fn pause(&mut self, fd: i32, paused: bool) -> bool {
         let found = self.with(|state| {
             let slot = state.protocol.slot(fd, Direction::Out)?;
             state.protocol.pause(slot, paused);
@@ -395,13 +386,13 @@ impl Transport {
     }
 
     #[cfg(unix)]
-    pub(crate) fn had_terminal(&self) -> bool {
+    pub(crate) fn had_terminal(&mut self) -> bool {
         self.with(|state| state.terminal.is_some())
     }
 
     /// Sets the size of the terminal. `false` if there is none, or it is closed.
     #[cfg(unix)]
-    pub(crate) fn resize(&self, size: PtySize) -> io::Result<bool> {
+    pub(crate) fn resize(&mut self, size: PtySize) -> io::Result<bool> {
         if is_copy() {
             return Ok(false);
         }

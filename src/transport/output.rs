@@ -6,10 +6,9 @@ use std::io;
 use std::task::Poll;
 
 use super::pipe::{Armed, ReadEnd};
-use super::tee::{self, Tee};
-use super::user_code::{UserCodeCell, UserCodeGuard};
+use super::tee::Tee;
+use super::user_code::{Answer, UserCodeCell, UserCodeGuard};
 
-#[derive(Debug)]
 pub(super) struct Output {
     pub(super) end: ReadEnd,
     /// Few pipes have one.
@@ -35,8 +34,8 @@ pub(super) enum Step {
 }
 
 impl Output {
-    pub(super) fn new(end: ReadEnd, tee: Option<Tee>) -> Self {
-        Output { end, tee: tee.map(UserCodeCell::new), owed: None }
+    pub(super) fn new(end: ReadEnd, tee: Option<UserCodeCell<Tee>>) -> Self {
+        Output { end, tee, owed: None }
     }
 
     pub(super) fn has_copy(&self) -> bool {
@@ -50,39 +49,20 @@ impl Output {
 
     /// At most one read, if `reads` is set, or what the tee must do next.
     pub(super) fn step(&mut self, buffer: &mut Vec<u8>, reads: bool) -> Step {
-        let Some(tee) = &self.tee else {
-            return if reads { read(&mut self.end, &mut self.owed, buffer) } else { Step::Nothing };
-        };
         let (end, owed) = (&mut self.end, &mut self.owed);
-        let step = tee.step(|tee| {
-            Some(match tee.next() {
-                tee::Next::Read if !reads => Step::Nothing,
-                tee::Next::Read => match read(end, owed, &mut tee.chunk) {
-                    Step::Bytes(_) => Step::Moved,
-                    Step::End => {
-                        tee.end();
-                        Step::Moved
-                    }
-                    other => other,
-                },
-                tee::Next::Ask => return None,
-                tee::Next::HandOn => Step::Bytes(tee.hand_on(buffer)),
-                tee::Next::Close => Step::End,
-                // The tee leaves the bytes that were read.
-                tee::Next::Fail(error) => Step::CopyFailed(tee.hand_on(buffer), error),
-                tee::Next::Wait => Step::Nothing,
-            })
-        });
-        match step {
-            Some(Ok(step)) => step,
-            Some(Err(tee)) => Step::Ask(tee),
-            None => Step::Nothing,
+        let mut read = |buffer: &mut Vec<u8>| if reads { read(end, owed, buffer) } else { Step::Nothing };
+        match &self.tee {
+            None => read(buffer),
+            Some(tee) => {
+                let step = tee.step(|asked| Tee::step(asked, buffer, read), Step::Ask);
+                step.unwrap_or(Step::Nothing)
+            }
         }
     }
 
     /// Whether this waits for the pipe. If not, it waits for the tee, which sets its own flag.
     fn waits_for_pipe(&self) -> bool {
-        let waits = |tee: &UserCodeCell<Tee>| tee.with(|tee| tee.waits_for_pipe()).unwrap_or(false);
+        let waits = |tee: &UserCodeCell<Tee>| tee.with(|tee| tee.code.waits_for_pipe()).unwrap_or(false);
         self.tee.as_ref().is_none_or(waits)
     }
 
@@ -99,15 +79,16 @@ impl Output {
     /// How many of these bytes are left to be read. With a tee it stays owed until the tee has taken the last chunk. `None`
     /// while the tee's writer takes no more.
     pub(super) fn owes(&self) -> Option<usize> {
-        let is_quick = |tee: &UserCodeCell<Tee>| tee.with(|tee| !tee.waits_for_writer()).unwrap_or(false);
-        self.owed.filter(|_| self.tee.as_ref().is_none_or(is_quick))
+        let waits =
+            |tee: &UserCodeCell<Tee>| tee.with(|tee| matches!(tee.answer, Answer::Waits)).unwrap_or(true);
+        self.owed.filter(|_| !self.tee.as_ref().is_some_and(waits))
     }
 
     /// Takes what the pipe holds at this moment, even if another process keeps writing to it. Returns whether the pipe
     /// is at its end.
     pub(super) fn drain(&mut self, buffer: &mut Vec<u8>) -> bool {
         if let Some(tee) = &self.tee {
-            tee.with(|tee| tee.hand_on(buffer));
+            tee.with(|tee| tee.code.hand_on(buffer));
         }
         self.end.drain(buffer)
     }

@@ -15,8 +15,7 @@ use std::io::{self, ErrorKind, Write};
 #[cfg(unix)]
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use blocking::Unblock;
@@ -34,19 +33,17 @@ use crate::stdio::OpenFile;
 /// The most bytes that wait for the thread: as many as a pipe holds.
 const BEHIND: usize = 64 * 1024;
 
-#[derive(Debug)]
 pub(crate) struct ParentOutput {
+    /// Dropped first, so that the thread sees it.
+    _call: Arc<()>,
     thread: Unblock<Sink>,
-    is_gone: Arc<AtomicBool>,
 }
 
 /// The thread's part.
-#[derive(Debug)]
 struct Sink {
     /// `None` once the output can no longer be written. That is not the child's fault.
     file: Option<File>,
-    /// The call has ended.
-    is_gone: Arc<AtomicBool>,
+    call: Weak<()>,
 }
 
 impl ParentOutput {
@@ -57,15 +54,9 @@ impl ParentOutput {
             Err(error) if is_closed(&error) => None,
             Err(error) => return Err(Refusal::os(error)),
         };
-        let is_gone = Arc::<AtomicBool>::default();
-        let sink = Sink { file, is_gone: is_gone.clone() };
-        Ok(ParentOutput { thread: Unblock::with_capacity(BEHIND, sink), is_gone })
-    }
-}
-
-impl Drop for ParentOutput {
-    fn drop(&mut self) {
-        self.is_gone.store(true, Ordering::Relaxed);
+        let call = Arc::new(());
+        let sink = Sink { file, call: Arc::downgrade(&call) };
+        Ok(ParentOutput { _call: call, thread: Unblock::with_capacity(BEHIND, sink) })
     }
 }
 
@@ -73,7 +64,7 @@ impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(file) = &self.file else { return Ok(bytes.len()) };
         loop {
-            if self.is_gone.load(Ordering::Relaxed) {
+            if self.call.strong_count() == 0 {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
             match write_some(file, bytes) {

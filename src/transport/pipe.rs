@@ -10,7 +10,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_io::{Async, Timer};
@@ -69,71 +69,53 @@ pub(super) enum Armed {
     Ready,
 }
 
-/// The parent's end of a pipe that the child writes to.
-#[derive(Debug)]
-pub(super) struct ReadEnd {
+/// One end, and whether it is worth an attempt.
+struct Watched {
     pipe: Hosted<Async<Pipe>>,
+    /// Set when the end is ready.
     flag: Arc<Flag>,
-    /// The last attempt found bytes, or a caller expects some.
+    /// The last attempt succeeded, or a caller expects that the next one does.
     ready: bool,
     armed: bool,
     /// The reactor failed. The next attempt returns this error.
     broken: Option<io::Error>,
-    /// The room for the next read. It grows while reads fill it.
-    room: u32,
     traffic: u32,
-    /// The bytes are secret.
-    wipes: bool,
 }
 
-impl ReadEnd {
-    pub(super) fn new(pipe: Pipe, flag: Arc<Flag>) -> io::Result<Self> {
+impl Watched {
+    fn new(pipe: Pipe, flag: Arc<Flag>) -> io::Result<Self> {
         let pipe = Async::new_nonblocking(pipe)?.into();
-        let (ready, armed, broken) = (true, false, None);
-        Ok(ReadEnd { pipe, flag, ready, armed, broken, room: LEAST, traffic: 0, wipes: false })
+        Ok(Watched { pipe, flag, ready: true, armed: false, broken: None, traffic: 0 })
     }
 
-    /// The bytes are secret: a buffer that becomes too small is wiped.
-    pub(super) fn wipe(&mut self) {
-        self.wipes = true;
+    /// Takes the pipe from the reactor, and makes it blocking again.
+    fn into_pipe(self) -> io::Result<Pipe> {
+        let pipe = self.pipe.into_inner().into_inner()?;
+        ioctl_fionbio(&pipe, false)?;
+        Ok(pipe)
     }
 
-    /// The pipe itself, blocking again as programs expect it.
-    pub(super) fn into_pipe(self) -> io::Result<Pipe> {
-        blocking(self.pipe)
-    }
-
-    pub(super) fn pipe(&self) -> &Pipe {
+    fn pipe(&self) -> &Pipe {
         self.pipe.get_ref()
     }
 
-    /// The pipe likely has bytes: try it.
-    pub(super) fn expect(&mut self) {
-        self.ready = true;
-    }
-
-    /// Whether the pipe carries a stream, so that more bytes are likely to come soon.
-    pub(super) fn streams(&self) -> bool {
+    fn streams(&self) -> bool {
         self.traffic >= STREAM
     }
 
-    /// Appends the bytes of one read; 0 is end of file. If there is nothing it is `Pending`, and the end must be armed.
-    pub(super) fn try_read(&mut self, buffer: &mut Vec<u8>) -> Poll<io::Result<usize>> {
-        self.attempt(|this| this.read(buffer))
+    fn has_hung_up(&self) -> bool {
+        is_hung_up(look(self.pipe()))
     }
 
-    /// One read into the caller's buffer.
-    pub(super) fn try_read_into(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.attempt(|this| end_of_terminal(read(this.pipe.get_ref(), &mut *buffer)))
-    }
-
+    /// Tries `step`. If it would block this is `Pending`, and the end must be armed. A forked copy of this program gets
+    /// `in_copy`: it must not take bytes away from the original, or add some.
     fn attempt(
         &mut self,
-        mut read: impl FnMut(&mut Self) -> Result<usize, Errno>,
+        in_copy: Result<usize, Errno>,
+        mut step: impl FnMut(&Self) -> Result<usize, Errno>,
     ) -> Poll<io::Result<usize>> {
-        // A forked copy of this program must not take bytes away from the original.
         if is_copy() {
-            return Poll::Ready(Ok(0));
+            return Poll::Ready(in_copy.map_err(io::Error::from));
         }
         if self.flag.take() {
             (self.ready, self.armed) = (true, false);
@@ -142,9 +124,9 @@ impl ReadEnd {
             return Poll::Ready(Err(error));
         }
         while self.ready {
-            match read(self) {
+            match step(self) {
                 Ok(count) => {
-                    widen(&self.pipe, &mut self.traffic, count);
+                    self.moved(count);
                     return Poll::Ready(Ok(count));
                 }
                 Err(Errno::AGAIN) => self.ready = false,
@@ -155,10 +137,21 @@ impl ReadEnd {
         Poll::Pending
     }
 
-    /// Asks for the flag to be set when there is something to read.
-    pub(super) fn arm(&mut self) -> Armed {
+    /// Counts the bytes, and makes the pipe larger once it carries a stream.
+    fn moved(&mut self, count: usize) {
+        let was_stream = self.streams();
+        self.traffic = self.traffic.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        if !was_stream && self.streams() {
+            // Refused if the user's pipes are already too large. Then the pipe keeps its size.
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            let _: Result<usize, Errno> = rustix::pipe::fcntl_setpipe_size(self.pipe(), ROOM);
+        }
+    }
+
+    /// Asks by `poll` for the flag to be set when the end is ready.
+    fn arm(&mut self, poll: impl FnOnce(&Self, &mut Context<'_>) -> Poll<io::Result<()>>) -> Armed {
         if !self.ready && !self.armed {
-            match self.flag.wait(|cx| self.pipe.poll_readable(cx)) {
+            match self.flag.wait(|cx| poll(self, cx)) {
                 Poll::Pending => {
                     self.armed = true;
                     return Armed::Anew;
@@ -168,20 +161,79 @@ impl ReadEnd {
         }
         if self.ready { Armed::Ready } else { Armed::Yes }
     }
+}
+
+/// The parent's end of a pipe that the child writes to.
+pub(super) struct ReadEnd {
+    end: Watched,
+    room: Room,
+}
+
+/// The room for the bytes of one read.
+struct Room {
+    /// It grows while reads fill it.
+    next: u32,
+    /// The bytes are secret: a buffer that becomes too small is wiped.
+    wipes: bool,
+}
+
+impl ReadEnd {
+    pub(super) fn new(pipe: Pipe, flag: Arc<Flag>) -> io::Result<Self> {
+        Ok(ReadEnd { end: Watched::new(pipe, flag)?, room: Room { next: LEAST, wipes: false } })
+    }
+
+    /// The bytes are secret.
+    pub(super) fn wipe(&mut self) {
+        self.room.wipes = true;
+    }
+
+    /// The pipe itself, blocking again as programs expect it.
+    pub(super) fn into_pipe(self) -> io::Result<Pipe> {
+        self.end.into_pipe()
+    }
+
+    pub(super) fn pipe(&self) -> &Pipe {
+        self.end.pipe()
+    }
+
+    /// The pipe likely has bytes: try it.
+    pub(super) fn expect(&mut self) {
+        self.end.ready = true;
+    }
+
+    /// Whether the pipe carries a stream, so that more bytes are likely to come soon.
+    pub(super) fn streams(&self) -> bool {
+        self.end.streams()
+    }
+
+    /// Appends the bytes of one read; 0 is end of file. If there is nothing it is `Pending`, and the end must be armed.
+    pub(super) fn try_read(&mut self, buffer: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        self.end.attempt(Ok(0), |end| self.room.read(end, buffer))
+    }
+
+    /// One read into the caller's buffer.
+    pub(super) fn try_read_into(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.end.attempt(Ok(0), |end| end_of_terminal(read(end.pipe(), &mut *buffer)))
+    }
+
+    /// Asks for the flag to be set when there is something to read.
+    pub(super) fn arm(&mut self) -> Armed {
+        self.end.arm(|end, cx| end.pipe.poll_readable(cx))
+    }
 
     /// How many bytes the pipe holds.
     pub(super) fn holds(&self) -> usize {
         // FIONREAD of a terminal shows fewer bytes than it has. It never has this many.
         const TERMINAL: usize = 68 * 1024;
-        match rustix::termios::isatty(self.pipe.get_ref()) {
+        match rustix::termios::isatty(self.pipe()) {
             true => TERMINAL,
-            false => ioctl_fionread(self.pipe.get_ref()).map_or(0, |count| count as usize),
+            false => ioctl_fionread(self.pipe()).map_or(0, |count| count as usize),
         }
     }
 
     #[cfg(test)]
     fn is_armed(&self) -> bool {
-        self.armed
+        self.end.armed
     }
 
     /// Appends what the pipe holds at this moment, and not what another process keeps writing. Returns whether the pipe
@@ -192,7 +244,7 @@ impl ReadEnd {
         }
         let mut left = self.holds().max(MOST as usize);
         while left > 0 {
-            match self.read(buffer) {
+            match self.room.read(&self.end, buffer) {
                 Ok(0) => return true,
                 Ok(count) => left = left.saturating_sub(count),
                 Err(Errno::INTR) => {}
@@ -200,38 +252,40 @@ impl ReadEnd {
             }
         }
         // All bytes that were there at first are taken. There may be no more.
-        is_at_end(look(self.pipe.get_ref()), self.holds())
+        is_at_end(look(self.pipe()), self.holds())
     }
+}
 
+impl Room {
     /// If the buffer is full, this reads before it makes room. A larger buffer means a copy of all the output, and two
     /// hundred pipes may have nothing to read just now. Each read has room for a packet: in packet mode (O_DIRECT,
     /// pipe(2)) the rest of a packet would be lost.
-    fn read(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
-        let room = self.room as usize;
+    fn read(&mut self, end: &Watched, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+        let room = self.next as usize;
         let spare = |buffer: &Vec<u8>| buffer.capacity() - buffer.len();
         if spare(buffer) < room && buffer.len() <= PACKET {
             self.grow(buffer);
         } else if spare(buffer) < PACKET {
-            return self.probe(buffer);
+            return self.probe(end, buffer);
         }
         let asked = room.min(spare(buffer));
-        let read = end_of_terminal(read(self.pipe.get_ref(), spare_capacity(buffer)));
-        if read.is_err() && self.traffic == 0 && buffer.is_empty() {
+        let read = end_of_terminal(read(end.pipe(), spare_capacity(buffer)));
+        if read.is_err() && end.traffic == 0 && buffer.is_empty() {
             // This child has written nothing yet, and there may be thousands like it: keep no memory.
             *buffer = Vec::new();
         }
         let count = read?;
         if count >= asked {
-            self.room = MOST.min(2 * self.room);
+            self.next = MOST.min(2 * self.next);
         }
         prefault(buffer, count);
         Ok(count)
     }
 
     /// Reads a little, and makes room only if there was something.
-    fn probe(&mut self, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+    fn probe(&self, end: &Watched, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
         let mut few = [0; PACKET];
-        let count = end_of_terminal(read(self.pipe.get_ref(), &mut few))?;
+        let count = end_of_terminal(read(end.pipe(), &mut few))?;
         if count > 0 {
             self.grow(buffer);
             buffer.extend_from_slice(&few[..count]);
@@ -244,7 +298,7 @@ impl ReadEnd {
 
     /// The buffer at least doubles, so that each byte is moved a bounded number of times.
     fn grow(&self, buffer: &mut Vec<u8>) {
-        let room = self.room as usize;
+        let room = self.next as usize;
         if self.wipes {
             let mut larger = Vec::with_capacity((2 * buffer.capacity()).max(buffer.len() + room));
             larger.extend_from_slice(buffer);
@@ -290,86 +344,48 @@ fn is_hung_up(revents: PollFlags) -> bool {
     revents.intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
-/// Takes a pipe from the reactor, and makes it blocking again.
-fn blocking(pipe: Hosted<Async<Pipe>>) -> io::Result<Pipe> {
-    let pipe = pipe.into_inner().into_inner()?;
-    ioctl_fionbio(&pipe, false)?;
-    Ok(pipe)
-}
-
 /// A terminal returns EIO if no process has it open any more. A pipe never does.
 fn end_of_terminal(read: Result<usize, Errno>) -> Result<usize, Errno> {
     if read == Err(Errno::IO) { Ok(0) } else { read }
 }
 
-/// Counts the bytes, and makes the pipe larger once it carries a stream.
-fn widen(_pipe: &Async<Pipe>, traffic: &mut u32, count: usize) {
-    let was_stream = *traffic >= STREAM;
-    *traffic = traffic.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-    if !was_stream && *traffic >= STREAM {
-        // Refused if the user's pipes are already too large. Then the pipe keeps its size.
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let _: Result<usize, Errno> = rustix::pipe::fcntl_setpipe_size(_pipe.get_ref(), ROOM);
-    }
-}
-
 /// The parent's end of a pipe that the child reads from. Dropping it gives the child its end of file.
-#[derive(Debug)]
 pub(super) struct WriteEnd {
-    pipe: Hosted<Async<Pipe>>,
-    /// Set when the pipe has room.
-    room: Arc<Flag>,
+    end: Watched,
     /// Set when no process can read the pipe any more.
     hangup: Arc<Flag>,
-    /// The last attempt found room, or a caller expects some.
-    ready: bool,
-    armed: bool,
     hangup_armed: bool,
     /// If the reactor does not report a hang-up: the timer for the next look, and the pause before it. Boxed, because
     /// most systems need none.
     looks: Option<Box<(Timer, Duration)>>,
-    /// The reactor failed. The next attempt returns this error.
-    broken: Option<io::Error>,
-    traffic: u32,
 }
 
 impl WriteEnd {
     pub(super) fn new(pipe: Pipe, room: Arc<Flag>, hangup: Arc<Flag>) -> io::Result<Self> {
         raises_sigpipe(pipe.as_fd(), false);
-        let pipe = Async::new_nonblocking(pipe)?.into();
-        let (ready, armed, hangup_armed, broken) = (true, false, false, None);
-        Ok(WriteEnd { pipe, room, hangup, ready, armed, hangup_armed, looks: None, broken, traffic: 0 })
+        Ok(WriteEnd { end: Watched::new(pipe, room)?, hangup, hangup_armed: false, looks: None })
     }
 
     /// The pipe itself, blocking again and with SIGPIPE, as programs expect it.
     pub(super) fn into_pipe(self) -> io::Result<Pipe> {
-        let pipe = blocking(self.pipe)?;
+        let pipe = self.end.into_pipe()?;
         raises_sigpipe(pipe.as_fd(), true);
         Ok(pipe)
     }
 
     /// The pipe likely has room: try it.
     pub(super) fn expect(&mut self) {
-        self.ready = true;
+        self.end.ready = true;
     }
 
     /// Whether the pipe carries a stream, so that more room is likely to come soon.
     pub(super) fn streams(&self) -> bool {
-        self.traffic >= STREAM
+        self.end.streams()
     }
 
     /// Writes some of the buffers, in order. `BrokenPipe` if no process can read the pipe any more. If there is no room
     /// it is `Pending`, and the end must be armed.
     pub(super) fn try_write(&mut self, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if is_copy() {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        if self.room.take() {
-            (self.ready, self.armed) = (true, false);
-        }
-        if let Some(error) = self.broken.take() {
-            return Poll::Ready(Err(error));
-        }
         let part;
         let buffers = match buffers {
             [all] if all.len() > AT_ONCE => {
@@ -378,47 +394,27 @@ impl WriteEnd {
             }
             _ => buffers,
         };
-        while self.ready {
-            match write_quietly(self.pipe.get_ref().as_fd(), buffers) {
-                Ok(count) => {
-                    widen(&self.pipe, &mut self.traffic, count);
-                    return Poll::Ready(Ok(count));
-                }
-                Err(Errno::AGAIN) => self.ready = false,
-                Err(Errno::INTR) => {}
-                // No process has the terminal open.
-                Err(Errno::IO) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-                Err(errno) => return Poll::Ready(Err(errno.into())),
-            }
-        }
-        Poll::Pending
+        self.end.attempt(Err(Errno::PIPE), |end| match write_quietly(end.pipe().as_fd(), buffers) {
+            // No process has the terminal open.
+            Err(Errno::IO) => Err(Errno::PIPE),
+            written => written,
+        })
     }
 
     /// Asks for the flag to be set when there is room.
     pub(super) fn arm(&mut self) -> Armed {
-        if !self.ready && !self.armed {
-            match self.poll_room() {
-                // The pipe may have hung up before it was watched.
-                Poll::Pending if REFUSES_UNSEEN && self.has_hung_up() => self.ready = true,
-                Poll::Pending => {
-                    self.armed = true;
-                    return Armed::Anew;
-                }
-                // NetBSD returns an error for a pipe without a reader. The next write returns a better one.
-                Poll::Ready(result) => {
-                    (self.ready, self.broken) = (true, result.err().filter(|_| !self.has_hung_up()));
-                }
-            }
-        }
-        if self.ready { Armed::Ready } else { Armed::Yes }
+        self.end.arm(|end, cx| match Self::poll_room(end, cx) {
+            // The pipe may have hung up before it was watched.
+            Poll::Pending if REFUSES_UNSEEN && end.has_hung_up() => Poll::Ready(Ok(())),
+            // NetBSD returns an error for a pipe without a reader. The next write returns a better one.
+            Poll::Ready(Err(_)) if end.has_hung_up() => Poll::Ready(Ok(())),
+            polled => polled,
+        })
     }
 
-    fn poll_room(&self) -> Poll<io::Result<()>> {
+    fn poll_room(end: &Watched, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // As on FreeBSD: the pipe is not watched, and no error shows that.
-        if cfg!(reaped_bsd) && self.has_hung_up() {
-            return Poll::Pending;
-        }
-        self.room.wait(|cx| self.pipe.poll_writable(cx))
+        if cfg!(reaped_bsd) && end.has_hung_up() { Poll::Pending } else { end.pipe.poll_writable(cx) }
     }
 
     /// The pipe likely hung up: look.
@@ -435,14 +431,14 @@ impl WriteEnd {
             self.hangup_armed = false;
         }
         while !self.hangup_armed {
-            if self.has_hung_up() {
+            if self.end.has_hung_up() {
                 return true;
             }
             match self.poll_hangup() {
                 Poll::Pending => self.hangup_armed = true,
                 Poll::Ready(Ok(())) => {}
                 // The reactor failed.
-                Poll::Ready(Err(_)) => return self.has_hung_up(),
+                Poll::Ready(Err(_)) => return self.end.has_hung_up(),
             }
         }
         false
@@ -452,7 +448,7 @@ impl WriteEnd {
     fn poll_hangup(&mut self) -> Poll<io::Result<()>> {
         if !HANGS_UP_UNSEEN {
             // A writing end never becomes readable, but the error condition is always reported.
-            return self.hangup.wait(|cx| self.pipe.poll_readable(cx));
+            return self.hangup.wait(|cx| self.end.pipe.poll_readable(cx));
         }
         let looks = || Box::new((Timer::after(LOOKS[0]), LOOKS[0]));
         let (timer, pause) = &mut **self.looks.get_or_insert_with(looks);
@@ -462,10 +458,6 @@ impl WriteEnd {
             timer.set_after(*pause);
         }
         polled.map(|_| Ok(()))
-    }
-
-    fn has_hung_up(&self) -> bool {
-        is_hung_up(look(self.pipe.get_ref()))
     }
 }
 
@@ -523,7 +515,7 @@ mod tests {
     /// Waits until `room` is set or the end is ready.
     fn wait_for_room(end: &mut WriteEnd) {
         let started = std::time::Instant::now();
-        while end.arm() != Armed::Ready && !end.room.take() {
+        while end.arm() != Armed::Ready && !end.end.flag.take() {
             assert!(started.elapsed() < Duration::from_secs(20), "nobody said so");
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -6,12 +6,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::clock::Activity;
 use super::connection::Connection;
 use super::output::{Output, Step};
-use super::pipe::Armed;
 use super::slice::Slice;
 use super::waiting::Handle;
 use crate::error::unshared;
@@ -22,7 +21,6 @@ use crate::spawn::is_copy;
 use crate::stdio::OpenFile;
 
 /// The reading end. Dropping it closes the pipe. If it is a terminal, dropping it hangs up.
-#[derive(Debug)]
 pub(crate) struct TakenReader {
     connection: Arc<Connection>,
     slot: Slot,
@@ -63,22 +61,18 @@ impl TakenReader {
         let mut failed = None;
         let read = self.poll(cx, |output, slice| {
             loop {
-                return Poll::Ready(match output.step(buffer, true) {
-                    Step::Nothing => return Poll::Pending,
-                    Step::Ask(_) if slice.is_over() => return Poll::Pending,
-                    Step::Ask(tee) => {
-                        tee.ask();
-                        continue;
-                    }
-                    Step::Moved => continue,
-                    Step::Bytes(count) => Ok(count),
-                    Step::End => Ok(0),
-                    Step::Failed(error) => Err(error),
+                match output.step(buffer, true) {
+                    Step::Moved => {}
+                    Step::Ask(tee) if !slice.is_over() => tee.run(),
+                    Step::Nothing | Step::Ask(_) => return Poll::Pending,
+                    Step::Bytes(count) => return Poll::Ready(Ok(count)),
+                    Step::End => return Poll::Ready(Ok(0)),
+                    Step::Failed(error) => return Poll::Ready(Err(error)),
                     Step::CopyFailed(count, error) => {
                         failed = Some(error);
-                        Ok(count)
+                        return Poll::Ready(Ok(count));
                     }
-                });
+                }
             }
         });
         let Some(error) = failed else { return read };
@@ -133,40 +127,16 @@ impl TakenReader {
     fn poll(
         &mut self,
         cx: &Context<'_>,
-        mut read: impl FnMut(&mut Output, &mut Slice) -> Poll<io::Result<usize>>,
+        read: impl FnMut(&mut Output, &mut Slice) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         let Some(output) = &mut self.output else { return Poll::Ready(Ok(0)) };
         let me = Handle::Reader(self.slot);
-        let mut drives = self.connection.waiting.take_news();
-        self.slice.is_over();
-        loop {
-            if self.slice.is_spent() {
-                self.connection.waiting.go_on(me, cx.waker(), self.slice.pauses());
-                return Poll::Pending;
-            }
-            if drives {
-                self.connection.drive(me, &mut self.slice, cx);
-            }
-            if let Poll::Ready(read) = read(output, &mut self.slice) {
-                if drives {
-                    self.connection.waiting.forget(me);
-                }
-                if let Ok(count) = read {
-                    self.slice.moved();
-                    self.at_end |= count == 0;
-                    self.activity.iter().for_each(|activity| activity.moved(count));
-                }
-                return Poll::Ready(read);
-            }
-            // If the slice was used up within a copy, no flag will be set.
-            if !std::mem::replace(&mut drives, true) || self.slice.is_spent() {
-                continue;
-            }
-            if output.arm() != Armed::Ready {
-                self.slice.waits();
-                return Poll::Pending;
-            }
+        let read = ready!(self.connection.poll_taken(me, &mut self.slice, cx, output, read, Output::arm));
+        if let Ok(count) = read {
+            self.at_end |= count == 0;
+            self.activity.iter().for_each(|activity| activity.moved(count));
         }
+        Poll::Ready(read)
     }
 }
 

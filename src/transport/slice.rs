@@ -33,7 +33,7 @@ const SPIN: Duration = Duration::from_micros(20);
 
 /// The slice of one handle. It continues in the next poll if the last one found something. If the handle had to wait,
 /// the next poll gets a new slice.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Slice {
     /// Lines since the clock was read; a step counts as eight.
     lines: u32,

@@ -15,6 +15,7 @@ use super::state::{PipeState, State};
 use super::tee::Tee;
 use super::terminal::Terminal;
 use super::trace::Trace;
+use super::user_code::UserCodeCell;
 use super::waiting::{Flag, Handle, Waiting};
 use super::writer::WriterPipe;
 use super::{Transport, clock};
@@ -48,34 +49,12 @@ impl Transport {
         flows.trace.started(spawned.child.pid());
         let waiting = Arc::<Waiting>::default();
         let terminal = spawned.ours.terminal.map(|end| Box::new(Terminal::new(end, spawned.ours.child_end)));
+        let channel = |(fd, _): &(i32, Pipe)| (*fd, flows.direction(*fd));
+        let mut protocol = Protocol::new(spawned.ours.pipes.iter().map(channel));
         let mut pipes = Vec::with_capacity(spawned.ours.pipes.len());
-        let mut channels = Vec::with_capacity(spawned.ours.pipes.len());
         for (slot, (fd, pipe)) in spawned.ours.pipes.into_iter().enumerate() {
             let is_terminal = terminal.is_some() && fd <= 1;
-            let pipe = flows.connect(&waiting, slot, fd, pipe, is_terminal)?;
-            let direction = match pipe {
-                PipeState::Output(_) => Direction::Out,
-                _ => Direction::In,
-            };
-            channels.push((fd, direction));
-            pipes.push(pipe);
-        }
-        let mut protocol = Protocol::new(channels.iter().copied());
-        for (slot, (fd, direction)) in channels.iter().enumerate() {
-            if let (Some(most), Direction::Out) = (flows.bounds.limit(*fd), direction) {
-                protocol.limit(slot, most);
-            }
-            #[cfg(unix)]
-            if let (true, PipeState::Output(output)) = (flows.wiped.contains(fd), &mut pipes[slot]) {
-                output.end.wipe();
-                protocol.wipe(slot);
-            }
-            if let PipeState::Writer { pipe, .. } = &pipes[slot] {
-                if pipe.is_terminal() {
-                    // A terminal closes as a whole, when its output does.
-                    protocol.released(slot);
-                }
-            }
+            pipes.push(flows.connect(&waiting, &mut protocol, slot, pipe, is_terminal)?);
         }
         protocol.keep(|fd| if flows.unkept.contains(&fd) { Keep::Nothing } else { Keep::All });
         spawned.child.on_drop(flows.on_drop);
@@ -87,6 +66,7 @@ impl Transport {
         spawned.child.watch(deadline, grace, stop_signal, child_flag.waker());
         let activity = flows.activity();
         let state = State {
+            child: spawned.child,
             protocol,
             pipes,
             clock: Clock::new(deadline, &flows.bounds, activity.clone(), Flag::new(&waiting, None)),
@@ -101,29 +81,37 @@ impl Transport {
             is_due: false,
             is_cut_off: false,
             drained: Vec::new(),
-            failing: None,
             garbage: Vec::new(),
         };
-        let connection = Connection::new(waiting, spawned.child, state);
-        let (connection, slice, ahead) = (Arc::new(connection), Slice::default(), Mutex::default());
-        Ok(Transport { connection, slice, started, ahead })
+        let connection = Arc::new(Connection::new(waiting, state));
+        Ok(Transport { connection, slice: Slice::default(), started, ahead: None })
     }
 }
 
 impl Flows {
-    /// Gives a pipe its source or its tee.
+    /// A pipe into the child has a source.
+    fn direction(&self, fd: i32) -> Direction {
+        if self.sources.iter().any(|(n, _)| *n == fd) { Direction::In } else { Direction::Out }
+    }
+
+    /// Gives a pipe its source, or its tee and its limit.
     fn connect(
         &mut self,
         waiting: &Arc<Waiting>,
+        protocol: &mut Protocol,
         slot: Slot,
-        fd: i32,
         pipe: Pipe,
         is_terminal: bool,
     ) -> Result<PipeState, Refusal> {
+        let fd = protocol.fd(slot);
         let all = || Flag::new(waiting, None);
         let write = |pipe, room| WriteEnd::new(pipe, room, all()).map_err(Refusal::os);
         Ok(match take(&mut self.sources, fd) {
             Some(Source::Writer) => {
+                if is_terminal {
+                    // A terminal closes as a whole, when its output does.
+                    protocol.released(slot);
+                }
                 let closed = all();
                 let room = Flag::new(waiting, Some(Handle::Writer(slot)));
                 let pipe = WriteEnd::new(pipe, room, closed.clone()).map_err(Refusal::os)?;
@@ -135,12 +123,21 @@ impl Flows {
             }
             None => {
                 let tee = match take(&mut self.copies, fd) {
-                    Some(copy) => Some(Tee::new(take_out(fd, &copy)?, all())),
+                    Some(copy) => Some(UserCodeCell::new(Tee::new(take_out(fd, &copy)?), all())),
                     None => None,
                 };
                 // If a pipe has a tee, any awaited handle reads it. So its flag wakes all.
                 let whom = tee.is_none().then_some(Handle::Reader(slot));
-                let end = ReadEnd::new(pipe, Flag::new(waiting, whom)).map_err(Refusal::os)?;
+                #[cfg_attr(windows, expect(unused_mut, reason = "nothing is wiped there"))]
+                let mut end = ReadEnd::new(pipe, Flag::new(waiting, whom)).map_err(Refusal::os)?;
+                #[cfg(unix)]
+                if self.wiped.contains(&fd) {
+                    end.wipe();
+                    protocol.wipe(slot);
+                }
+                if let Some(most) = self.bounds.limit(fd) {
+                    protocol.limit(slot, most);
+                }
                 PipeState::Output(Output::new(end, tee))
             }
         })

@@ -1,4 +1,4 @@
-//! The state of one running child, without the child itself: its facts, its pipes, its clock, its terminal.
+//! The state of one running child: the child, its facts, its pipes, its clock, its terminal.
 //!
 //! Refuses to know which task waits, and never runs the caller's code: the connection does, with no lock held.
 //!
@@ -28,8 +28,9 @@ use crate::spawn::{Cause, Child};
 /// The most pipes that are armed in one step.
 const ARMED_AT_ONCE: usize = 16;
 
-#[derive(Debug)]
 pub(super) struct State {
+    /// Dropped before the pipes. So the child dies of the kill, not of a closed pipe.
+    pub(super) child: Child,
     pub(super) protocol: Protocol,
     /// By the protocol's slot.
     pub(super) pipes: Vec<PipeState>,
@@ -53,14 +54,11 @@ pub(super) struct State {
     /// Closed once all are drained. A process that writes to one of them may die of the close, and then close the
     /// others.
     pub(super) drained: Vec<PipeState>,
-    /// A pipe that failed. It is closed after the child was killed for it.
-    pub(super) failing: Option<Box<PipeState>>,
     /// Closed pipes. They may hold the caller's code, so they are dropped after the lock is released.
     pub(super) garbage: Vec<PipeState>,
 }
 
 /// One pipe.
-#[derive(Debug)]
 pub(super) enum PipeState {
     Output(Output),
     Feed(Feeder),
@@ -89,24 +87,18 @@ pub(super) enum Step {
 
 impl State {
     /// Does one thing.
-    pub(super) fn step(&mut self, me: Handle, child: &Child) -> Step {
-        if self.child_flag.take() && self.look(child) {
+    pub(super) fn step(&mut self, me: Handle) -> Step {
+        if self.child_flag.take() && self.look() {
             return Step::Happened;
         }
         match self.protocol.next() {
             Next::Terminate => {
-                let sent = child.ask();
+                let sent = self.child.ask();
                 self.protocol.terminated();
                 return self.lost_if_refused(sent.is_err());
             }
-            Next::Kill => {
-                let sent = child.kill();
-                self.garbage.extend(self.failing.take().map(|pipe| *pipe));
-                self.close_inputs(|_| true);
-                self.protocol.killed();
-                return self.lost_if_refused(sent.is_err());
-            }
-            Next::Drain(slot) if !self.is_copying(slot) => return self.drain(slot, child),
+            Next::Kill => return self.kill(),
+            Next::Drain(slot) if !self.is_copying(slot) => return self.drain(slot),
             Next::Drain(_) | Next::Wait | Next::Ended => {}
         }
         // In a round, each pipe has its turn, then the clock. So a pipe that always has more bytes does not delay the
@@ -184,7 +176,8 @@ impl State {
         if let PipeState::Gone = self.pipes[slot] {
             return Step::Moved;
         }
-        self.discard(slot);
+        let pipe = self.take(slot);
+        self.let_go(pipe);
         self.protocol.closed(slot);
         self.closed();
         Step::Happened
@@ -192,37 +185,39 @@ impl State {
 
     /// Closes the parent's end of a pipe for the caller. A terminal's end of file is typed, or the terminal hangs up.
     pub(super) fn close_by_hand(&mut self, slot: Slot) {
-        let is_terminals = match &self.pipes[slot] {
-            PipeState::Writer { pipe, .. } if pipe.is_terminal() => {
-                if let Some(terminal) = &mut self.terminal {
-                    pipe.close_typed(terminal);
-                }
-                false
+        match (&self.pipes[slot], &mut self.terminal) {
+            (PipeState::Writer { pipe, .. }, Some(terminal)) if pipe.is_terminal() => {
+                pipe.close_typed(terminal)
             }
-            PipeState::Output(_) => self.terminal.is_some() && self.protocol.fd(slot) == 1,
-            _ => false,
-        };
+            (PipeState::Output(_), Some(_)) if self.protocol.fd(slot) == 1 => self.hang_up(),
+            _ => {}
+        }
         self.close(slot);
         self.protocol.close_by_user(slot);
-        if is_terminals {
-            self.hang_up();
-        }
     }
 
     fn fail(&mut self, slot: Slot, error: std::io::Error) -> Step {
-        self.discard(slot);
+        let pipe = self.take(slot);
         self.protocol.failed(slot, error);
+        // The child is killed before its pipe is closed, so that it does not take half of the input for all of it.
         if self.protocol.next() == Next::Kill {
-            // The child is killed before its pipe is closed, so that it does not take half of the input for all of it.
-            self.failing = self.garbage.pop().map(Box::new);
+            self.kill();
         }
+        self.let_go(pipe);
         self.closed();
         Step::Happened
     }
 
-    fn discard(&mut self, slot: Slot) {
-        let pipe = std::mem::replace(&mut self.pipes[slot], PipeState::Gone);
-        self.let_go(pipe);
+    /// Kills the child for a fault.
+    fn kill(&mut self) -> Step {
+        let sent = self.child.kill();
+        self.close_inputs(|_| true);
+        self.protocol.killed();
+        self.lost_if_refused(sent.is_err())
+    }
+
+    fn take(&mut self, slot: Slot) -> PipeState {
+        std::mem::replace(&mut self.pipes[slot], PipeState::Gone)
     }
 
     fn let_go(&mut self, pipe: PipeState) {
@@ -251,9 +246,9 @@ impl State {
     }
 
     /// Takes what changed in the child. Returns whether anything did.
-    fn look(&mut self, child: &Child) -> bool {
+    fn look(&mut self) -> bool {
         let before = (self.protocol.has_exited(), self.protocol.was_stopped());
-        let seen = child.look();
+        let seen = self.child.look();
         // The cause of the exit is reported before the exit.
         if seen.ended_by == Some(Cause::Timeout) {
             self.clock.iter_mut().for_each(|clock| clock.dismiss(Alarm::TimedOut));
@@ -370,11 +365,8 @@ impl State {
     }
 
     /// Whether shared work is left after the main handle's poll. If not, all of it is armed.
-    pub(super) fn has_work_for_others(&mut self, child: &Child) -> bool {
-        if self.protocol.next() == Next::Ended {
-            return false;
-        }
-        !matches!(self.step(super::ANYBODY, child), Step::Nothing)
+    pub(super) fn has_work_for_others(&mut self) -> bool {
+        self.protocol.next() != Next::Ended && !matches!(self.step(super::ANYBODY), Step::Nothing)
     }
 
     /// Whether all that is left to do is to read the rest of the output, and that is little.
@@ -402,7 +394,7 @@ impl State {
     pub(super) fn streams(&self) -> bool {
         self.pipes.iter().any(|pipe| match pipe {
             PipeState::Output(output) => output.end.streams(),
-            PipeState::Feed(feeder) => feeder.streams(),
+            PipeState::Feed(feeder) => feeder.pipe.streams(),
             _ => false,
         })
     }
@@ -412,7 +404,10 @@ impl State {
         for pipe in &mut self.pipes {
             match pipe {
                 PipeState::Output(output) => output.end.expect(),
-                PipeState::Feed(feeder) => feeder.expect(),
+                PipeState::Feed(feeder) => {
+                    feeder.pipe.expect();
+                    feeder.pipe.expect_hangup();
+                }
                 PipeState::Writer { pipe, .. } => pipe.expect_hangup(),
                 PipeState::Gone => {}
             }
@@ -446,17 +441,17 @@ impl State {
     }
 
     /// Takes what a pipe holds at this moment, even if another process keeps writing to it.
-    fn drain(&mut self, slot: Slot, child: &Child) -> Step {
+    fn drain(&mut self, slot: Slot) -> Step {
         if self.protocol.was_stopped() && !self.is_cut_off {
             // If this crate ends a child that leads a group, it ends the whole group. If the child was only late, and
             // was not yet asked to end, the members get their grace too.
             let is_late = matches!(self.protocol.fault(), Some(Fault::TimedOut | Fault::Idle));
-            if is_late && !child.was_asked() && matches!(child.ask(), Ok(true)) {
+            if is_late && !self.child.was_asked() && matches!(self.child.ask(), Ok(true)) {
                 self.child_flag.set();
                 return Step::Happened;
             }
             // If the signal is not permitted, nothing can be done.
-            let _: std::io::Result<bool> = child.kill();
+            let _: std::io::Result<bool> = self.child.kill();
             self.is_cut_off = true;
         }
         let mut is_open = false;
@@ -467,7 +462,7 @@ impl State {
             let count = buffer.len() - before;
             self.received(slot, count);
         }
-        let pipe = std::mem::replace(&mut self.pipes[slot], PipeState::Gone);
+        let pipe = self.take(slot);
         self.drained.push(pipe);
         self.protocol.drained(slot, is_open);
         if self.protocol.all_closed() {

@@ -5,90 +5,56 @@
 //! Rule: bytes are handed on only after the writer has taken them. So the child runs no faster than the writer.
 
 use std::io;
-use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use super::user_code::UserCode;
-use super::waiting::Flag;
+use super::output::Step;
+use super::user_code::{Answer, Asked, UserCode};
 use crate::stdio::BoxWriter;
 
 pub(super) struct Tee {
     copy: BoxWriter,
-    /// Set when the writer can take more.
-    flag: Arc<Flag>,
     /// Read, and not yet handed on.
-    pub(super) chunk: Vec<u8>,
+    chunk: Vec<u8>,
     /// How many of these bytes the writer has taken.
     copied: usize,
+    /// The pipe is at its end.
     at_end: bool,
-    state: State,
-}
-
-/// What the writer returned last.
-enum State {
-    Takes,
-    /// It sets the flag.
-    Waits,
-    Failed(io::Error),
-    Closed,
-}
-
-/// What must be done next.
-pub(super) enum Next {
-    /// Read a chunk.
-    Read,
-    /// Poll the writer, which is the caller's code.
-    Ask,
-    /// Hand the chunk on.
-    HandOn,
-    /// The copy is complete.
-    Close,
-    /// The writer failed.
-    Fail(io::Error),
-    /// Nothing, until the flag is set.
-    Wait,
 }
 
 impl Tee {
-    pub(super) fn new(copy: BoxWriter, flag: Arc<Flag>) -> Self {
-        Tee { copy, flag, chunk: Vec::new(), copied: 0, at_end: false, state: State::Takes }
+    pub(super) fn new(copy: BoxWriter) -> Self {
+        Tee { copy, chunk: Vec::new(), copied: 0, at_end: false }
     }
 
-    /// The pipe is at its end.
-    pub(super) fn end(&mut self) {
-        self.at_end = true;
-    }
-
-    /// Whether this waits for the pipe. If not, it waits for the writer, which sets its own flag.
+    /// Whether this waits for the pipe. If not, it waits for the writer.
     pub(super) fn waits_for_pipe(&self) -> bool {
         self.chunk.is_empty() && !self.at_end
     }
 
-    /// Whether the writer has said that it takes no more now.
-    pub(super) fn waits_for_writer(&self) -> bool {
-        matches!(self.state, State::Waits)
-    }
-
-    pub(super) fn next(&mut self) -> Next {
-        if let State::Failed(_) = self.state {
-            return match std::mem::replace(&mut self.state, State::Closed) {
-                State::Failed(error) => Next::Fail(error),
-                _ => Next::Close,
-            };
+    /// Reads a chunk, or hands one on. `None` if the writer must be run.
+    pub(super) fn step(
+        asked: &mut Asked<Tee>,
+        buffer: &mut Vec<u8>,
+        read: impl FnOnce(&mut Vec<u8>) -> Step,
+    ) -> Option<Step> {
+        let Asked { code: tee, answer } = asked;
+        if let Some(error) = answer.take_error() {
+            return Some(Step::CopyFailed(tee.hand_on(buffer), error));
         }
-        if !self.chunk.is_empty() && self.copied == self.chunk.len() {
-            return Next::HandOn;
-        }
-        match self.state {
-            State::Closed => Next::Close,
-            _ if self.waits_for_pipe() => Next::Read,
-            State::Waits if !self.flag.take() => Next::Wait,
-            _ => {
-                // The flag is taken, and is not set again. So any other handle must find `Takes`.
-                self.state = State::Takes;
-                Next::Ask
-            }
-        }
+        Some(match answer {
+            Answer::AtEnd => Step::End,
+            Answer::Waits => Step::Nothing,
+            _ if tee.waits_for_pipe() => match read(&mut tee.chunk) {
+                Step::Bytes(_) => Step::Moved,
+                Step::End => {
+                    tee.at_end = true;
+                    Step::Moved
+                }
+                other => other,
+            },
+            _ if tee.copied == tee.chunk.len() && !tee.chunk.is_empty() => Step::Bytes(tee.hand_on(buffer)),
+            _ => return None,
+        })
     }
 
     /// Appends the chunk to the buffer. Returns its length.
@@ -102,27 +68,17 @@ impl Tee {
 
 impl UserCode for Tee {
     /// Writes some of the chunk, or closes the writer at the end.
-    fn ask(&mut self) {
-        let copy = self.copy.as_mut();
+    fn run(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Answer>> {
         let rest = &self.chunk[self.copied..];
-        let asked = self.flag.wait(|cx| match rest.is_empty() {
-            true => copy.poll_close(cx).map_ok(|()| None),
-            false => copy.poll_write(cx, rest).map_ok(Some),
-        });
-        self.state = match asked {
-            Poll::Pending => State::Waits,
-            Poll::Ready(Ok(None)) => State::Closed,
-            Poll::Ready(Ok(Some(0))) => State::Failed(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(Ok(Some(count))) => {
+        if rest.is_empty() {
+            return self.copy.as_mut().poll_close(cx).map_ok(|()| Answer::AtEnd);
+        }
+        self.copy.as_mut().poll_write(cx, rest).map_ok(|count| match count {
+            0 => Answer::Failed(io::ErrorKind::WriteZero.into()),
+            _ => {
                 self.copied += count.min(rest.len());
-                State::Takes
+                Answer::Goes
             }
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => State::Takes,
-            Poll::Ready(Err(error)) => State::Failed(error),
-        };
-    }
-
-    fn flag(&self) -> &Arc<Flag> {
-        &self.flag
+        })
     }
 }

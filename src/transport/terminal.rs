@@ -12,68 +12,59 @@
 
 #[cfg(unix)]
 use std::io;
-use std::io::IoSlice;
 #[cfg(unix)]
 use std::os::fd::AsFd;
-use std::task::Poll;
+use std::sync::Arc;
 
+use super::feed::{Feeder, Step};
 use super::pipe::{Armed, WriteEnd};
 use crate::spawn::Pipe;
 #[cfg(unix)]
 use crate::spawn::resize;
+use crate::stdio::Feed;
 #[cfg(unix)]
 use crate::stdio::PtySize;
 
-#[derive(Debug)]
 pub(super) struct Terminal {
     /// `None` once it hung up.
     master: Option<Pipe>,
     child_end: Option<Pipe>,
-    owed: Option<Owed>,
-}
-
-/// An end of file that must still be typed.
-#[derive(Debug)]
-struct Owed {
-    pipe: WriteEnd,
-    /// Within a line, the first character only delivers the line so far.
-    characters: &'static [u8],
+    /// Types the end of file.
+    typist: Option<Feeder>,
 }
 
 impl Terminal {
     pub(super) fn new(master: Pipe, child_end: Option<Pipe>) -> Self {
-        Terminal { master: Some(master), child_end, owed: None }
+        Terminal { master: Some(master), child_end, typist: None }
     }
 
     /// Types an end of file, as soon as there is room.
     pub(super) fn owe_end(&mut self, pipe: WriteEnd, within_line: bool) {
-        if self.master.is_some() {
-            self.owed = Some(Owed { pipe, characters: if within_line { b"\x04\x04" } else { b"\x04" } });
-        }
+        // Within a line, the first character only delivers the line so far.
+        let characters = if within_line { vec![4, 4] } else { vec![4] };
+        let typist = || Feeder::of_bytes(pipe, Feed::Plain(Arc::new(characters)));
+        self.typist = self.master.is_some().then(typist);
     }
 
     /// Types some of the end of file. Returns whether anything moved.
     pub(super) fn step(&mut self) -> bool {
-        let Some(owed) = &mut self.owed else { return false };
-        match owed.pipe.try_write(&[IoSlice::new(owed.characters)]) {
-            Poll::Pending => return false,
-            Poll::Ready(Ok(count)) if count < owed.characters.len() => {
-                owed.characters = &owed.characters[count..];
-            }
+        match self.typist.as_mut().map(Feeder::step) {
+            None | Some(Step::Nothing) => return false,
+            Some(Step::Wrote(_)) => {}
             // After an error no process has the terminal open.
-            Poll::Ready(_) => self.owed = None,
+            Some(_) => self.typist = None,
         }
         true
     }
 
     pub(super) fn arm(&mut self) -> Armed {
-        self.owed.as_mut().map_or(Armed::Yes, |owed| owed.pipe.arm())
+        self.typist.as_mut().map_or(Armed::Yes, Feeder::arm)
     }
 
     /// Closes the descriptors that this holds. After the exit the output is read up to its end of file, which comes
     /// when no other process has the terminal open.
     pub(super) fn hang_up(&mut self) {
-        (self.master, self.child_end, self.owed) = (None, None, None);
+        (self.master, self.child_end, self.typist) = (None, None, None);
     }
 
     /// Takes the master out, so that the terminal stays open.

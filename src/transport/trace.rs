@@ -22,10 +22,9 @@ mod on {
     use crate::transport::clock::Activity;
 
     /// The span of one child, open until the last clone is dropped.
-    #[derive(Clone, Debug, Default)]
+    #[derive(Clone, Default)]
     pub(crate) struct Trace(Option<Arc<Open>>);
 
-    #[derive(Debug)]
     struct Open {
         span: Span,
         since: Instant,
@@ -106,7 +105,7 @@ mod off {
     use crate::transport::clock::Activity;
 
     /// Does nothing.
-    #[derive(Clone, Debug, Default)]
+    #[derive(Clone, Default)]
     pub(crate) struct Trace;
 
     impl Trace {

@@ -105,17 +105,14 @@ impl Waiting {
                 self.change(|wakers| wakers.main.take()).into_iter().for_each(Waker::wake)
             }
             // The handle may be gone and may have left work: a terminal's end of file may wait for room.
-            (None, _) => {
-                self.news.store(true, Ordering::Release);
-                self.wake_others(None);
-            }
+            (None, _) => self.hand_on(None),
         }
     }
 
     /// Work is left that another handle may have to do.
-    pub(super) fn hand_on(&self, from: Handle) {
+    pub(super) fn hand_on(&self, from: Option<Handle>) {
         self.news.store(true, Ordering::Release);
-        self.wake_others(Some(from));
+        self.wake_others(from);
     }
 
     /// Whether a handle other than the main one waits. Called under the state's lock.

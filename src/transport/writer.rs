@@ -10,7 +10,7 @@
 
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::clock::Activity;
 use super::connection::Connection;
@@ -25,7 +25,6 @@ use crate::spawn::is_copy;
 use crate::stdio::OpenFile;
 
 /// The shared pipe.
-#[derive(Debug)]
 pub(super) struct WriterPipe {
     /// `None` once it was closed.
     open: Mutex<Option<Open>>,
@@ -34,7 +33,6 @@ pub(super) struct WriterPipe {
     closed: Arc<Flag>,
 }
 
-#[derive(Debug)]
 struct Open {
     pipe: WriteEnd,
     /// The last byte written was no line end.
@@ -63,6 +61,21 @@ impl WriterPipe {
             Some(open) => open.pipe.is_closed(),
             None => true,
         }
+    }
+
+    /// Writes some of the buffers. `BrokenPipe` if no process can read the pipe any more, or it was closed.
+    fn try_write(&self, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let mut open = self.lock();
+        let Some(open) = &mut *open else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
+        let written = open.pipe.try_write(buffers);
+        if let Poll::Ready(Ok(count @ 1..)) = written {
+            open.within_line = last_byte(buffers, count) != Some(b'\n');
+        }
+        written
+    }
+
+    fn arm(&self) -> Armed {
+        self.lock().as_mut().map_or(Armed::Ready, |open| open.pipe.arm())
     }
 
     /// The pipe likely hung up: look.
@@ -95,7 +108,6 @@ impl WriterPipe {
 }
 
 /// The writing end. Dropping it closes the pipe.
-#[derive(Debug)]
 pub(crate) struct TakenWriter {
     connection: Arc<Connection>,
     slot: Slot,
@@ -120,44 +132,14 @@ impl TakenWriter {
         cx: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let me = Handle::Writer(self.slot);
-        let waiting = &self.connection.waiting;
-        if self.slice.is_over() {
-            waiting.go_on(me, cx.waker(), self.slice.pauses());
-            return Poll::Pending;
+        let TakenWriter { connection, slot, pipe, activity, slice } = self;
+        let me = Handle::Writer(*slot);
+        let write = |pipe: &mut Arc<WriterPipe>, _: &mut Slice| pipe.try_write(buffers);
+        let written = ready!(connection.poll_taken(me, slice, cx, pipe, write, |pipe| pipe.arm()));
+        if let Ok(count @ 1..) = written {
+            activity.iter().for_each(|activity| activity.moved(count));
         }
-        let mut drives = waiting.take_news();
-        loop {
-            if drives {
-                self.connection.drive(me, &mut self.slice, cx);
-            }
-            if let Poll::Ready(written) = self.try_write(buffers) {
-                self.slice.moved();
-                if drives {
-                    self.connection.waiting.forget(me);
-                }
-                return Poll::Ready(written);
-            }
-            if !std::mem::replace(&mut drives, true) {
-                continue;
-            }
-            let armed = self.pipe.lock().as_mut().map(|open| open.pipe.arm());
-            if matches!(armed, Some(Armed::Yes | Armed::Anew)) {
-                self.slice.waits();
-                return Poll::Pending;
-            }
-        }
-    }
-
-    fn try_write(&self, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let mut open = self.pipe.lock();
-        let Some(open) = &mut *open else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
-        let written = open.pipe.try_write(buffers);
-        if let Poll::Ready(Ok(count @ 1..)) = written {
-            self.activity.iter().for_each(|activity| activity.moved(count));
-            open.within_line = last_byte(buffers, count) != Some(b'\n');
-        }
-        written
+        Poll::Ready(written)
     }
 
     /// The pipe itself, for another child, or the reason why that is impossible.
@@ -177,15 +159,13 @@ impl TakenWriter {
 
     /// Ready once the pipe is closed on either side.
     pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let me = Handle::Closed(self.slot);
-        if !self.pipe.is_closed() {
-            self.connection.drive(me, &mut self.slice, cx);
-            if !self.pipe.is_closed() {
-                return Poll::Pending;
-            }
-        }
-        self.connection.waiting.forget(me);
-        Poll::Ready(())
+        let TakenWriter { connection, slot, pipe, slice, .. } = self;
+        let is_closed = |pipe: &mut Arc<WriterPipe>, _: &mut Slice| match pipe.is_closed() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        };
+        // `is_closed` arms the flag.
+        connection.poll_taken(Handle::Closed(*slot), slice, cx, pipe, is_closed, |_| Armed::Yes)
     }
 
     /// Closes the pipe. The child gets its end of file after the bytes that were written.
@@ -193,11 +173,10 @@ impl TakenWriter {
         if self.pipe.lock().is_none() {
             return;
         }
-        self.connection.with(|state| match &mut state.terminal {
-            Some(terminal) if self.pipe.terminal => self.pipe.close_typed(terminal),
-            _ => self.pipe.close(),
-        });
-        // If the main handle is gone, there is no state.
+        if self.pipe.terminal {
+            // If the main handle is gone, the terminal hung up.
+            self.connection.with(|state| state.terminal.iter_mut().for_each(|it| self.pipe.close_typed(it)));
+        }
         self.pipe.close();
         self.connection.waiting.wake_all_later();
     }

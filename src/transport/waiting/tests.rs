@@ -424,7 +424,7 @@ async fn leads(world: Rc<World>, fate: Fate) {
             let hands_on = world.waiting.has_others() && world.state().step();
             world.cut(usize::from(hands_on)).await;
             if hands_on {
-                world.waiting.hand_on(MAIN);
+                world.waiting.hand_on(Some(MAIN));
             }
         }
     }
