@@ -8,6 +8,9 @@
 //! own: by NtCreateNamedPipeFile, and without a name. Then no other process can open one.
 #![allow(unsafe_code)]
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
