@@ -2,10 +2,10 @@
 //!
 //! Refuses to know what the bytes are, and which task waits.
 //!
-//! An end of ours is asked how much it holds, and is read without waiting. If it holds nothing, the system is told to
-//! set the flag once it does: by a read of no bytes. So the bytes stay in the pipe until they are taken, and nothing is
-//! lost when a wait is given up. A write is different: the system gets a copy of the bytes, and sets the flag when the
-//! pipe has taken them. No thread is held for either.
+//! The pipe is asked how much it holds, and that much is read at once. If it holds nothing, a read of no bytes is started.
+//! The system finishes it once the pipe holds something, and sets the flag. So the bytes stay in the pipe until they are
+//! taken, and nothing is lost when a wait is given up. A write is different: the system gets a copy of the bytes, and
+//! sets the flag when the pipe has taken them. No thread is held for either.
 //!
 //! Rules:
 //! - A reading end is tried if its wait is over, or if a caller expects it to be ready. It waits only after an attempt
@@ -85,7 +85,7 @@ impl ReadEnd {
         let count = match self.pipe.available()? {
             None => return Poll::Ready(Ok(0)),
             Some(0) if !is_over => 0,
-            // A program has written no bytes, which ends a wait, and would end the next one if it stayed in the pipe.
+            // A program may have written no bytes. That ends a wait, and would end the next one if it stayed in the pipe.
             Some(0) => self.pipe.read(LEAST, buffer)?,
             Some(count) => self.pipe.read(count.min(MOST), buffer)?,
         };

@@ -126,7 +126,7 @@ fn reading_waits_for_nothing() {
     for _ in 0..100 {
         assert_eq!(pipe.read(4096, &mut all).expect("open"), 0);
     }
-    // On Windows a write of no bytes ends a wait. It must not end the next one. Wine ignores such a write.
+    // A write of no bytes may end a wait. It must not end the next one. Wine ignores such a write.
     let wait = pipe.wait(woken.waker()).expect("it starts");
     assert_eq!(childs.write(b"").expect("open"), 0);
     a_while();
