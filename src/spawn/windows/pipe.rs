@@ -48,7 +48,7 @@ pub(crate) struct Pipe {
     event: Option<OwnedHandle>,
 }
 
-// No import library of windows-sys has it.
+// windows-sys does not have it.
 #[link(name = "ntdll")]
 unsafe extern "system" {
     fn NtCreateNamedPipeFile(
