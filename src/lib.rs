@@ -297,8 +297,8 @@
 //! open. This program holds one descriptor for each pipe and one pidfd for each running child, all close-on-exec. The
 //! reactor has a few for the whole program. A busy pipe grows up to 256 KiB, if the system permits it.
 //!
-//! **Windows.** std starts the child, and async-io waits for its end. Threads of the `blocking` crate's pool wait for
-//! pipes: one for each pipe that is empty or full. It is tested under Wine only. Wine has no Ctrl-Break, so the tests
+//! **Windows.** std starts the child, and async-io waits for its end. No thread waits for a pipe: the system finishes
+//! the operation later, and its own thread pool wakes the task. It is tested under Wine only. Wine has no Ctrl-Break, so the tests
 //! send Ctrl-C instead. It was never tried on Windows itself.
 //!
 //! # What Windows does not have

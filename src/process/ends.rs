@@ -57,9 +57,8 @@ impl Writer {
     /// ```
     ///
     /// # Platform
-    /// A terminal's writer (`Command::pty`) resolves once the process has seen the end of the terminal. FreeBSD and
-    /// Windows do not report that the child has closed the pipe. There the pipe is asked now and then, so it may take a
-    /// second.
+    /// A terminal's writer (`Command::pty`) resolves once the process has seen the end of the terminal. FreeBSD does
+    /// not report that the child has closed the pipe. There the pipe is asked now and then, so it may take a second.
     pub fn closed(&mut self) -> impl Future<Output = ()> + Send + '_ {
         poll_fn(|cx| self.pipe.poll_closed(cx))
     }

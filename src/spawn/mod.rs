@@ -39,6 +39,8 @@ pub(crate) use launch::Attributes;
 pub(crate) use launch::{End, Launch, ParentEnds};
 #[cfg(unix)]
 pub(crate) use sys::is_copy;
+#[cfg(windows)]
+pub(crate) use sys::{Pending, is_broken, or_broken};
 pub(crate) use sys::{Pipe, pipe_between};
 #[cfg(unix)]
 pub(crate) use unix::{Hosted, check_inherited, grow, prefault, raises_sigpipe, resize, write_quietly};

@@ -89,6 +89,8 @@ mod windows_batch;
 mod windows_break;
 #[cfg(windows)]
 mod windows_ends;
+#[cfg(windows)]
+mod windows_many;
 
 fn main() -> std::process::ExitCode {
     harness::main()

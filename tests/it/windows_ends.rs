@@ -101,7 +101,7 @@ fn a_code_of_the_system_is_named() {
     assert!(error.to_string().ends_with("exited with code 0xC0000005 (STATUS_ACCESS_VIOLATION)"), "{error}");
 }
 
-/// The system does not report it, so the crate asks the pipe now and then.
+/// Windows reports no hang-up of a pipe that is only written to, so a read waits for it.
 #[test]
 fn a_child_that_closes_its_input_and_keeps_running() {
     everywhere(|| async {

@@ -1,7 +1,7 @@
 //! The engine on Windows. std finds the program, quotes its arguments and starts it; async-io waits as async-process
 //! makes it wait there. Descriptors are 0, 1 and 2.
 //!
-//! Refuses to know how to read a pipe without waiting: see the transport.
+//! Refuses to know when a pipe is read: see the transport.
 //!
 //! It does not use async-process itself. If that cannot watch a child that it has started (the system has no memory
 //! for one more wait), it forgets the handle, and the child keeps running.
@@ -15,6 +15,7 @@
 //!   ended.
 
 mod job;
+mod pending;
 pub(super) mod pipe;
 mod program;
 
@@ -45,7 +46,8 @@ use crate::stdio::OpenFile;
 use job::Job;
 use pipe::{nothing, pipe};
 
-pub(crate) use pipe::Pipe;
+pub(crate) use pending::Pending;
+pub(crate) use pipe::{Pipe, is_broken, or_broken};
 
 /// Every folder has it, see "Naming Files, Paths, and Namespaces" in Microsoft's documentation.
 const NULL_DEVICE: &str = "NUL";
@@ -279,13 +281,13 @@ impl ChildDescriptors {
                 }
                 End::Open(file) => Some(file.as_handle().try_clone_to_owned().map_err(os)?),
                 End::Output => {
-                    let (ours, child_end) = pipe().map_err(os)?;
-                    descriptors.pipes.push((n, Pipe::new(ours)));
+                    let (ours, child_end) = Pipe::out_of_child().map_err(os)?;
+                    descriptors.pipes.push((n, ours));
                     Some(child_end)
                 }
                 End::Input => {
-                    let (child_end, ours) = pipe().map_err(os)?;
-                    descriptors.pipes.push((n, Pipe::new(ours)));
+                    let (ours, child_end) = Pipe::into_child().map_err(os)?;
+                    descriptors.pipes.push((n, ours));
                     Some(child_end)
                 }
                 End::SameAs(_) => continue,
