@@ -187,12 +187,6 @@ impl Child {
         life.set_timer(&self.0.waker());
     }
 
-    /// The process id; `None` once the exit was taken, because the system may give the number to another process.
-    pub(crate) fn pid(&self) -> Option<u32> {
-        let life = self.0.lock();
-        life.process.as_ref().filter(|_| !life.reaped).and_then(Process::pid)
-    }
-
     /// Looks for news, and takes an exit. If there is none, `changed` is woken once there is.
     pub(crate) fn look(&self) -> Seen {
         let mut life = self.0.lock();
@@ -232,11 +226,6 @@ impl Child {
 
     pub(crate) fn remote(&self) -> ChildRef {
         ChildRef(Arc::downgrade(&self.0))
-    }
-
-    /// Sets what happens when it is dropped.
-    pub(crate) fn on_drop(&self, on_drop: OnDrop) {
-        self.0.lock().on_drop = on_drop;
     }
 
     /// Whether the child may run on after the handle is dropped.
@@ -280,11 +269,27 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.abandon();
+        if !is_copy() {
+            self.abandon();
+        }
     }
 }
 
 impl ChildRef {
+    /// The process id; `None` once the exit was taken, because the system may give the number to another process.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        let shared = self.0.upgrade()?;
+        let life = shared.lock();
+        life.process.as_ref().filter(|_| !life.reaped).and_then(Process::pid)
+    }
+
+    /// Sets what happens when the child's handle is dropped.
+    pub(crate) fn on_drop(&self, on_drop: OnDrop) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.lock().on_drop = on_drop;
+        }
+    }
+
     /// Sends a signal; returns `false` if the child was reaped already.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<bool> {
         if signal == Signal::KILL {

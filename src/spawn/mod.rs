@@ -64,6 +64,6 @@ pub(crate) fn spawn(launch: &Launch<'_>) -> Result<Started, Refusal> {
 /// Starts a process, and keeps it running after the handle is dropped.
 fn keep_running(launch: &Launch<'_>) -> Result<ParentEnds, Refusal> {
     let started = spawn(launch)?;
-    started.child.on_drop(OnDrop::RunOn);
+    started.child.remote().on_drop(OnDrop::RunOn);
     Ok(started.ours)
 }

@@ -12,7 +12,7 @@
 //!   or no longer polled, and no work is left undone.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 
 use super::ANYBODY;
@@ -41,6 +41,14 @@ impl Connection {
     /// Takes the state out, when the main handle no longer needs it.
     pub(super) fn take_state(&self) -> Option<State> {
         self.lock().take()
+    }
+
+    /// In a forked copy the state is dropped with the last handle. If another thread had locked it at the fork, it may be
+    /// half changed, and it is never dropped.
+    pub(super) fn leave(self: &Arc<Self>) {
+        if let Err(TryLockError::WouldBlock) = self.state.try_lock() {
+            std::mem::forget(self.clone());
+        }
     }
 
     /// Changes the state.

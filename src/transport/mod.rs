@@ -82,10 +82,16 @@ pub(crate) struct Transport {
     /// Lines that were already read, taken out of the state so that a line costs no lock. They are given back before
     /// any other operation.
     ahead: Option<Box<LineBatch>>,
+    /// To name and signal the child without the state's lock. In a forked copy nobody releases a lock that another
+    /// thread held at the fork.
+    child: ChildRef,
 }
 
 impl Drop for Transport {
     fn drop(&mut self) {
+        if is_copy() {
+            return self.connection.leave();
+        }
         self.connection.waiting.forget(Handle::Main);
         let Some(mut state) = self.connection.take_state() else { return };
         // If the child keeps running, it keeps its terminal and gets no SIGHUP.
@@ -144,7 +150,8 @@ impl Transport {
             if self.slice.is_new() && !self.slice.is_over() {
                 self.connection.drive(ANYBODY, &mut Slice::default(), cx);
                 self.connection.waiting.forget(ANYBODY);
-                self.slice.moved();
+                // That has a slice of its own: if it uses up all of it, in each poll, lines come nevertheless.
+                self.slice.waits();
             }
             // Even if the child is about to end: thousands of lines may be left.
             if self.slice.is_over() {
@@ -247,11 +254,11 @@ impl Transport {
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.connection.with(|state| state.child.pid())?
+        self.child.pid()
     }
 
     pub(crate) fn remote(&self) -> ChildRef {
-        self.connection.with(|state| state.child.remote()).unwrap_or_default()
+        self.child.clone()
     }
 
     /// Whether there is a fault: `true` if the child must be killed for it, `false` if the child was only late.
@@ -271,7 +278,7 @@ impl Transport {
 
     /// The child keeps running when this handle is dropped.
     pub(crate) fn keep_running_on_drop(&self) {
-        self.connection.with(|state| state.child.on_drop(OnDrop::RunOn));
+        self.child.on_drop(OnDrop::RunOn);
     }
 
     /// Takes out the pipe into the child, once.

@@ -46,7 +46,8 @@ impl Transport {
         let started = Instant::now();
         // If anything fails from here on, dropping the child kills and reaps it.
         let spawned = spawn(launch)?;
-        flows.trace.started(spawned.child.pid());
+        let child = spawned.child.remote();
+        flows.trace.started(child.pid());
         let waiting = Arc::<Waiting>::default();
         let terminal = spawned.ours.terminal.map(|end| Box::new(Terminal::new(end, spawned.ours.child_end)));
         let channel = |(fd, _): &(i32, Pipe)| (*fd, flows.direction(*fd));
@@ -57,7 +58,7 @@ impl Transport {
             pipes.push(flows.connect(&waiting, &mut protocol, slot, pipe, is_terminal)?);
         }
         protocol.keep(|fd| if flows.unkept.contains(&fd) { Keep::Nothing } else { Keep::All });
-        spawned.child.on_drop(flows.on_drop);
+        child.on_drop(flows.on_drop);
         let deadline = flows.bounds.timeout.and_then(|most| started.checked_add(most));
         let child_flag = Flag::new(&waiting, None);
         // So that the first look finds a child that has already exited.
@@ -84,7 +85,7 @@ impl Transport {
             garbage: Vec::new(),
         };
         let connection = Arc::new(Connection::new(waiting, state));
-        Ok(Transport { connection, slice: Slice::default(), started, ahead: None })
+        Ok(Transport { connection, slice: Slice::default(), started, ahead: None, child })
     }
 }
 

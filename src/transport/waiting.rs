@@ -28,7 +28,7 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use crate::protocol::Slot;
-use crate::spawn::wake_after;
+use crate::spawn::{is_copy, wake_after};
 
 /// A handle that can wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +84,8 @@ impl Waiting {
     /// The handle no longer waits.
     pub(super) fn forget(&self, handle: Handle) {
         let known = if handle == Handle::Main { &self.main } else { &self.others };
-        if known.load(Ordering::Relaxed) {
+        // In a forked copy nobody releases a lock that another thread held at the fork.
+        if known.load(Ordering::Relaxed) && !is_copy() {
             let forgotten = self.change(|wakers| wakers.take(handle));
             drop(forgotten);
         }

@@ -160,12 +160,18 @@ impl TakenWriter {
     /// Ready once the pipe is closed on either side.
     pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let TakenWriter { connection, slot, pipe, slice, .. } = self;
+        let me = Handle::Closed(*slot);
+        // The last write may have left a slice, and time has passed since. So look before any slice is asked.
+        if pipe.is_closed() {
+            connection.waiting.forget(me);
+            return Poll::Ready(());
+        }
         let is_closed = |pipe: &mut Arc<WriterPipe>, _: &mut Slice| match pipe.is_closed() {
             true => Poll::Ready(()),
             false => Poll::Pending,
         };
         // `is_closed` arms the flag.
-        connection.poll_taken(Handle::Closed(*slot), slice, cx, pipe, is_closed, |_| Armed::Yes)
+        connection.poll_taken(me, slice, cx, pipe, is_closed, |_| Armed::Yes)
     }
 
     /// Closes the pipe. The child gets its end of file after the bytes that were written.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::{Either, select};
 use futures::io::AsyncWriteExt;
 use reaped::{Error, Event, Stdio};
@@ -60,6 +61,21 @@ fn a_child_that_closes_its_input_and_keeps_running() {
         let mut process = command.stdin(Stdio::reader(Never)).spawn().expect("starts");
         let event = seen("a reader that has nothing", process.next()).await;
         assert!(matches!(event, Some(Event::Closed { fd: 0 })), "{event:?}");
+    });
+}
+
+/// The writer has just written, and knows at its first look that the child closed the pipe meanwhile.
+#[test]
+fn a_pipe_that_was_closed_after_the_last_write() {
+    everywhere(|| async {
+        let mut process = sh("read x; exec <&-; echo closed; exec sleep 1000").spawn().expect("starts");
+        let mut writer = process.writer(0).expect("a pipe");
+        for text in [" ", " ", "x\n"] {
+            writer.write_all(text.as_bytes()).await.expect("it is read");
+        }
+        assert_eq!(process.next_line().await.expect("a line").text, "closed");
+        assert!(writer.closed().now_or_never().is_some());
+        assert!(writer.closed().now_or_never().is_some());
     });
 }
 

@@ -3,11 +3,12 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use futures::io::{AllowStdIo, AsyncRead, AsyncReadExt, AsyncWrite};
 use futures::stream::FusedStream;
 use futures::{FutureExt, Stream};
 use reaped::{Command, Error, Event, InvalidReason, Line, Process, Stdio};
@@ -71,6 +72,36 @@ fn lent_lines() {
             assert!(lines.next_borrowed().await.is_none() && lines.next_borrowed().await.is_none());
             assert!(lines.is_terminated());
         }
+    });
+}
+
+/// A copy that uses up the time of each poll does not keep back the lines that were already read.
+#[test]
+fn lines_come_beside_a_slow_copy() {
+    /// Counts the writes. Each takes longer than a poll should.
+    struct Slow(Arc<AtomicUsize>);
+    impl std::io::Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            std::thread::sleep(Duration::from_millis(1));
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    everywhere(|| async {
+        let writes = Arc::<AtomicUsize>::default();
+        let mut command = sh("exec yes >&2");
+        command.stderr(Stdio::tee(AllowStdIo::new(Slow(writes.clone()))));
+        let mut process = command.spawn().expect("starts");
+        let mut lines = process.lines();
+        for _ in 0..100_000 {
+            assert_eq!(lines.next().await.expect("a line").text, "y");
+        }
+        let writes = writes.load(Ordering::Relaxed);
+        assert!(writes < 5_000, "{writes} writes of the copy for 100,000 lines");
     });
 }
 
