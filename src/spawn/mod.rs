@@ -37,7 +37,6 @@ pub(crate) use later::{wake as wake_later, wake_after};
 #[cfg(unix)]
 pub(crate) use launch::Attributes;
 pub(crate) use launch::{End, Launch, ParentEnds};
-#[cfg(unix)]
 pub(crate) use sys::is_copy;
 #[cfg(windows)]
 pub(crate) use sys::{Pending, is_broken, or_broken};

@@ -53,9 +53,7 @@ use std::time::{Duration, Instant};
 
 use crate::output::Exit;
 use crate::protocol::{Direction, Ending, Fault, Keep, LineBatch, Next, Notice, Piece, Protocol, Slot};
-#[cfg(unix)]
-use crate::spawn::is_copy;
-use crate::spawn::{ChildRef, OnDrop, wake_later};
+use crate::spawn::{ChildRef, OnDrop, is_copy, wake_later};
 #[cfg(unix)]
 use crate::stdio::PtySize;
 
