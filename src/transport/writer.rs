@@ -161,7 +161,9 @@ impl TakenWriter {
     pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let TakenWriter { connection, slot, pipe, slice, .. } = self;
         let me = Handle::Closed(*slot);
-        // The last write may have left a slice, and time has passed since. So look before any slice is asked.
+        // A caller that polls only once is told the truth. So this looks whatever is armed, and before any slice is asked:
+        // the last write may have left one, and time has passed since.
+        pipe.expect_hangup();
         if pipe.is_closed() {
             connection.waiting.forget(me);
             return Poll::Ready(());
