@@ -279,7 +279,8 @@ impl ChildRef {
     /// The process id; `None` once the exit was taken, because the system may give the number to another process.
     pub(crate) fn pid(&self) -> Option<u32> {
         let shared = self.0.upgrade()?;
-        let life = shared.lock();
+        // In a forked copy nobody releases a lock that another thread held at the fork.
+        let life = if is_copy() { shared.life.try_lock().ok()? } else { shared.lock() };
         life.process.as_ref().filter(|_| !life.reaped).and_then(Process::pid)
     }
 
@@ -295,7 +296,7 @@ impl ChildRef {
         if signal == Signal::KILL {
             return self.change(|life| life.kill(Cause::Caller));
         }
-        let Some(shared) = self.0.upgrade() else { return Ok(false) };
+        let Some(shared) = self.0.upgrade().filter(|_| !is_copy()) else { return Ok(false) };
         let mut life = shared.lock();
         if life.is_over() { Ok(false) } else { life.signal(signal) }
     }
@@ -314,7 +315,7 @@ impl ChildRef {
     }
 
     fn change(&self, ask: impl FnOnce(&mut Life) -> io::Result<bool>) -> io::Result<bool> {
-        let Some(shared) = self.0.upgrade() else { return Ok(false) };
+        let Some(shared) = self.0.upgrade().filter(|_| !is_copy()) else { return Ok(false) };
         let mut life = shared.lock();
         if life.is_over() {
             return Ok(false);
