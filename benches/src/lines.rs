@@ -80,58 +80,47 @@ pub fn total(scale: Scale) -> usize {
 pub fn contestants(contest: Contest) -> Vec<Contestant> {
     let total = total(contest.scale);
     let mut contestants = vec![
-        Contestant::new("lines", move || async move {
-            let (seconds, sum) = timed(|| as_lines(total)).await;
-            assert_eq!(sum, Sum::expected(total));
-            seconds
-        }),
-        Contestant::new("lent", move || async move {
-            let (seconds, sum) = timed(|| as_lent_lines(total)).await;
-            assert_eq!(sum, Sum::expected(total));
-            seconds
-        }),
+        summing("lines", total, as_lines),
+        summing("lent", total, as_lent_lines),
         Contestant::new("events", move || async move {
             let (seconds, (lines, bytes)) = timed(|| as_events(total)).await;
             assert_eq!((lines, bytes), (total, total + Sum::expected(total).bytes));
             seconds
         }),
-        Contestant::blocking("std", move || {
-            let (seconds, sum) = timed_call(|| with_std(total));
-            assert_eq!(sum, Sum::expected(total));
-            seconds
-        }),
+        summing_blocked("std", total, with_std),
     ];
     if contest.executor.is_tokio() {
-        contestants.push(Contestant::new("tokio", move || async move {
-            let (seconds, sum) = timed(|| with_tokio(total)).await;
-            assert_eq!(sum, Sum::expected(total));
-            seconds
-        }));
-        contestants.push(Contestant::new("processkit", move || async move {
-            let (seconds, sum) = timed(|| with_processkit(total)).await;
-            assert_eq!(sum, Sum::expected(total));
-            seconds
-        }));
+        contestants.push(summing("tokio", total, with_tokio));
+        contestants.push(summing("processkit", total, with_processkit));
     } else {
-        contestants.push(
-            Contestant::new("async-process", move || async move {
-                let (seconds, sum) = timed(|| with_async_process(total)).await;
-                assert_eq!(sum, Sum::expected(total));
-                seconds
-            })
-            .at_most(1),
-        );
+        contestants.push(summing("async-process", total, with_async_process).at_most(1));
         // They block, so one executor is enough.
         let blocking: [(&'static str, Read); 2] = [("duct", with_duct), ("subprocess", with_subprocess)];
-        contestants.extend(blocking.map(|(name, read)| {
-            Contestant::blocking(name, move || {
-                let (seconds, sum) = timed_call(|| read(total));
-                assert_eq!(sum, Sum::expected(total));
-                seconds
-            })
-        }));
+        contestants.extend(blocking.map(|(name, read)| summing_blocked(name, total, read)));
     }
     contestants
+}
+
+/// A contestant that reads so many lines, and must have seen what is in them.
+fn summing<F: Future<Output = Sum> + Send + 'static>(
+    name: &'static str,
+    total: usize,
+    read: fn(usize) -> F,
+) -> Contestant {
+    Contestant::new(name, move || async move {
+        let (seconds, sum) = timed(|| read(total)).await;
+        assert_eq!(sum, Sum::expected(total));
+        seconds
+    })
+}
+
+/// The same for a contestant that blocks.
+fn summing_blocked(name: &'static str, total: usize, read: Read) -> Contestant {
+    Contestant::blocking(name, move || {
+        let (seconds, sum) = timed_call(|| read(total));
+        assert_eq!(sum, Sum::expected(total));
+        seconds
+    })
 }
 
 /// Reads this many lines with the contestant of that name, under tokio.
@@ -145,9 +134,13 @@ pub async fn read(name: &str, total: usize) -> std::io::Result<()> {
     if sum == Sum::expected(total) { Ok(()) } else { Err(std::io::ErrorKind::InvalidData.into()) }
 }
 
-async fn as_lines(total: usize) -> Sum {
+fn started(total: usize) -> reaped::Process {
     let mut command = reaped::Command::new(program());
-    let mut process = command.args(arguments(total)).stdin(reaped::Stdio::null()).spawn().expect("a child");
+    command.args(arguments(total)).stdin(reaped::Stdio::null()).spawn().expect("a child")
+}
+
+async fn as_lines(total: usize) -> Sum {
+    let mut process = started(total);
     let mut sum = Sum::default();
     let mut lines = process.lines();
     while let Some(line) = lines.next().await {
@@ -158,8 +151,7 @@ async fn as_lines(total: usize) -> Sum {
 }
 
 async fn as_lent_lines(total: usize) -> Sum {
-    let mut command = reaped::Command::new(program());
-    let mut process = command.args(arguments(total)).stdin(reaped::Stdio::null()).spawn().expect("a child");
+    let mut process = started(total);
     let mut sum = Sum::default();
     let mut lines = process.lines();
     while let Some(line) = lines.next_borrowed().await {
@@ -171,8 +163,7 @@ async fn as_lent_lines(total: usize) -> Sum {
 
 /// Events are not lines: line ends are counted.
 async fn as_events(total: usize) -> (usize, usize) {
-    let mut command = reaped::Command::new(program());
-    let mut process = command.args(arguments(total)).stdin(reaped::Stdio::null()).spawn().expect("a child");
+    let mut process = started(total);
     let (mut lines, mut bytes) = (0, 0);
     while let Some(event) = process.next().await {
         match event {
