@@ -279,16 +279,21 @@ impl ChildRef {
     /// The process id; `None` once the exit was taken, because the system may give the number to another process.
     pub(crate) fn pid(&self) -> Option<u32> {
         let shared = self.0.upgrade()?;
-        // In a forked copy nobody releases a lock that another thread held at the fork.
+        // A forked copy may know it, too, unless another thread held the lock at the fork.
         let life = if is_copy() { shared.life.try_lock().ok()? } else { shared.lock() };
         life.process.as_ref().filter(|_| !life.reaped).and_then(Process::pid)
     }
 
     /// Sets what happens when the child's handle is dropped.
     pub(crate) fn on_drop(&self, on_drop: OnDrop) {
-        if let Some(shared) = self.0.upgrade() {
+        if let Some(shared) = self.host_only() {
             shared.lock().on_drop = on_drop;
         }
+    }
+
+    /// The child, to change it: a forked copy has none. There nobody releases a lock that another thread held at the fork.
+    fn host_only(&self) -> Option<Arc<Shared>> {
+        self.0.upgrade().filter(|_| !is_copy())
     }
 
     /// Sends a signal; returns `false` if the child was reaped already.
@@ -296,7 +301,7 @@ impl ChildRef {
         if signal == Signal::KILL {
             return self.change(|life| life.kill(Cause::Caller));
         }
-        let Some(shared) = self.0.upgrade().filter(|_| !is_copy()) else { return Ok(false) };
+        let Some(shared) = self.host_only() else { return Ok(false) };
         let mut life = shared.lock();
         if life.is_over() { Ok(false) } else { life.signal(signal) }
     }
@@ -315,7 +320,7 @@ impl ChildRef {
     }
 
     fn change(&self, ask: impl FnOnce(&mut Life) -> io::Result<bool>) -> io::Result<bool> {
-        let Some(shared) = self.0.upgrade().filter(|_| !is_copy()) else { return Ok(false) };
+        let Some(shared) = self.host_only() else { return Ok(false) };
         let mut life = shared.lock();
         if life.is_over() {
             return Ok(false);

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 
 use futures::executor::block_on;
-use futures::io::AsyncWriteExt;
+use futures::io::{AsyncReadExt, AsyncWriteExt};
 use reaped::{Command, Error, PtySize, SpawnReason, Stdio};
 
 use super::harness::skip;
@@ -223,6 +223,34 @@ fn a_call_in_a_forked_copy_is_refused() {
                 && is_forked(sh("exit 0").spawn().map(drop))
         });
         block_on(sh("exit 0").run()).expect("the host goes on");
+    });
+}
+
+/// Another thread may hold a lock at the fork. In the copy nobody releases it.
+#[test]
+fn a_copy_does_not_wait_for_a_thread_of_the_host() {
+    alone("starting::a_copy_does_not_wait_for_a_thread_of_the_host", || {
+        let calls: [fn(reaped::Process) -> bool; 3] = [
+            |process| process.pid().is_none_or(|pid| pid > 0),
+            |process| process.control().kill().is_err(),
+            |process| {
+                drop(process);
+                true
+            },
+        ];
+        for round in 0..60 {
+            // The thread is busy with the feed of descriptor 3, and works on the state all the time.
+            let mut command = sh("cat <&3 >/dev/null & cat");
+            command.fd(3, Stdio::reader(futures::io::repeat(7))).new_group();
+            let mut process = command.spawn().expect("starts");
+            let mut reader = process.reader(1).expect("a pipe");
+            let thread = std::thread::spawn(move || block_on(reader.read(&mut [0])));
+            std::thread::sleep(std::time::Duration::from_micros(200 * (round % 10)));
+            let mut process = Some(process);
+            in_a_copy(|| process.take().is_some_and(calls[round as usize % calls.len()]));
+            drop(process);
+            let _: std::io::Result<usize> = thread.join().expect("no panic");
+        }
     });
 }
 
