@@ -229,7 +229,6 @@ impl Child {
     }
 
     /// Whether the child may run on after the handle is dropped.
-    #[cfg(unix)]
     pub(crate) fn runs_on_when_dropped(&self) -> bool {
         self.0.lock().on_drop != OnDrop::Kill
     }

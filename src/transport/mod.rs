@@ -91,17 +91,21 @@ impl Drop for Transport {
             return self.connection.leave();
         }
         self.connection.waiting.forget(Handle::Main);
-        let Some(mut state) = self.connection.take_state() else { return };
-        // If the child keeps running, it keeps its terminal and gets no SIGHUP.
-        #[cfg(unix)]
-        if let (true, Some(terminal)) = (state.child.runs_on_when_dropped(), &mut state.terminal) {
-            terminal.take_master().into_iter().for_each(|master| state.child.hold_open(master));
-        }
-        state.child.abandon();
-        // A terminal hangs up, even if the caller took its writer out.
-        if state.terminal.is_some() {
+        let gone = self.connection.take_state(|state| {
+            // If the child keeps running, it keeps its terminal and gets no SIGHUP.
+            let runs_on = state.child.runs_on_when_dropped();
+            #[cfg(unix)]
+            if let (true, Some(terminal)) = (runs_on, &mut state.terminal) {
+                terminal.take_master().into_iter().for_each(|master| state.child.hold_open(master));
+            }
+            state.child.abandon();
+            if !runs_on && state.child.was_asked() {
+                state.protocol.killed();
+            }
+            // A terminal hangs up, even if the caller took its writer out.
             state.hang_up();
-            drop(state);
+        });
+        if gone.is_some_and(|state| state.terminal.is_some() || state.protocol.was_stopped()) {
             self.connection.waiting.wake_all_later();
         }
     }
@@ -230,7 +234,7 @@ impl Transport {
     /// The result of the child, and how long it took. Called after `poll_end` was ready.
     pub(crate) fn into_ending(mut self) -> (Ending, Duration) {
         self.give_back();
-        let state = self.connection.take_state();
+        let state = self.connection.take_state(|_| ());
         // The state exists until the main handle is dropped, and this is the main handle.
         let state = state.expect("the state is the main handle's");
         let ended_at = state.ended_at.unwrap_or_else(Instant::now);

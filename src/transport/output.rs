@@ -84,6 +84,17 @@ impl Output {
         self.owed.filter(|_| !self.tee.as_ref().is_some_and(waits))
     }
 
+    /// Whether this waits for the tee's writer, and no task runs that now.
+    pub(super) fn waits_for_copy(&self) -> bool {
+        self.tee.as_ref().is_some_and(|tee| tee.with(|tee| matches!(tee.answer, Answer::Waits)) == Some(true))
+    }
+
+    /// Appends the chunk that was not copied, and copies no more. Returns its length.
+    pub(super) fn stop_copy(&mut self, buffer: &mut Vec<u8>) -> usize {
+        let tee = self.tee.take();
+        tee.and_then(|tee| tee.with(|tee| tee.code.hand_on(buffer))).unwrap_or_default()
+    }
+
     /// Takes what the pipe holds at this moment, even if another process keeps writing to it. Returns whether the pipe
     /// is at its end.
     pub(super) fn drain(&mut self, buffer: &mut Vec<u8>) -> bool {

@@ -59,11 +59,19 @@ impl TakenReader {
             return Poll::Ready(Err(error));
         }
         let mut failed = None;
+        let connection = self.connection.clone();
         let read = self.poll(cx, |output, slice| {
             loop {
                 match output.step(buffer, true) {
                     Step::Moved => {}
                     Step::Ask(tee) if !slice.is_over() => tee.run(),
+                    // As for a pipe that was not taken: if this program has ended the child, the copy stops.
+                    Step::Nothing if output.waits_for_copy() && connection.stops_copies() => {
+                        match output.stop_copy(buffer) {
+                            0 => {}
+                            count => return Poll::Ready(Ok(count)),
+                        }
+                    }
                     Step::Nothing | Step::Ask(_) => return Poll::Pending,
                     Step::Bytes(count) => return Poll::Ready(Ok(count)),
                     Step::End => return Poll::Ready(Ok(0)),

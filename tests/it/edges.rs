@@ -8,23 +8,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures::executor::block_on;
-use futures::future::{Either, select};
 use futures::io::{AsyncRead, AsyncWriteExt};
 use reaped::{Command, Error, Event, Process, Promise, PtySize, Stdio};
 
 use super::harness::skip;
-use super::support::{alone, everywhere, helper, patiently, sh};
-
-/// Only makes a hang fail.
-const EVER: Duration = Duration::from_secs(20);
-
-/// The future's result, if it comes in time.
-async fn within<F: Future + Unpin>(time: Duration, future: F) -> Option<F::Output> {
-    match select(future, smol::Timer::after(time)).await {
-        Either::Left((output, _)) => Some(output),
-        Either::Right(_) => None,
-    }
-}
+use super::support::{EVER, alone, everywhere, helper, patiently, sh, within};
 
 /// A task that does something to its promise inside its waker, in the thread that wakes it.
 struct Task {

@@ -17,23 +17,7 @@ use futures::{FutureExt, pin_mut};
 use reaped::{Command, Error, Event, Process, PtySize, Stdio, Writer};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
-use super::support::{Fails, everywhere, sh};
-
-/// Nothing takes this long on any machine. It only makes a hang fail.
-const EVER: Duration = Duration::from_secs(30);
-
-async fn within<T>(most: Duration, future: impl Future<Output = T>) -> Option<T> {
-    let timer = smol::Timer::after(most);
-    pin_mut!(future, timer);
-    match select(future, timer).await {
-        futures::future::Either::Left((value, _)) => Some(value),
-        futures::future::Either::Right(_) => None,
-    }
-}
-
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    within(EVER, future).await.unwrap_or_else(|| panic!("it hangs: {what}"))
-}
+use super::support::{EVER, Fails, everywhere, in_time, sh};
 
 /// A reader of the caller that always has more.
 struct Always;

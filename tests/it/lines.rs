@@ -14,7 +14,7 @@ use futures::{FutureExt, Stream};
 use reaped::{Command, Error, Event, InvalidReason, Line, Process, Stdio};
 
 use super::helper::pattern;
-use super::support::{alone, eventually, everywhere, helper, peak, reset_peak, sh, warm_up};
+use super::support::{alone, eventually, everywhere, helper, in_time, peak, reset_peak, sh, warm_up};
 
 async fn all(process: &mut Process, limit: usize) -> Vec<Line> {
     let mut lines = process.lines().limit(limit);
@@ -370,21 +370,24 @@ fn a_tee_that_fails_is_an_error_with_what_was_captured() {
     });
 }
 
+/// A copy that never takes a byte.
+struct Stuck;
+
+impl AsyncWrite for Stuck {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
 /// The child writes no faster than the copy takes the bytes.
 #[test]
 fn a_stuck_tee_blocks_the_child() {
-    struct Stuck;
-    impl AsyncWrite for Stuck {
-        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-            Poll::Pending
-        }
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-    }
     everywhere(|| async {
         let mut promise = Command::new("yes").stdout(Stdio::tee(Stuck)).output();
         let pid = promise.pid().expect("runs");
@@ -517,4 +520,45 @@ fn a_tee_that_is_resumed_goes_on() {
         assert_eq!(reads.await, pattern(5));
         assert!(process.status().await.expect("a status").success());
     });
+}
+
+/// If this program has ended the child, a reader that was taken gets the bytes that its copy does not take.
+#[test]
+fn a_reader_does_not_wait_for_the_copy_of_a_killed_child() {
+    const SOON: Duration = Duration::from_millis(100);
+    for ends_by in ["timeout", "silence", "kill", "drop", "output", "nobody else"] {
+        everywhere(|| async move {
+            let mut command = sh("echo said; exec sleep 1000");
+            command.stdout(Stdio::tee(Stuck)).grace(Duration::ZERO);
+            match ends_by {
+                "kill" | "drop" => {}
+                "silence" => drop(command.idle_timeout(SOON)),
+                _ => drop(command.timeout(SOON)),
+            }
+            let mut process = command.spawn().expect("starts");
+            let mut reader = process.reader(1).expect("an output");
+            let reads = async {
+                let mut said = String::new();
+                futures::AsyncReadExt::read_to_string(&mut reader, &mut said).await.expect("text");
+                said
+            };
+            let ends = async {
+                match ends_by {
+                    "nobody else" => return Some(process),
+                    "output" => drop(process.output().await.expect_err("it is late")),
+                    "timeout" | "silence" => drop(process.wait().await.expect_err("it is late")),
+                    _ => {
+                        smol::Timer::after(SOON).await;
+                        if ends_by == "kill" {
+                            process.control().kill().expect("it runs");
+                            return Some(process);
+                        }
+                    }
+                }
+                None
+            };
+            let (said, _process) = in_time(ends_by, async { futures::join!(reads, ends) }).await;
+            assert_eq!(said, "said\n");
+        });
+    }
 }

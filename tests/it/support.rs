@@ -213,6 +213,22 @@ pub async fn at_last<T>(comes: impl Future<Output = T>) -> T {
     }
 }
 
+/// Nothing takes this long on any machine. It only makes a hang fail.
+pub const EVER: Duration = Duration::from_secs(30);
+
+/// The future's result, if it comes in time.
+pub async fn within<T>(most: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let (future, timer) = (std::pin::pin!(future), smol::Timer::after(most));
+    match futures::future::select(future, timer).await {
+        futures::future::Either::Left((value, _)) => Some(value),
+        futures::future::Either::Right(_) => None,
+    }
+}
+
+pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    within(EVER, future).await.unwrap_or_else(|| panic!("it hangs: {what}"))
+}
+
 /// Waits until it is true. The limit only makes a hang fail.
 pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let start = Instant::now();
