@@ -214,11 +214,11 @@ pub async fn at_last<T>(comes: impl Future<Output = T>) -> T {
 }
 
 /// Nothing takes this long on any machine. It only makes a hang fail.
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 pub const EVER: Duration = Duration::from_secs(30);
 
 /// The future's result, if it comes in time.
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 pub async fn within<T>(most: Duration, future: impl Future<Output = T>) -> Option<T> {
     let (future, timer) = (std::pin::pin!(future), smol::Timer::after(most));
     match futures::future::select(future, timer).await {
@@ -227,7 +227,7 @@ pub async fn within<T>(most: Duration, future: impl Future<Output = T>) -> Optio
     }
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
     within(EVER, future).await.unwrap_or_else(|| panic!("it hangs: {what}"))
 }
