@@ -206,11 +206,7 @@ where
 /// Awaits a future that must become ready. The limit only makes a hang fail.
 #[cfg(target_os = "linux")]
 pub async fn at_last<T>(comes: impl Future<Output = T>) -> T {
-    let limit = smol::Timer::after(Duration::from_secs(20));
-    match futures::future::select(std::pin::pin!(comes), limit).await {
-        futures::future::Either::Left((came, _)) => came,
-        futures::future::Either::Right(_) => panic!("it never came"),
-    }
+    within(EVER, comes).await.expect("it never came")
 }
 
 /// Nothing takes this long on any machine. It only makes a hang fail.
