@@ -13,7 +13,7 @@ use crate::error::{InvalidReason, Refusal, copy};
 use crate::promise::Call;
 use crate::spawn::{End, Launch, OnDrop};
 use crate::stdio::{BoxWriter, Feed, Kind};
-use crate::transport::{Flows, ParentOutput, Source, Trace, Transport};
+use crate::transport::{Flow, Flows, ParentOutput, Trace, Transport};
 
 /// What a verb does with a standard descriptor that the user did not set.
 #[derive(Clone, Copy)]
@@ -97,11 +97,7 @@ impl Command {
                     (false, false) => OnDrop::RunOn,
                 },
                 trace: trace.clone(),
-                sources: Vec::new(),
-                copies: Vec::new(),
-                unkept: Vec::new(),
-                #[cfg(unix)]
-                wiped: Vec::new(),
+                pipes: Vec::new(),
             },
         };
         for (n, setting) in &self.stdio {
@@ -112,7 +108,7 @@ impl Command {
             if !self.stdio.contains_key(&n) && !has_terminal {
                 let end = match default {
                     Unset::Capture => End::Output,
-                    Unset::Talk => descriptors.fed(n, Source::Writer),
+                    Unset::Talk => descriptors.fed(n, Flow::Writer),
                     // `fail_on_stderr` needs to see it.
                     _ if n == 2 && self.fail_on_stderr => End::Output,
                     Unset::Inherit => End::Inherit,
@@ -175,12 +171,12 @@ impl Command {
             let text = format!("descriptor {n} was set, and with pty it is the terminal");
             return Err(Refusal::invalid(InvalidReason::Conflict, text));
         }
-        let source = match descriptors.talk {
-            true => Source::Writer,
+        let typed = match descriptors.talk {
+            true => Flow::Writer,
             // Nobody will type, so type the end of file (termios(3), VEOF).
-            false => Source::Bytes(Feed::Plain(Arc::new(vec![4]))),
+            false => Flow::Bytes(Feed::Plain(Arc::new(vec![4]))),
         };
-        descriptors.flows.sources.push((0, source));
+        descriptors.flows.pipes.push((0, typed));
         Ok(true)
     }
 
@@ -233,14 +229,11 @@ impl<'a> ChildDescriptors<'a> {
             Kind::Closed => End::Closed,
             Kind::Output => End::Output,
             #[cfg(unix)]
-            Kind::Wiped => {
-                self.flows.wiped.push(n);
-                End::Output
-            }
+            Kind::Wiped => self.read(n, Flow::Wiped),
             Kind::Piped if n != 0 => End::Output,
             Kind::Input | Kind::Piped => {
-                let nothing = Source::Bytes(Feed::Plain(Arc::default()));
-                self.fed(n, if self.talk { Source::Writer } else { nothing })
+                let nothing = Flow::Bytes(Feed::Plain(Arc::default()));
+                self.fed(n, if self.talk { Flow::Writer } else { nothing })
             }
             Kind::Open(file) => End::Open(file),
             Kind::Broken(error) => return Err(Refusal::os(copy(error))),
@@ -249,27 +242,27 @@ impl<'a> ChildDescriptors<'a> {
                 let text = format!("the pipe end for descriptor {n} cannot go to another child: {why}");
                 return Err(Refusal::invalid(InvalidReason::PipeInUse, text));
             }
-            Kind::Bytes(feed) => self.fed(n, Source::Bytes(feed.clone())),
+            Kind::Bytes(feed) => self.fed(n, Flow::Bytes(feed.clone())),
             Kind::Reader(slot) => {
-                let others = self.flows.sources.iter().filter_map(|(_, source)| match source {
-                    Source::Reader(other) => Some(other),
-                    Source::Bytes(_) | Source::Writer => None,
+                let others = self.flows.pipes.iter().filter_map(|(_, flow)| match flow {
+                    Flow::Reader(other) => Some(other),
+                    _ => None,
                 });
                 check_unused(n, slot, others)?;
-                self.fed(n, Source::Reader(slot.clone()))
+                self.fed(n, Flow::Reader(slot.clone()))
             }
             Kind::Tee(slot) | Kind::Writer(slot) => {
-                check_unused(n, slot, self.flows.copies.iter().map(|(_, other)| other))?;
-                self.flows.copies.push((n, slot.clone()));
-                if let Kind::Writer(_) = kind {
-                    self.flows.unkept.push(n);
-                }
-                End::Output
+                let others = self.flows.pipes.iter().filter_map(|(_, flow)| match flow {
+                    Flow::Tee(other) | Flow::Copy(other) => Some(other),
+                    _ => None,
+                });
+                check_unused(n, slot, others)?;
+                let is_kept = matches!(kind, Kind::Tee(_));
+                self.read(n, if is_kept { Flow::Tee(slot.clone()) } else { Flow::Copy(slot.clone()) })
             }
             Kind::TeeInherit if n == 1 || n == 2 => {
                 let output: BoxWriter = Box::pin(ParentOutput::new(n)?);
-                self.flows.copies.push((n, Arc::new(Mutex::new(Some(output)))));
-                End::Output
+                self.read(n, Flow::Tee(Arc::new(Mutex::new(Some(output)))))
             }
             Kind::TeeInherit => {
                 let text = format!("descriptor {n} cannot be shown: tee_inherit is for 1 and 2");
@@ -281,9 +274,14 @@ impl<'a> ChildDescriptors<'a> {
         Ok(())
     }
 
-    fn fed(&mut self, n: i32, source: Source) -> End<'a> {
-        self.flows.sources.push((n, source));
+    fn fed(&mut self, n: i32, flow: Flow) -> End<'a> {
+        self.flows.pipes.push((n, flow));
         End::Input
+    }
+
+    fn read(&mut self, n: i32, flow: Flow) -> End<'a> {
+        self.flows.pipes.push((n, flow));
+        End::Output
     }
 }
 

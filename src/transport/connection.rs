@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 
-use super::ANYBODY;
 use super::pipe::Armed;
 use super::slice::Slice;
 use super::state::{State, Step};
@@ -115,17 +114,12 @@ impl Connection {
                 continue;
             }
             let step = state.step(me);
-            let spins = matches!(step, Step::Nothing) && me != ANYBODY && state.streams() && slice.spins();
-            if spins {
-                state.expect_all();
-            }
             unlock(guard);
             match step {
                 Step::Moved => slice.moved(),
                 Step::Happened => happened = true,
                 Step::Copy(tee) => tee.run(),
                 Step::Source(source) => source.run(),
-                Step::Nothing if spins => {}
                 Step::Nothing => {
                     slice.waits();
                     break Poll::Pending;

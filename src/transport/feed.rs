@@ -9,19 +9,10 @@ use std::task::{Context, Poll};
 use super::pipe::{Armed, WriteEnd};
 use super::user_code::{Answer, Asked, UserCode, UserCodeCell, UserCodeGuard};
 use super::waiting::Flag;
-use crate::stdio::{BoxReader, Feed, ReaderSlot};
+use crate::stdio::{BoxReader, Feed};
 
 /// The size of the chunk that is read from a reader: a pipe's usual size.
 const CHUNK: usize = 64 * 1024;
-
-/// Where the bytes come from.
-pub(crate) enum Source {
-    Bytes(Feed),
-    /// Taken out once the child exists, so that a failed start does not use up the reader.
-    Reader(ReaderSlot),
-    /// The caller writes, with a writer that is taken out.
-    Writer,
-}
 
 /// One pipe and its source. Dropping it gives the child its end of file.
 pub(super) struct Feeder {

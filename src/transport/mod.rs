@@ -59,18 +59,14 @@ use crate::stdio::PtySize;
 
 pub(crate) use clock::{Activity, Bounds};
 use connection::Connection;
-pub(crate) use feed::Source;
 pub(crate) use parent_output::ParentOutput;
 pub(crate) use reader::TakenReader;
 use slice::Slice;
-pub(crate) use start::Flows;
+pub(crate) use start::{Flow, Flows};
 use state::{PipeState, State};
 pub(crate) use trace::Trace;
 use waiting::Handle;
 pub(crate) use writer::TakenWriter;
-
-/// Does the shared work, and reads nothing for itself.
-const ANYBODY: Handle = Handle::Reader(Slot::MAX);
 
 /// The main handle of a running child. Dropping it kills the child.
 pub(crate) struct Transport {
@@ -150,8 +146,8 @@ impl Transport {
         if self.ahead.is_some() {
             // All other work goes on meanwhile, once in each slice, because a line does none of it.
             if self.slice.is_new() && !self.slice.is_over() {
-                self.connection.drive(ANYBODY, &mut Slice::default(), cx);
-                self.connection.waiting.forget(ANYBODY);
+                self.connection.drive(Handle::Anybody, &mut Slice::default(), cx);
+                self.connection.waiting.forget(Handle::Anybody);
                 // That has a slice of its own: if it uses up all of it, in each poll, lines come nevertheless.
                 self.slice.waits();
             }
@@ -203,8 +199,9 @@ impl Transport {
         self.with(|state| state.child_flag.set());
         loop {
             let (mut slice, cx) = (Slice::default(), Context::from_waker(Waker::noop()));
-            let looked = self.connection.poll(ANYBODY, &mut slice, &cx, |state| state.protocol.outcome());
-            self.connection.waiting.forget(ANYBODY);
+            let looked =
+                self.connection.poll(Handle::Anybody, &mut slice, &cx, |state| state.protocol.outcome());
+            self.connection.waiting.forget(Handle::Anybody);
             // After the exit, only what the pipes held at the exit must still be read.
             if looked.is_ready() || !slice.was_spent() || !self.with(|state| state.protocol.has_exited()) {
                 return match looked {

@@ -99,10 +99,6 @@ impl Watched {
         self.pipe.get_ref()
     }
 
-    fn streams(&self) -> bool {
-        self.traffic >= STREAM
-    }
-
     fn has_hung_up(&self) -> bool {
         is_hung_up(look(self.pipe()))
     }
@@ -139,9 +135,9 @@ impl Watched {
 
     /// Counts the bytes, and makes the pipe larger once it carries a stream.
     fn moved(&mut self, count: usize) {
-        let was_stream = self.streams();
+        let before = self.traffic;
         self.traffic = self.traffic.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-        if !was_stream && self.streams() {
+        if before < STREAM && self.traffic >= STREAM {
             // Refused if the user's pipes are already too large. Then the pipe keeps its size.
             #[cfg(any(target_os = "linux", target_os = "android"))]
             let _: Result<usize, Errno> = rustix::pipe::fcntl_setpipe_size(self.pipe(), ROOM);
@@ -199,11 +195,6 @@ impl ReadEnd {
     /// The pipe likely has bytes: try it.
     pub(super) fn expect(&mut self) {
         self.end.ready = true;
-    }
-
-    /// Whether the pipe carries a stream, so that more bytes are likely to come soon.
-    pub(super) fn streams(&self) -> bool {
-        self.end.streams()
     }
 
     /// Appends the bytes of one read; 0 is end of file. If there is nothing it is `Pending`, and the end must be armed.
@@ -376,11 +367,6 @@ impl WriteEnd {
     /// The pipe likely has room: try it.
     pub(super) fn expect(&mut self) {
         self.end.ready = true;
-    }
-
-    /// Whether the pipe carries a stream, so that more room is likely to come soon.
-    pub(super) fn streams(&self) -> bool {
-        self.end.streams()
     }
 
     /// Writes some of the buffers, in order. `BrokenPipe` if no process can read the pipe any more. If there is no room

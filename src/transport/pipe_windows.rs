@@ -62,11 +62,6 @@ impl ReadEnd {
         self.ready = true;
     }
 
-    /// A second look is never worthwhile here.
-    pub(super) fn streams(&self) -> bool {
-        false
-    }
-
     /// How many bytes the pipe holds.
     pub(super) fn holds(&self) -> usize {
         self.pipe.available().ok().flatten().unwrap_or(0)
@@ -160,11 +155,6 @@ impl WriteEnd {
     /// The pipe likely hung up: look.
     pub(super) fn expect_hangup(&mut self) {
         self.looks = true;
-    }
-
-    /// A second look is never worthwhile here.
-    pub(super) fn streams(&self) -> bool {
-        false
     }
 
     /// Whether the last write is over. If not, it sets the flag.

@@ -28,9 +28,6 @@ thread_local! {
 const STEPS: u32 = 8;
 const LINES: u32 = 8;
 
-/// In a stream: how long to try again before the reactor is asked.
-const SPIN: Duration = Duration::from_micros(20);
-
 /// The slice of one handle. It continues in the next poll if the last one found something. If the handle had to wait,
 /// the next poll gets a new slice.
 #[derive(Default)]
@@ -41,7 +38,6 @@ pub(super) struct Slice {
     is_spent: bool,
     /// The slice before this one was used up.
     goes_on: bool,
-    spins_until: Option<Instant>,
 }
 
 impl Slice {
@@ -91,17 +87,9 @@ impl Slice {
         self.goes_on && self.began.is_none()
     }
 
-    /// Whether to try again at once, because more is likely to come. This lasts a bounded time after something moved.
-    pub(super) fn spins(&mut self) -> bool {
-        std::hint::spin_loop();
-        let now = Instant::now();
-        now < *self.spins_until.get_or_insert(now + SPIN)
-    }
-
     /// Something moved, which may have taken long. So the next step reads the clock.
     pub(super) fn moved(&mut self) {
         self.lines = STEPS * LINES;
-        self.spins_until = None;
     }
 
     /// The time was over, and the next poll gets a new slice. Returns the pause before that poll, if there is one.

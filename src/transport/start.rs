@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::clock::{Activity, Bounds, Clock};
 use super::connection::Connection;
-use super::feed::{Feeder, Source};
+use super::feed::Feeder;
 use super::output::Output;
 use super::pipe::{ReadEnd, WriteEnd};
 use super::slice::Slice;
@@ -22,26 +22,37 @@ use super::{Transport, clock};
 use crate::error::Refusal;
 use crate::protocol::{Direction, Keep, Protocol, Slot};
 use crate::spawn::{Launch, OnDrop, Pipe, spawn};
-use crate::stdio::WriterSlot;
+use crate::stdio::{Feed, ReaderSlot, WriterSlot};
 
-/// The sources, tees and bounds of a child, by the child's descriptor.
+/// What a child's pipes carry, and its bounds.
 pub(crate) struct Flows {
     pub(crate) bounds: Arc<Bounds>,
     pub(crate) on_drop: OnDrop,
-    /// The source of each pipe into the child.
-    pub(crate) sources: Vec<(i32, Source)>,
-    /// The tees of pipes out of the child.
-    pub(crate) copies: Vec<(i32, WriterSlot)>,
-    /// For these descriptors only the tee gets the bytes; they are not kept.
-    pub(crate) unkept: Vec<i32>,
-    /// Pipes out of the child that carry secrets.
-    #[cfg(unix)]
-    pub(crate) wiped: Vec<i32>,
+    /// By the child's descriptor. A pipe out of the child whose bytes are only collected needs none.
+    pub(crate) pipes: Vec<(i32, Flow)>,
     pub(crate) trace: Trace,
 }
 
+/// Where the bytes of a pipe come from, or go to. The caller's code is taken out once the child exists, so that a failed
+/// start does not use it up.
+pub(crate) enum Flow {
+    /// Into the child: these bytes.
+    Bytes(Feed),
+    /// Into the child: what the reader returns.
+    Reader(ReaderSlot),
+    /// Into the child: the caller writes, with a writer that is taken out.
+    Writer,
+    /// Out of the child: collected, and copied to the writer.
+    Tee(WriterSlot),
+    /// Out of the child: copied to the writer, and not kept.
+    Copy(WriterSlot),
+    /// Out of the child: collected. It is secret.
+    #[cfg(unix)]
+    Wiped,
+}
+
 impl Transport {
-    /// Starts a child. Each `Input` end of the launch has a source of the same number. All `Output` ends are collected.
+    /// Starts a child. Each `Input` end of the launch has a flow of the same number. All `Output` ends are collected.
     pub(crate) fn start(launch: &Launch<'_>, mut flows: Flows) -> Result<Self, Refusal> {
         let started = Instant::now();
         // If anything fails from here on, dropping the child kills and reaps it.
@@ -57,7 +68,6 @@ impl Transport {
             let is_terminal = terminal.is_some() && fd <= 1;
             pipes.push(flows.connect(&waiting, &mut protocol, slot, pipe, is_terminal)?);
         }
-        protocol.keep(|fd| if flows.unkept.contains(&fd) { Keep::Nothing } else { Keep::All });
         child.on_drop(flows.on_drop);
         let deadline = flows.bounds.timeout.and_then(|most| started.checked_add(most));
         let child_flag = Flag::new(&waiting, None);
@@ -90,9 +100,11 @@ impl Transport {
 }
 
 impl Flows {
-    /// A pipe into the child has a source.
     fn direction(&self, fd: i32) -> Direction {
-        if self.sources.iter().any(|(n, _)| *n == fd) { Direction::In } else { Direction::Out }
+        match self.pipes.iter().find(|(n, _)| *n == fd) {
+            Some((_, Flow::Bytes(_) | Flow::Reader(_) | Flow::Writer)) => Direction::In,
+            _ => Direction::Out,
+        }
     }
 
     /// Gives a pipe its source, or its tee and its limit.
@@ -107,8 +119,9 @@ impl Flows {
         let fd = protocol.fd(slot);
         let all = || Flag::new(waiting, None);
         let write = |pipe, room| WriteEnd::new(pipe, room, all()).map_err(Refusal::os);
-        Ok(match take(&mut self.sources, fd) {
-            Some(Source::Writer) => {
+        let place = self.pipes.iter().position(|(n, _)| *n == fd);
+        Ok(match place.map(|place| self.pipes.swap_remove(place).1) {
+            Some(Flow::Writer) => {
                 if is_terminal {
                     // A terminal closes as a whole, when its output does.
                     protocol.released(slot);
@@ -118,21 +131,26 @@ impl Flows {
                 let pipe = WriteEnd::new(pipe, room, closed.clone()).map_err(Refusal::os)?;
                 PipeState::Writer { pipe: WriterPipe::new(pipe, is_terminal, closed), taken: false }
             }
-            Some(Source::Bytes(feed)) => PipeState::Feed(Feeder::of_bytes(write(pipe, all())?, feed)),
-            Some(Source::Reader(reader)) => {
+            Some(Flow::Bytes(feed)) => PipeState::Feed(Feeder::of_bytes(write(pipe, all())?, feed)),
+            Some(Flow::Reader(reader)) => {
                 PipeState::Feed(Feeder::of_reader(write(pipe, all())?, take_out(fd, &reader)?, all()))
             }
-            None => {
-                let tee = match take(&mut self.copies, fd) {
-                    Some(copy) => Some(UserCodeCell::new(Tee::new(take_out(fd, &copy)?), all())),
-                    None => None,
+            out => {
+                let tee = match &out {
+                    Some(Flow::Tee(copy) | Flow::Copy(copy)) => {
+                        Some(UserCodeCell::new(Tee::new(take_out(fd, copy)?), all()))
+                    }
+                    _ => None,
                 };
+                if let Some(Flow::Copy(_)) = out {
+                    protocol.keep(|n| if n == fd { Keep::Nothing } else { Keep::All });
+                }
                 // If a pipe has a tee, any awaited handle reads it. So its flag wakes all.
                 let whom = tee.is_none().then_some(Handle::Reader(slot));
                 #[cfg_attr(windows, expect(unused_mut, reason = "nothing is wiped there"))]
                 let mut end = ReadEnd::new(pipe, Flag::new(waiting, whom)).map_err(Refusal::os)?;
                 #[cfg(unix)]
-                if self.wiped.contains(&fd) {
+                if let Some(Flow::Wiped) = out {
                     end.wipe();
                     protocol.wipe(slot);
                 }
@@ -155,9 +173,4 @@ impl Flows {
 /// Takes out what can serve only one run. Another run may have taken it at the same moment.
 fn take_out<T>(fd: i32, slot: &Mutex<Option<T>>) -> Result<T, Refusal> {
     slot.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| Refusal::used_up(fd))
-}
-
-fn take<T>(list: &mut Vec<(i32, T)>, fd: i32) -> Option<T> {
-    let place = list.iter().position(|(n, _)| *n == fd)?;
-    Some(list.swap_remove(place).1)
 }

@@ -366,7 +366,7 @@ impl State {
 
     /// Whether shared work is left after the main handle's poll. If not, all of it is armed.
     pub(super) fn has_work_for_others(&mut self) -> bool {
-        self.protocol.next() != Next::Ended && !matches!(self.step(super::ANYBODY), Step::Nothing)
+        self.protocol.next() != Next::Ended && !matches!(self.step(Handle::Anybody), Step::Nothing)
     }
 
     /// Whether all that is left to do is to read the rest of the output, and that is little.
@@ -390,17 +390,8 @@ impl State {
         self.protocol.has_exited() && takes && plain && left <= LITTLE
     }
 
-    /// Whether a pipe carries a stream, so that more is likely to come soon.
-    pub(super) fn streams(&self) -> bool {
-        self.pipes.iter().any(|pipe| match pipe {
-            PipeState::Output(output) => output.end.streams(),
-            PipeState::Feed(feeder) => feeder.pipe.streams(),
-            _ => false,
-        })
-    }
-
     /// Lets all pipes be tried before the reactor reports them.
-    pub(super) fn expect_all(&mut self) {
+    fn expect_all(&mut self) {
         for pipe in &mut self.pipes {
             match pipe {
                 PipeState::Output(output) => output.end.expect(),

@@ -41,6 +41,8 @@ pub(crate) enum Handle {
     Writer(Slot),
     /// Waits until the pipe of this slot is closed.
     Closed(Slot),
+    /// No handle: it does the shared work for one poll, and reads nothing for itself.
+    Anybody,
 }
 
 /// The tasks that wait for one child.
