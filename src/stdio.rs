@@ -348,7 +348,7 @@ impl Stdio {
     /// At the end of file the writer is closed (`poll_close`), and the call waits for that. After a kill or a
     /// [`drain_timeout`](crate::Command::drain_timeout) the copy stops: the writer is dropped without a flush, so
     /// buffered bytes are lost. A [`Reader`](crate::Reader) of that descriptor stops copying only if this program
-    /// kills the child; a bound that expires after the exit does not stop it.
+    /// has ended the child or the rest of its group; a bound that expires later does not stop it.
     ///
     /// With `spawn` the bytes come as events after they were copied. They are copied while you await any handle of
     /// the process, and kept in memory until you take them. [`limit_fd`](crate::Command::limit_fd) bounds that.

@@ -406,11 +406,6 @@ impl Protocol {
         !self.faults.is_empty() || self.ended_by_us
     }
 
-    /// Whether the child has exited and no handle waits any longer for what others do: a grandchild, a tee's writer.
-    pub(crate) fn takes_what_is_there(&self) -> bool {
-        self.has_exited() && (self.was_stopped() && !self.grace_runs || self.waited)
-    }
-
     /// The first fault.
     pub(crate) fn fault(&self) -> Option<&Fault> {
         self.faults.first()
@@ -440,7 +435,7 @@ impl Protocol {
     /// What to do now.
     pub(crate) fn next(&self) -> Next {
         if self.has_exited() {
-            let is_over = self.takes_what_is_there();
+            let is_over = self.was_stopped() && !self.grace_runs || self.waited;
             return match self.channels.iter().position(|channel| channel.state == State::Open) {
                 None => Next::Ended,
                 Some(slot) if is_over => Next::Drain(slot),

@@ -35,6 +35,10 @@ pub(crate) struct Child(Arc<Shared>);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ChildRef(Weak<Shared>);
 
+/// Tells whether this program has ended a child, also after its handle was dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct ChildFate(Arc<Shared>);
+
 /// Which part of this program has ended a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
@@ -228,7 +232,12 @@ impl Child {
         ChildRef(Arc::downgrade(&self.0))
     }
 
+    pub(crate) fn fate(&self) -> ChildFate {
+        ChildFate(self.0.clone())
+    }
+
     /// Whether the child may run on after the handle is dropped.
+    #[cfg(unix)]
     pub(crate) fn runs_on_when_dropped(&self) -> bool {
         self.0.lock().on_drop != OnDrop::Kill
     }
@@ -254,6 +263,8 @@ impl Child {
             return;
         }
         life.deadline = None;
+        // If it has exited, there is nobody to kill but the rest of its group.
+        life.look(&self.0.waker(), true);
         let grace = life.grace;
         // If this is not permitted, nothing more can be done.
         let _: io::Result<bool> = match life.on_drop {
@@ -271,6 +282,18 @@ impl Drop for Child {
         if !is_copy() {
             self.abandon();
         }
+    }
+}
+
+impl ChildFate {
+    /// Whether the child has exited, this program has ended it or the rest of its group, and no grace runs.
+    pub(crate) fn was_ended(&self) -> bool {
+        // In a forked copy nobody releases a lock that another thread held at the fork.
+        if is_copy() {
+            return true;
+        }
+        let mut life = self.0.lock();
+        life.exited_at.is_some() && life.asked.is_some() && !life.grace_runs()
     }
 }
 

@@ -32,7 +32,7 @@ use windows as sys;
 
 use crate::error::{InvalidReason, Refusal};
 
-pub(crate) use child::{Cause, Child, ChildRef, OnDrop};
+pub(crate) use child::{Cause, Child, ChildFate, ChildRef, OnDrop};
 pub(crate) use later::{wake as wake_later, wake_after};
 #[cfg(unix)]
 pub(crate) use launch::Attributes;

@@ -12,7 +12,6 @@
 //!   or no longer polled, and no work is left undone.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 
@@ -27,32 +26,20 @@ pub(crate) struct Connection {
     pub(super) waiting: Arc<Waiting>,
     /// `None` once the main handle is gone.
     state: Mutex<Option<State>>,
-    /// When the main handle was gone, this program had ended the child.
-    was_stopped: AtomicBool,
 }
 
 impl Connection {
     pub(super) fn new(waiting: Arc<Waiting>, state: State) -> Self {
-        Connection { waiting, state: Mutex::new(Some(state)), was_stopped: AtomicBool::new(false) }
+        Connection { waiting, state: Mutex::new(Some(state)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<State>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the state out, when the main handle no longer needs it. Before that, `end` may end the child.
-    pub(super) fn take_state(&self, end: impl FnOnce(&mut State)) -> Option<State> {
-        let mut guard = self.lock();
-        let state = guard.as_mut()?;
-        end(state);
-        self.was_stopped.store(state.protocol.was_stopped(), Ordering::Release);
-        guard.take()
-    }
-
-    /// Whether a reader no longer waits for its tee's writer, because this program has ended the child.
-    pub(super) fn stops_copies(&self) -> bool {
-        let stops = self.with(|state| state.protocol.takes_what_is_there());
-        stops.unwrap_or_else(|| self.was_stopped.load(Ordering::Acquire))
+    /// Takes the state out, when the main handle no longer needs it.
+    pub(super) fn take_state(&self) -> Option<State> {
+        self.lock().take()
     }
 
     /// In a forked copy the state is dropped with the last handle. If another thread had locked it at the fork, it may be

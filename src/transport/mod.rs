@@ -87,21 +87,17 @@ impl Drop for Transport {
             return self.connection.leave();
         }
         self.connection.waiting.forget(Handle::Main);
-        let gone = self.connection.take_state(|state| {
-            // If the child keeps running, it keeps its terminal and gets no SIGHUP.
-            let runs_on = state.child.runs_on_when_dropped();
-            #[cfg(unix)]
-            if let (true, Some(terminal)) = (runs_on, &mut state.terminal) {
-                terminal.take_master().into_iter().for_each(|master| state.child.hold_open(master));
-            }
-            state.child.abandon();
-            if !runs_on && state.child.was_asked() {
-                state.protocol.killed();
-            }
-            // A terminal hangs up, even if the caller took its writer out.
+        let Some(mut state) = self.connection.take_state() else { return };
+        // If the child keeps running, it keeps its terminal and gets no SIGHUP.
+        #[cfg(unix)]
+        if let (true, Some(terminal)) = (state.child.runs_on_when_dropped(), &mut state.terminal) {
+            terminal.take_master().into_iter().for_each(|master| state.child.hold_open(master));
+        }
+        state.child.abandon();
+        // A terminal hangs up, even if the caller took its writer out.
+        if state.terminal.is_some() {
             state.hang_up();
-        });
-        if gone.is_some_and(|state| state.terminal.is_some() || state.protocol.was_stopped()) {
+            drop(state);
             self.connection.waiting.wake_all_later();
         }
     }
@@ -231,7 +227,7 @@ impl Transport {
     /// The result of the child, and how long it took. Called after `poll_end` was ready.
     pub(crate) fn into_ending(mut self) -> (Ending, Duration) {
         self.give_back();
-        let state = self.connection.take_state(|_| ());
+        let state = self.connection.take_state();
         // The state exists until the main handle is dropped, and this is the main handle.
         let state = state.expect("the state is the main handle's");
         let ended_at = state.ended_at.unwrap_or_else(Instant::now);
@@ -298,7 +294,7 @@ impl Transport {
     /// Takes out the pipe out of the child, once, with the bytes that were read but not reported. The pipe may have
     /// ended already.
     pub(crate) fn reader(&mut self, fd: i32) -> Option<(Vec<u8>, TakenReader)> {
-        let (read, slot, output, activity, is_terminal) = self.with(|state| {
+        let (read, slot, output, activity, is_terminal, child) = self.with(|state| {
             let slot = state.protocol.slot(fd, Direction::Out)?;
             let output = match mem::replace(&mut state.pipes[slot], PipeState::Gone) {
                 PipeState::Output(output) if !state.protocol.is_cut_off(slot) => Some(output),
@@ -313,10 +309,10 @@ impl Transport {
             let read = state.protocol.released(slot);
             state.note_end();
             let is_terminal = state.terminal.is_some() && fd <= 1;
-            Some((read, slot, output, state.activity.clone(), is_terminal))
+            Some((read, slot, output, state.activity.clone(), is_terminal, state.child.fate()))
         })?;
         let connection = self.connection.clone();
-        Some((read, TakenReader::new(connection, slot, output, activity, is_terminal)))
+        Some((read, TakenReader::new(connection, child, slot, output, activity, is_terminal)))
     }
 
     /// Closes the parent's end. Returns whether it was open.

@@ -61,7 +61,7 @@ impl Output {
     }
 
     /// Whether this waits for the pipe. If not, it waits for the tee, which sets its own flag.
-    fn waits_for_pipe(&self) -> bool {
+    pub(super) fn waits_for_pipe(&self) -> bool {
         let waits = |tee: &UserCodeCell<Tee>| tee.with(|tee| tee.code.waits_for_pipe()).unwrap_or(false);
         self.tee.as_ref().is_none_or(waits)
     }
@@ -84,15 +84,14 @@ impl Output {
         self.owed.filter(|_| !self.tee.as_ref().is_some_and(waits))
     }
 
-    /// Whether this waits for the tee's writer, and no task runs that now.
-    pub(super) fn waits_for_copy(&self) -> bool {
-        self.tee.as_ref().is_some_and(|tee| tee.with(|tee| matches!(tee.answer, Answer::Waits)) == Some(true))
-    }
-
-    /// Appends the chunk that was not copied, and copies no more. Returns its length.
+    /// Appends the chunk that is being copied, and copies no more. Returns its length. While a task runs the writer, it
+    /// does nothing.
     pub(super) fn stop_copy(&mut self, buffer: &mut Vec<u8>) -> usize {
-        let tee = self.tee.take();
-        tee.and_then(|tee| tee.with(|tee| tee.code.hand_on(buffer))).unwrap_or_default()
+        let chunk = self.tee.as_ref().and_then(|tee| tee.with(|tee| tee.code.hand_on(buffer)));
+        if chunk.is_some() {
+            self.tee = None;
+        }
+        chunk.unwrap_or_default()
     }
 
     /// Takes what the pipe holds at this moment, even if another process keeps writing to it. Returns whether the pipe

@@ -15,6 +15,7 @@ use super::slice::Slice;
 use super::waiting::Handle;
 use crate::error::unshared;
 use crate::protocol::Slot;
+use crate::spawn::ChildFate;
 #[cfg(unix)]
 use crate::spawn::is_copy;
 #[cfg(unix)]
@@ -23,6 +24,7 @@ use crate::stdio::OpenFile;
 /// The reading end. Dropping it closes the pipe. If it is a terminal, dropping it hangs up.
 pub(crate) struct TakenReader {
     connection: Arc<Connection>,
+    child: ChildFate,
     slot: Slot,
     /// `None` if the pipe had ended before.
     output: Option<Output>,
@@ -37,13 +39,15 @@ pub(crate) struct TakenReader {
 impl TakenReader {
     pub(super) fn new(
         connection: Arc<Connection>,
+        child: ChildFate,
         slot: Slot,
         output: Option<Output>,
         activity: Option<Activity>,
         is_terminal: bool,
     ) -> Self {
         let (slice, at_end, failed) = (Slice::default(), output.is_none(), None);
-        let mut this = TakenReader { connection, slot, output, activity, slice, is_terminal, at_end, failed };
+        let mut this =
+            TakenReader { connection, child, slot, output, activity, slice, is_terminal, at_end, failed };
         // The flag may have been set and taken before. So try once without it.
         this.output.iter_mut().for_each(|output| output.end.expect());
         this
@@ -59,19 +63,19 @@ impl TakenReader {
             return Poll::Ready(Err(error));
         }
         let mut failed = None;
-        let connection = self.connection.clone();
+        let child = self.child.clone();
         let read = self.poll(cx, |output, slice| {
             loop {
+                // As for a pipe that was not taken: if this program has ended the child, the copy stops.
+                if !output.waits_for_pipe() && child.was_ended() {
+                    let count = output.stop_copy(buffer);
+                    if count > 0 {
+                        return Poll::Ready(Ok(count));
+                    }
+                }
                 match output.step(buffer, true) {
                     Step::Moved => {}
                     Step::Ask(tee) if !slice.is_over() => tee.run(),
-                    // As for a pipe that was not taken: if this program has ended the child, the copy stops.
-                    Step::Nothing if output.waits_for_copy() && connection.stops_copies() => {
-                        match output.stop_copy(buffer) {
-                            0 => {}
-                            count => return Poll::Ready(Ok(count)),
-                        }
-                    }
                     Step::Nothing | Step::Ask(_) => return Poll::Pending,
                     Step::Bytes(count) => return Poll::Ready(Ok(count)),
                     Step::End => return Poll::Ready(Ok(0)),

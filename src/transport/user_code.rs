@@ -116,12 +116,14 @@ impl<T: UserCode> UserCodeGuard<T> {
 
 impl<T: UserCode> Drop for UserCodeGuard<T> {
     fn drop(&mut self) {
-        let was_missed = {
+        let (was_missed, waits) = {
             let mut inner = self.cell.lock();
             inner.asked = self.asked.take();
-            std::mem::take(&mut inner.was_missed)
+            let waits = matches!(&inner.asked, Some(Asked { answer: Answer::Waits, .. }));
+            (std::mem::take(&mut inner.was_missed), waits)
         };
-        if was_missed || std::thread::panicking() {
+        // If the code waits, it wakes all tasks itself. Code that polls a handle of its own child misses itself each time.
+        if was_missed && !waits || std::thread::panicking() {
             self.flag.wake_all_later();
         }
     }
