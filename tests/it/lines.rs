@@ -8,13 +8,16 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::future::FusedFuture;
 use futures::io::{AllowStdIo, AsyncRead, AsyncReadExt, AsyncWrite};
 use futures::stream::FusedStream;
 use futures::{FutureExt, Stream};
-use reaped::{Command, Error, Event, InvalidReason, Line, Process, Stdio};
+use reaped::{Command, Error, Event, InvalidReason, Line, Process, Stdio, Writer};
 
 use super::helper::pattern;
-use super::support::{alone, eventually, everywhere, helper, in_time, peak, reset_peak, sh, warm_up};
+use super::support::{
+    alone, eventually, everywhere, helper, in_time, patiently, peak, reset_peak, sh, warm_up,
+};
 
 async fn all(process: &mut Process, limit: usize) -> Vec<Line> {
     let mut lines = process.lines().limit(limit);
@@ -522,16 +525,37 @@ fn a_tee_that_is_resumed_goes_on() {
     });
 }
 
+/// A copy that asks to be tried again, and then takes nothing.
+struct WakesItself;
+
+impl AsyncWrite for WakesItself {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
 /// If this program has ended the child, a reader that was taken gets the bytes that its copy does not take.
 #[test]
 fn a_reader_does_not_wait_for_the_copy_of_a_killed_child() {
     const SOON: Duration = Duration::from_millis(100);
-    for ends_by in ["timeout", "silence", "kill", "drop", "output", "nobody else"] {
+    let who =
+        ["timeout", "silence", "kill", "drop", "output", "nobody else", "detached", "asked", "wakes itself"];
+    for ends_by in who {
         everywhere(|| async move {
             let mut command = sh("echo said; exec sleep 1000");
-            command.stdout(Stdio::tee(Stuck)).grace(Duration::ZERO);
+            let copy = if ends_by == "wakes itself" { Stdio::tee(WakesItself) } else { Stdio::tee(Stuck) };
+            command.stdout(copy).grace(Duration::ZERO);
             match ends_by {
-                "kill" | "drop" => {}
+                "kill" | "drop" | "wakes itself" => {}
+                "detached" => drop(command.kill_on_drop(false)),
+                "asked" => drop(command.terminate_on_drop(true).grace(Duration::from_secs(60))),
                 "silence" => drop(command.idle_timeout(SOON)),
                 _ => drop(command.timeout(SOON)),
             }
@@ -549,9 +573,17 @@ fn a_reader_does_not_wait_for_the_copy_of_a_killed_child() {
                     "timeout" | "silence" => drop(process.wait().await.expect_err("it is late")),
                     _ => {
                         smol::Timer::after(SOON).await;
-                        if ends_by == "kill" {
-                            process.control().kill().expect("it runs");
-                            return Some(process);
+                        let control = process.control();
+                        match ends_by {
+                            "kill" | "wakes itself" => {
+                                control.kill().expect("it runs");
+                                return Some(process);
+                            }
+                            "detached" => {
+                                drop(process);
+                                control.kill().expect("it runs");
+                            }
+                            _ => {}
                         }
                     }
                 }
@@ -561,4 +593,110 @@ fn a_reader_does_not_wait_for_the_copy_of_a_killed_child() {
             assert_eq!(said, "said\n");
         });
     }
+}
+
+/// A copy that takes nothing until it is open, and then everything.
+struct Later {
+    opens: futures::future::Fuse<futures::channel::oneshot::Receiver<()>>,
+    copied: Arc<AtomicUsize>,
+}
+
+impl AsyncWrite for Later {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.opens.is_terminated() && self.opens.poll_unpin(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.copied.fetch_add(bytes.len(), Ordering::Relaxed);
+        Poll::Ready(Ok(bytes.len()))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// If the child exited by itself, a reader that was taken copies all of the output, whatever comes later.
+#[test]
+fn a_copy_goes_on_after_the_exit() {
+    for comes in ["timeout", "silence", "a drain timeout", "drop"] {
+        everywhere(|| {
+            patiently(move |longer| async move {
+                let soon = longer * Duration::from_millis(50);
+                // Another process holds stderr.
+                let mut command = sh("seq 1 2000; sleep 1 >/dev/null &");
+                let ((open, opens), copied) = (futures::channel::oneshot::channel(), Arc::default());
+                let copy = Later { opens: opens.fuse(), copied: Arc::clone(&copied) };
+                command.stdout(Stdio::tee(copy));
+                match comes {
+                    "timeout" => drop(command.timeout(soon)),
+                    "silence" => drop(command.idle_timeout(soon)),
+                    "a drain timeout" => drop(command.drain_timeout(soon)),
+                    _ => {}
+                }
+                let mut process = command.spawn().expect("starts");
+                let mut reader = process.reader(1).expect("an output");
+                if comes == "drop" {
+                    // It has ended, and nobody has looked.
+                    let pid = process.pid().expect("nobody has looked");
+                    eventually("the exit", || {
+                        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs");
+                        stat.rsplit_once(") ").expect("a state").1.starts_with('Z')
+                    });
+                    drop(process);
+                } else if let Err(error) = in_time("the end", process.output()).await {
+                    // On a busy machine the child is late, and is killed.
+                    if !error.output().is_some_and(|output| output.status.success()) {
+                        return Err(error);
+                    }
+                }
+                let mut data = Vec::new();
+                let waits = reader.read_to_end(&mut data).now_or_never();
+                assert!(waits.is_none(), "{comes}: the copy is not open");
+                open.send(()).expect("it is waited for");
+                in_time(comes, reader.read_to_end(&mut data)).await.expect("data");
+                assert_eq!((data.len(), copied.load(Ordering::Relaxed)), (8893, 8893), "{comes}");
+                Ok(())
+            })
+        });
+    }
+}
+
+/// A copy may poll another handle of the same child. If it must wait for that, nobody polls it again and again.
+#[test]
+fn a_copy_that_polls_its_own_child() {
+    struct Asks {
+        writer: Arc<Mutex<Option<Writer>>>,
+        calls: Arc<AtomicUsize>,
+    }
+    impl AsyncWrite for Asks {
+        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            let mut writer = self.writer.lock().expect("no panic");
+            let closed = std::pin::pin!(writer.as_mut().expect("it is there").closed());
+            closed.poll(cx).map(|()| Ok(bytes.len()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+    everywhere(|| async {
+        let (writer, calls) = (Arc::<Mutex<Option<Writer>>>::default(), Arc::<AtomicUsize>::default());
+        let copy = Asks { writer: writer.clone(), calls: calls.clone() };
+        let mut process = sh("echo said; sleep 0.3").stdout(Stdio::tee(copy)).spawn().expect("starts");
+        *writer.lock().expect("no panic") = process.writer(0);
+        let mut said = Vec::new();
+        while let Some(event) = in_time("an event", process.next()).await {
+            if let Event::Data { data, .. } = event {
+                said.extend(data);
+            }
+        }
+        assert_eq!(said, b"said\n");
+        let calls = calls.load(Ordering::Relaxed);
+        assert!(calls < 30, "{calls} calls");
+    });
 }
