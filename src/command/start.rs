@@ -108,7 +108,7 @@ impl Command {
             if !self.stdio.contains_key(&n) && !has_terminal {
                 let end = match default {
                     Unset::Capture => End::Output,
-                    Unset::Talk => descriptors.fed(n, Flow::Writer),
+                    Unset::Talk => descriptors.carries(n, Flow::Writer),
                     // `fail_on_stderr` needs to see it.
                     _ if n == 2 && self.fail_on_stderr => End::Output,
                     Unset::Inherit => End::Inherit,
@@ -229,11 +229,11 @@ impl<'a> ChildDescriptors<'a> {
             Kind::Closed => End::Closed,
             Kind::Output => End::Output,
             #[cfg(unix)]
-            Kind::Wiped => self.read(n, Flow::Wiped),
+            Kind::Wiped => self.carries(n, Flow::Wiped),
             Kind::Piped if n != 0 => End::Output,
             Kind::Input | Kind::Piped => {
                 let nothing = Flow::Bytes(Feed::Plain(Arc::default()));
-                self.fed(n, if self.talk { Flow::Writer } else { nothing })
+                self.carries(n, if self.talk { Flow::Writer } else { nothing })
             }
             Kind::Open(file) => End::Open(file),
             Kind::Broken(error) => return Err(Refusal::os(copy(error))),
@@ -242,14 +242,14 @@ impl<'a> ChildDescriptors<'a> {
                 let text = format!("the pipe end for descriptor {n} cannot go to another child: {why}");
                 return Err(Refusal::invalid(InvalidReason::PipeInUse, text));
             }
-            Kind::Bytes(feed) => self.fed(n, Flow::Bytes(feed.clone())),
+            Kind::Bytes(feed) => self.carries(n, Flow::Bytes(feed.clone())),
             Kind::Reader(slot) => {
                 let others = self.flows.pipes.iter().filter_map(|(_, flow)| match flow {
                     Flow::Reader(other) => Some(other),
                     _ => None,
                 });
                 check_unused(n, slot, others)?;
-                self.fed(n, Flow::Reader(slot.clone()))
+                self.carries(n, Flow::Reader(slot.clone()))
             }
             Kind::Tee(slot) | Kind::Writer(slot) => {
                 let others = self.flows.pipes.iter().filter_map(|(_, flow)| match flow {
@@ -258,11 +258,11 @@ impl<'a> ChildDescriptors<'a> {
                 });
                 check_unused(n, slot, others)?;
                 let is_kept = matches!(kind, Kind::Tee(_));
-                self.read(n, if is_kept { Flow::Tee(slot.clone()) } else { Flow::Copy(slot.clone()) })
+                self.carries(n, if is_kept { Flow::Tee(slot.clone()) } else { Flow::Copy(slot.clone()) })
             }
             Kind::TeeInherit if n == 1 || n == 2 => {
                 let output: BoxWriter = Box::pin(ParentOutput::new(n)?);
-                self.read(n, Flow::Tee(Arc::new(Mutex::new(Some(output)))))
+                self.carries(n, Flow::Tee(Arc::new(Mutex::new(Some(output)))))
             }
             Kind::TeeInherit => {
                 let text = format!("descriptor {n} cannot be shown: tee_inherit is for 1 and 2");
@@ -274,14 +274,11 @@ impl<'a> ChildDescriptors<'a> {
         Ok(())
     }
 
-    fn fed(&mut self, n: i32, flow: Flow) -> End<'a> {
+    /// The child's end of a pipe that carries this.
+    fn carries(&mut self, n: i32, flow: Flow) -> End<'a> {
+        let end = if flow.leads_in() { End::Input } else { End::Output };
         self.flows.pipes.push((n, flow));
-        End::Input
-    }
-
-    fn read(&mut self, n: i32, flow: Flow) -> End<'a> {
-        self.flows.pipes.push((n, flow));
-        End::Output
+        end
     }
 }
 

@@ -63,8 +63,7 @@ impl TakenReader {
             return Poll::Ready(Err(error));
         }
         let mut failed = None;
-        let child = self.child.clone();
-        let read = self.poll(cx, |output, slice| {
+        let read = self.poll(cx, |output, child, slice| {
             loop {
                 // As for a pipe that was not taken: if this program has ended the child, the copy stops.
                 if !output.waits_for_pipe() && child.was_ended() {
@@ -133,16 +132,18 @@ impl TakenReader {
         if buffer.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.poll(cx, |output, _| output.end.try_read_into(buffer))
+        self.poll(cx, |output, _, _| output.end.try_read_into(buffer))
     }
 
     fn poll(
         &mut self,
         cx: &Context<'_>,
-        read: impl FnMut(&mut Output, &mut Slice) -> Poll<io::Result<usize>>,
+        mut read: impl FnMut(&mut Output, &ChildFate, &mut Slice) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         let Some(output) = &mut self.output else { return Poll::Ready(Ok(0)) };
         let me = Handle::Reader(self.slot);
+        let child = &self.child;
+        let read = |output: &mut Output, slice: &mut Slice| read(output, child, slice);
         let read = ready!(self.connection.poll_taken(me, &mut self.slice, cx, output, read, Output::arm));
         if let Ok(count) = read {
             self.at_end |= count == 0;

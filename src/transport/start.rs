@@ -99,12 +99,17 @@ impl Transport {
     }
 }
 
+impl Flow {
+    /// Whether the bytes go into the child.
+    pub(crate) fn leads_in(&self) -> bool {
+        matches!(self, Flow::Bytes(_) | Flow::Reader(_) | Flow::Writer)
+    }
+}
+
 impl Flows {
     fn direction(&self, fd: i32) -> Direction {
-        match self.pipes.iter().find(|(n, _)| *n == fd) {
-            Some((_, Flow::Bytes(_) | Flow::Reader(_) | Flow::Writer)) => Direction::In,
-            _ => Direction::Out,
-        }
+        let leads_in = self.pipes.iter().any(|(n, flow)| *n == fd && flow.leads_in());
+        if leads_in { Direction::In } else { Direction::Out }
     }
 
     /// Gives a pipe its source, or its tee and its limit.
