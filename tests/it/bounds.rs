@@ -9,7 +9,7 @@ use reaped::{Command, Error, Event, Output, Stdio};
 use super::helper::pattern;
 use super::support::{
     SOON, again_as_ordinary_user, alone, descriptors, eventually, everywhere, helper, late, no_children,
-    patiently, peak, reset_peak, root_needed, sh, warm_up,
+    patiently, peak, reset_peak, root_needed, sh, state_of, warm_up,
 };
 
 const NEVER: Duration = Duration::from_secs(600);
@@ -153,8 +153,7 @@ fn a_group_ends_as_a_whole() {
 
 /// Whether the process still runs. A zombie that init has not reaped yet does not.
 fn is_running(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit_once(") ").expect("a state").1.starts_with('Z'))
+    state_of(pid).is_some_and(|state| state != 'Z')
 }
 
 async fn until_three(process: &mut reaped::Process) -> Vec<u8> {

@@ -12,7 +12,7 @@ use futures::io::{AsyncRead, AsyncWriteExt};
 use reaped::{Command, Error, Event, Process, Promise, PtySize, Stdio};
 
 use super::harness::skip;
-use super::support::{EVER, alone, everywhere, helper, patiently, sh, within};
+use super::support::{EVER, alone, everywhere, helper, patiently, sh, state_of, within};
 
 /// A task that does something to its promise inside its waker, in the thread that wakes it.
 struct Task {
@@ -354,9 +354,7 @@ fn a_sigpipe_that_is_blocked() {
 /// Waits until the child is a zombie.
 fn has_exited(process: &Process) {
     let pid = process.pid().expect("it runs");
-    super::support::eventually("it has exited", || {
-        std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs").contains(") Z ")
-    });
+    super::support::eventually("it has exited", || state_of(pid) == Some('Z'));
 }
 
 /// How many bytes came before the exit, and how many in all.

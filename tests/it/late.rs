@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::io::{AsyncRead, AsyncWriteExt};
 use reaped::{Command, Event, Stdio};
 
-use super::support::{Never, alone, children, eventually, everywhere, helper, patiently, pipe, sh};
+use super::support::{Never, alone, children, eventually, everywhere, helper, patiently, pipe, sh, state_of};
 
 /// A timeout works even if nobody polls, so the children get this long to end by themselves.
 const BOUND: Duration = Duration::from_secs(3);
@@ -114,8 +114,8 @@ async fn first_look() {
     for _ in 0..20 {
         let mut command = sh("echo out; exit 3");
         let mut promise = command.output();
-        let stat = format!("/proc/{}/stat", promise.pid().expect("it runs"));
-        eventually("it has exited", || std::fs::read_to_string(&stat).expect("procfs").contains(") Z "));
+        let pid = promise.pid().expect("it runs");
+        eventually("it has exited", || state_of(pid) == Some('Z'));
         let output = (&mut promise).now_or_never().expect("at once").expect("a value");
         assert_eq!((output.status.code(), &output.stdout[..]), (Some(3), &b"out\n"[..]));
     }

@@ -16,7 +16,7 @@ use reaped::{Command, Error, Event, InvalidReason, Line, Process, Stdio, Writer}
 
 use super::helper::pattern;
 use super::support::{
-    alone, eventually, everywhere, helper, in_time, patiently, peak, reset_peak, sh, warm_up,
+    alone, eventually, everywhere, helper, in_time, patiently, peak, reset_peak, sh, state_of, warm_up,
 };
 
 async fn all(process: &mut Process, limit: usize) -> Vec<Line> {
@@ -373,11 +373,16 @@ fn a_tee_that_fails_is_an_error_with_what_was_captured() {
     });
 }
 
-/// A copy that never takes a byte.
-struct Stuck;
+/// A copy that never takes a byte. It may ask to be tried again nevertheless.
+struct Stuck {
+    wakes_itself: bool,
+}
 
 impl AsyncWrite for Stuck {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        if self.wakes_itself {
+            cx.waker().wake_by_ref();
+        }
         Poll::Pending
     }
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -392,15 +397,12 @@ impl AsyncWrite for Stuck {
 #[test]
 fn a_stuck_tee_blocks_the_child() {
     everywhere(|| async {
-        let mut promise = Command::new("yes").stdout(Stdio::tee(Stuck)).output();
+        let mut promise = Command::new("yes").stdout(Stdio::tee(Stuck { wakes_itself: false })).output();
         let pid = promise.pid().expect("runs");
         let timer = smol::Timer::after(Duration::from_millis(100));
         let first = futures::future::select(&mut promise, timer).await;
         assert!(matches!(first, futures::future::Either::Right(_)));
-        eventually("the child sleeps", || {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs");
-            stat.rsplit_once(") ").expect("a state").1.starts_with('S')
-        });
+        eventually("the child sleeps", || state_of(pid) == Some('S'));
     });
 }
 
@@ -525,22 +527,6 @@ fn a_tee_that_is_resumed_goes_on() {
     });
 }
 
-/// A copy that asks to be tried again, and then takes nothing.
-struct WakesItself;
-
-impl AsyncWrite for WakesItself {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Pending
-    }
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Pending
-    }
-}
-
 /// If this program has ended the child, a reader that was taken gets the bytes that its copy does not take.
 #[test]
 fn a_reader_does_not_wait_for_the_copy_of_a_killed_child() {
@@ -550,8 +536,8 @@ fn a_reader_does_not_wait_for_the_copy_of_a_killed_child() {
     for ends_by in who {
         everywhere(|| async move {
             let mut command = sh("echo said; exec sleep 1000");
-            let copy = if ends_by == "wakes itself" { Stdio::tee(WakesItself) } else { Stdio::tee(Stuck) };
-            command.stdout(copy).grace(Duration::ZERO);
+            let copy = Stuck { wakes_itself: ends_by == "wakes itself" };
+            command.stdout(Stdio::tee(copy)).grace(Duration::ZERO);
             match ends_by {
                 "kill" | "drop" | "wakes itself" => {}
                 "detached" => drop(command.kill_on_drop(false)),
@@ -640,10 +626,7 @@ fn a_copy_goes_on_after_the_exit() {
                 if comes == "drop" {
                     // It has ended, and nobody has looked.
                     let pid = process.pid().expect("nobody has looked");
-                    eventually("the exit", || {
-                        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs");
-                        stat.rsplit_once(") ").expect("a state").1.starts_with('Z')
-                    });
+                    eventually("the exit", || state_of(pid) == Some('Z'));
                     drop(process);
                 } else if let Err(error) = in_time("the end", process.output()).await {
                     // On a busy machine the child is late, and is killed.

@@ -11,7 +11,7 @@ use reaped::{Command, Error, InvalidReason, Output, Pipeline, SpawnReason, Stdio
 use super::helper::pattern;
 use super::support::{
     SOON, alone, descriptors, eventually, everywhere, helper, late, no_children, patiently, peak, reset_peak,
-    sh, warm_up,
+    sh, state_of, warm_up,
 };
 
 const NEVER: Duration = Duration::from_secs(600);
@@ -246,10 +246,7 @@ fn groups_end_as_a_whole() {
         assert_eq!(left.len(), 2);
         for pid in left {
             // An orphan is not this process's child. It may stay a zombie until init reaps it.
-            let gone = || match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-                Ok(stat) => stat.contains(") Z "),
-                Err(_) => true,
-            };
+            let gone = || matches!(state_of(pid), None | Some('Z'));
             eventually("the sleeps are gone", gone);
         }
         no_children();

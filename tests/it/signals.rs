@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use futures::executor::block_on;
 use reaped::{Command, Error, Event, InvalidReason, Signal};
 
-use super::support::{alone, everywhere, no_children, sh};
+use super::support::{alone, everywhere, no_children, sh, state_of};
 
 #[test]
 fn every_signal_by_name_and_number() {
@@ -105,10 +105,8 @@ fn terminate_does_not_ask_for_ever() {
         assert!(matches!(block_on(stubborn.next()), Some(Event::Data { fd: 1, .. })));
         let stopped = sh("kill -STOP $$; exec sleep 1000").status();
         let control = stopped.control();
-        super::support::eventually("it is stopped", || {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", stopped.pid().expect("runs")));
-            stat.expect("procfs").rsplit_once(") ").expect("a state").1.starts_with('T')
-        });
+        let pid = stopped.pid().expect("runs");
+        super::support::eventually("it is stopped", || state_of(pid) == Some('T'));
         control.terminate().expect("runs");
         assert_eq!(
             block_on(stopped).expect("a value").signal(),
@@ -117,10 +115,7 @@ fn terminate_does_not_ask_for_ever() {
         );
         stubborn.control().terminate().expect("runs");
         let pid = stubborn.pid().expect("runs");
-        super::support::eventually("killed without a poll", || {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs");
-            stat.rsplit_once(") ").expect("a state").1.starts_with('Z')
-        });
+        super::support::eventually("killed without a poll", || state_of(pid) == Some('Z'));
         assert_eq!(block_on(stubborn.status()).expect("a value").signal(), Some(libc::SIGKILL));
     });
 }

@@ -228,6 +228,14 @@ pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
     within(EVER, future).await.unwrap_or_else(|| panic!("it hangs: {what}"))
 }
 
+/// The letter of a process's state, as proc(5) lists them; `None` if there is no such process.
+#[cfg(target_os = "linux")]
+pub fn state_of(pid: impl std::fmt::Display) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it may have brackets of its own.
+    stat.rsplit_once(") ").expect("a state").1.chars().next()
+}
+
 /// Waits until it is true. The limit only makes a hang fail.
 pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let start = Instant::now();
